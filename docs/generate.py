@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
-import beliefstream.streams.monitoring.machine  # noqa: F401  registers its metrics
+import beliefstream.streams.monitoring.metrics  # noqa: F401  registers its metrics
 from beliefstream.schemas import (
     ChannelHealth,
     Coordinate,
@@ -46,7 +46,7 @@ from beliefstream.schemas.sensors.base import (
 from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.streams.bridges.gateway import metrics as gateway
-from beliefstream.streams.bridges.mqtt import metrics as mqtt
+from beliefstream.streams.bridges.mqtt import web as mqtt
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
 

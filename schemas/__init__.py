@@ -42,12 +42,6 @@ from beliefstream.schemas.sensor_health import (
     SensorHealth as SensorHealth,
 )
 from beliefstream.schemas.sensors import Sensor as Sensor, parse_sensor as parse_sensor
-from beliefstream.schemas.sensors.angles import (
-    BearingSensor as BearingSensor,
-    CourseSensor as CourseSensor,
-    HeadingSensor as HeadingSensor,
-    RelativeBearingSensor as RelativeBearingSensor,
-)
 from beliefstream.schemas.sensors.base import (
     Channel as Channel,
     ExponentialClutter as ExponentialClutter,
@@ -55,18 +49,22 @@ from beliefstream.schemas.sensors.base import (
     NoiseComponent as NoiseComponent,
     UniformClutter as UniformClutter,
 )
-from beliefstream.schemas.sensors.composites import (
-    AzimuthElevationSensor as AzimuthElevationSensor,
-    RangeAzimuthElevationSensor as RangeAzimuthElevationSensor,
-    RangeBearingSensor as RangeBearingSensor,
-    RangeRelativeBearingSensor as RangeRelativeBearingSensor,
-)
 from beliefstream.schemas.sensors.control import ControlSensor as ControlSensor
 from beliefstream.schemas.sensors.coordinates import (
     Geodetic as Geodetic,
     GeodeticSensor as GeodeticSensor,
     LinearSensor as LinearSensor,
     PositionSensor as PositionSensor,
+)
+from beliefstream.schemas.sensors.directions import (
+    AzimuthElevationSensor as AzimuthElevationSensor,
+    BearingSensor as BearingSensor,
+    CourseSensor as CourseSensor,
+    HeadingSensor as HeadingSensor,
+    RangeAzimuthElevationSensor as RangeAzimuthElevationSensor,
+    RangeBearingSensor as RangeBearingSensor,
+    RangeRelativeBearingSensor as RangeRelativeBearingSensor,
+    RelativeBearingSensor as RelativeBearingSensor,
 )
 from beliefstream.schemas.sensors.distances import (
     RangeChannel as RangeChannel,

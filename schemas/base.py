@@ -140,9 +140,11 @@ class Message(BaseModel):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Put each description, which is the docstring of its field, on one line."""
+        """Put each description, which is the docstring of its field, on one line; constants need none."""
         made = handler(schema)
         for field in handler.resolve_ref_schema(made).get("properties", {}).values():
+            if "const" in field:
+                field.setdefault("description", f"always {field['const']}")
             if "description" in field:
                 field["description"] = " ".join(field["description"].split())
         return made

@@ -10,11 +10,10 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from beliefstream.schemas import cloudevents
 from beliefstream.schemas.base import Message
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter, Replay
 from beliefstream.schemas.model import Model
@@ -38,52 +37,41 @@ _PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
 
 
-class Client(NamedTuple):
-    """A Kafka client: its name, and the code or option that makes it follow the rule."""
-
-    name: str
-    example: str
-
-
-CLIENTS = (
-    Client(
-        "Java",
-        'producer.send(new ProducerRecord<>("observations", "mower", json)); // the default partitioner',
+CLIENTS = {
+    "Java": 'producer.send(new ProducerRecord<>("observations", "mower", json)); // the default partitioner',
+    "kafka-python": 'KafkaProducer().send("observations", key=b"mower", value=json)  # the default partitioner',
+    "aiokafka": 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner',
+    "confluent-kafka and all clients of librdkafka": (
+        'Producer({"partitioner": "murmur2_random"})  # not its default'
     ),
-    Client(
-        "kafka-python",
-        'KafkaProducer().send("observations", key=b"mower", value=json)  # the default partitioner',
-    ),
-    Client(
-        "aiokafka", 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner'
-    ),
-    Client(
-        "confluent-kafka and all clients of librdkafka",
-        'Producer({"partitioner": "murmur2_random"})  # not its default',
-    ),
-    Client("kcat", "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random"),
-    Client("Go, franz-go", "kgo.NewClient(kgo.SeedBrokers(brokers...)) // the default partitioner"),
-    Client("Go, kafka-go", "&kafka.Writer{Balancer: kafka.Murmur2Balancer{}} // not its default"),
-    Client(
-        "Go, Sarama",
+    "kcat": "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random",
+    "Go, franz-go": "kgo.NewClient(kgo.SeedBrokers(brokers...)) // the default partitioner",
+    "Go, kafka-go": "&kafka.Writer{Balancer: kafka.Murmur2Balancer{}} // not its default",
+    "Go, Sarama": (
         "config.Producer.Partitioner = sarama.NewCustomPartitioner(sarama.WithAbsFirst(), "
-        "sarama.WithCustomHashFunction(newMurmur2)) // not its default; docs/producers.md has newMurmur2",
+        "sarama.WithCustomHashFunction(newMurmur2)) // not its default; docs/producers.md has newMurmur2"
     ),
-)
+}
+"""How to make each Kafka client follow the rule: code, or an option."""
 
 
 def partitioner() -> dict[str, Any]:
-    """Return the rule as the extension `x-partitioner` of the contract."""
+    """Return the rule as the extension `x-partitioner` of the contract.
+
+    One worker owns partition n of `observations`, `priors` and the beliefs. Records of one entity in two partitions
+    would give it two beliefs. So all producers must choose the partition by the same hash of the key.
+    """
     return {
         "key": "entity",
         "hash": HASH,
         "partition": FORMULA,
         "description": RULE,
-        "clients": {client.name: client.example for client in CLIENTS},
+        "clients": CLIENTS,
     }
 
 
 Schema = dict[str, Any]
+LETTERS = "dead-letters"
 
 
 @dataclass(frozen=True)
@@ -95,61 +83,36 @@ class Topic:
     action: Literal["receive", "send"]
     key: str
     description: str
-    event: str | None
     compacted: bool = False
     partitioned: bool = True  # whether it has as many partitions as observations
-    by_key: bool = False  # whether senders must choose partitions by `schemas.contract`
+    by_key: bool = False  # whether senders must choose partitions by `RULE`
+
+    @property
+    def event(self) -> str | None:
+        """The type in the CloudEvents headers; a dead letter has none."""
+        return (
+            None if self.message == "dead_letter" else f"org.beliefstream.{self.message.replace('_', '-')}.v1"
+        )
 
 
 _TOPICS = (
+    Topic("observations", "observation", "receive", "the entity", "Reports of sensors.", by_key=True),
+    Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", True, False),
+    Topic("models", "model", "receive", "the entity, or *", "Entity models.", True, False),
+    Topic("priors", "prior", "receive", "the entity", "Priors stated by operators.", by_key=True),
+    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", by_key=True),
+    Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates."),
     Topic(
-        "observations",
-        "observation",
-        "receive",
-        "the entity",
-        "Reports of sensors.",
-        cloudevents.OBSERVATION,
-        by_key=True,
+        LETTERS, "dead_letter", "send", "the original key", "Unusable messages, with their original bytes."
     ),
-    Topic(
-        "sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True, False
-    ),
-    Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True, False),
-    Topic(
-        "priors",
-        "prior",
-        "receive",
-        "the entity",
-        "Priors stated by operators.",
-        cloudevents.PRIOR,
-        by_key=True,
-    ),
-    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET, by_key=True),
-    Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
-    Topic(
-        "dead-letters",
-        "dead_letter",
-        "send",
-        "the original key",
-        "Unusable messages, with their original bytes.",
-        None,
-    ),
-    Topic(
-        "dead-letters",
-        "replay",
-        "send",
-        "none",
-        "Notes of dead letters that were sent again.",
-        cloudevents.REPLAY,
-    ),
+    Topic(LETTERS, "replay", "send", "none", "Notes of dead letters that were sent again."),
     Topic(
         "sensor-health",
         "sensor_health",
         "send",
         "the sensor",
         "Health of each sensor in each partition.",
-        cloudevents.SENSOR_HEALTH,
-        compacted=True,
+        True,
     ),
 )
 

@@ -24,7 +24,6 @@ MAXIMUM_COMPONENTS = 256
 _WEIGHT_TOLERANCE = 1e-6  # largest difference of the weights' sum from 1
 _ROUNDING = 1e-12  # a sum this close to 1 is not normalised, so that encoding and decoding change nothing
 
-
 Array = NDArray[np.float64]
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

@@ -21,6 +21,18 @@ class Coordinate(Message):
     """unit of the coordinate, such as m or m/s"""
 
 
+def over_the_coordinates(mixture: Mixture, info: ValidationInfo) -> Mixture:
+    """Check that a mixture is over as many coordinates as the field `coordinates` has."""
+    coordinates = info.data.get("coordinates")
+    if coordinates is not None and mixture.dimension != len(coordinates):
+        raise PydanticCustomError(
+            "wrong_size",
+            "expected a mixture over {expected} coordinates, got {given}",
+            {"expected": len(coordinates), "given": mixture.dimension},
+        )
+    return mixture
+
+
 class Model(Message):
     """The model of one entity; the model of entity `*` applies to all entities without their own."""
 
@@ -83,14 +95,7 @@ class Model(Message):
     @field_validator("prior")
     @classmethod
     def _over_the_coordinates(cls, prior: Mixture, info: ValidationInfo) -> Mixture:
-        coordinates = info.data.get("coordinates")
-        if coordinates is not None and prior.dimension != len(coordinates):
-            raise PydanticCustomError(
-                "wrong_size",
-                "expected a mixture over {expected} coordinates, got {given}",
-                {"expected": len(coordinates), "given": prior.dimension},
-            )
-        return prior
+        return over_the_coordinates(prior, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name
 
 _STEP_TOLERANCE = 5e-4  # in steps; float64 seconds since the epoch are accurate to 2.4e-7 for current times
 
-
 NonNegative = Annotated[Number, Field(ge=0)]
 Names = Annotated[
     tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
@@ -68,9 +67,7 @@ def in_step(names: tuple[str, ...], info: ValidationInfo, *others: str, singular
     given = [info.data.get(other) for other in others]
     if given[0] is not None and len(names) != len(given[0]):
         raise PydanticCustomError(
-            "wrong_size",
-            "expected one {singular} for each position",
-            {"singular": singular},
+            "wrong_size", "expected one {singular} for each position", {"singular": singular}
         )
     if None not in given and not distinct(name for group in (*given, names) for name in group or ()):
         raise PydanticCustomError(
@@ -85,7 +82,6 @@ class RandomWalk(MotionBase):
     """Every coordinate diffuses independently; its variance grows by spectral_density times the elapsed time."""
 
     kind: Literal["random_walk"] = "random_walk"
-    """kind of motion: random_walk"""
     spectral_density: NonNegative | EachNonNegative
     """spectral density of the noise, one for all coordinates or one each, in squared units of the coordinate per
     second"""
@@ -99,7 +95,6 @@ class MeanReverting(MotionBase):
     """Every coordinate reverts to a mean independently: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
 
     kind: Literal["mean_reverting"] = "mean_reverting"
-    """kind of motion: mean_reverting"""
     rate: NonNegative | EachNonNegative
     """rate of reversion, one for all coordinates or one each, per second"""
     mean: Number | Each = 0.0
@@ -113,24 +108,33 @@ class MeanReverting(MotionBase):
         return sizes(rate=self.rate, mean=self.mean, spectral_density=self.spectral_density)
 
 
-class ConstantVelocity(MotionBase):
-    """Velocities integrate into positions, driven by white noise acceleration of equal density on each pair."""
+class Kinematic(MotionBase):
+    """Base of motions whose velocities integrate into positions."""
 
-    kind: Literal["constant_velocity"] = "constant_velocity"
-    """kind of motion: constant_velocity"""
+    kind: str
     positions: Names
     """names of the position coordinates"""
     velocities: Names
     """names of their velocities, in the same order"""
-    spectral_density: NonNegative
-    """spectral density of the acceleration, in squared units of the position per cubic second"""
-    inputs: Inputs = ()
-    """names of reported accelerations, one for each position, in its unit per square second; empty: none"""
 
     @field_validator("velocities")
     @classmethod
     def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         return in_step(velocities, info, "positions", singular="velocity")
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        return (*self.positions, *self.velocities)
+
+
+class ConstantVelocity(Kinematic):
+    """Velocities integrate into positions, driven by white noise acceleration of equal density on each pair."""
+
+    kind: Literal["constant_velocity"] = "constant_velocity"
+    spectral_density: NonNegative
+    """spectral density of the acceleration, in squared units of the position per cubic second"""
+    inputs: Inputs = ()
+    """names of reported accelerations, one for each position, in its unit per square second; empty: none"""
 
     @field_validator("inputs")
     @classmethod
@@ -141,15 +145,11 @@ class ConstantVelocity(MotionBase):
         return each_once(inputs)
 
     @property
-    def coordinate_names(self) -> tuple[str, ...]:
-        return (*self.positions, *self.velocities)
-
-    @property
     def input_names(self) -> tuple[str, ...]:
         return self.inputs
 
 
-class DecayingVelocity(MotionBase):
+class DecayingVelocity(Kinematic):
     """Velocities integrate into positions and decay to zero: dv = -v / time_constant dt + dW (Ornstein-Uhlenbeck).
 
     Over times much shorter than the time constant it resembles constant_velocity. Over much longer times the position
@@ -157,44 +157,20 @@ class DecayingVelocity(MotionBase):
     """
 
     kind: Literal["decaying_velocity"] = "decaying_velocity"
-    """kind of motion: decaying_velocity"""
-    positions: Names
-    """names of the position coordinates"""
-    velocities: Names
-    """names of their velocities, in the same order"""
     time_constant: Annotated[Number, Field(gt=0)]
     """time in which a velocity decays to 1 / e of its value, in seconds"""
     spectral_density: NonNegative
     """spectral density of the acceleration, in squared units of the position per cubic second"""
 
-    @field_validator("velocities")
-    @classmethod
-    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return in_step(velocities, info, "positions", singular="velocity")
 
-    @property
-    def coordinate_names(self) -> tuple[str, ...]:
-        return (*self.positions, *self.velocities)
-
-
-class ConstantAcceleration(MotionBase):
+class ConstantAcceleration(Kinematic):
     """Accelerations integrate into velocities and these into positions, driven by white noise jerk of equal density."""
 
     kind: Literal["constant_acceleration"] = "constant_acceleration"
-    """kind of motion: constant_acceleration"""
-    positions: Names
-    """names of the position coordinates"""
-    velocities: Names
-    """names of their velocities, in the same order"""
     accelerations: Names
     """names of their accelerations, in the same order"""
     spectral_density: NonNegative
     """spectral density of the jerk, in squared units of the position per second to the fifth"""
-
-    @field_validator("velocities")
-    @classmethod
-    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return in_step(velocities, info, "positions", singular="velocity")
 
     @field_validator("accelerations")
     @classmethod
@@ -203,7 +179,7 @@ class ConstantAcceleration(MotionBase):
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        return (*self.positions, *self.velocities, *self.accelerations)
+        return (*super().coordinate_names, *self.accelerations)
 
 
 class LinearMotion(MotionBase):
@@ -215,7 +191,6 @@ class LinearMotion(MotionBase):
     """
 
     kind: Literal["linear"] = "linear"
-    """kind of motion: linear"""
     drift: Matrix | None = None
     """drift matrix, in the row coordinate's unit per the column coordinate's unit, per second"""
     diffusion: Matrix | None = None
@@ -254,8 +229,7 @@ class LinearMotion(MotionBase):
             given = (*(info.data[name] is not None for name in names), step is not None)
             if given not in ((True, True, False, False, False), (False, False, True, True, True)):
                 raise PydanticCustomError(
-                    "invalid_motion",
-                    "expected either drift and diffusion, or transition, noise and step",
+                    "invalid_motion", "expected either drift and diffusion, or transition, noise and step"
                 )
         return step
 
@@ -311,7 +285,6 @@ class Unicycle(MotionBase):
     """
 
     kind: Literal["unicycle"] = "unicycle"
-    """kind of motion: unicycle"""
     positions: _Positions = ("x", "y")
     heading: Name = "heading"
     """name of the heading, in radians from the first position's axis to the second's"""
@@ -356,7 +329,6 @@ class CoordinatedTurn(MotionBase):
     """
 
     kind: Literal["coordinated_turn"] = "coordinated_turn"
-    """kind of motion: coordinated_turn"""
     positions: _Positions = ("x", "y")
     velocities: Annotated[Pair, Field(validate_default=True)] = ("vx", "vy")
     """names of their velocities, in the same order"""

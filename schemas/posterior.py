@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
 from beliefstream.schemas.mixture import Mixture
-from beliefstream.schemas.model import Coordinate
+from beliefstream.schemas.model import Coordinate, over_the_coordinates
 from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
@@ -78,14 +77,7 @@ class Posterior(Message):
     @field_validator("mixture")
     @classmethod
     def _over_the_coordinates(cls, mixture: Mixture, info: ValidationInfo) -> Mixture:
-        coordinates = info.data.get("coordinates")
-        if coordinates is not None and mixture.dimension != len(coordinates):
-            raise PydanticCustomError(
-                "wrong_size",
-                "expected a mixture over {expected} coordinates, got {given}",
-                {"expected": len(coordinates), "given": mixture.dimension},
-            )
-        return mixture
+        return over_the_coordinates(mixture, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -7,23 +7,19 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from beliefstream.schemas.base import check_parts, unusable
-from beliefstream.schemas.sensors.angles import (
+from beliefstream.schemas.sensors.base import SensorBase
+from beliefstream.schemas.sensors.control import ControlSensor
+from beliefstream.schemas.sensors.coordinates import GeodeticSensor, LinearSensor, PositionSensor
+from beliefstream.schemas.sensors.directions import (
+    AzimuthElevationSensor,
     BearingSensor,
     CourseSensor,
     HeadingSensor,
-    RelativeBearingSensor,
-)
-from beliefstream.schemas.sensors.base import (
-    SensorBase,
-)
-from beliefstream.schemas.sensors.composites import (
-    AzimuthElevationSensor,
     RangeAzimuthElevationSensor,
     RangeBearingSensor,
     RangeRelativeBearingSensor,
+    RelativeBearingSensor,
 )
-from beliefstream.schemas.sensors.control import ControlSensor
-from beliefstream.schemas.sensors.coordinates import GeodeticSensor, LinearSensor, PositionSensor
 from beliefstream.schemas.sensors.distances import (
     RangeRateSensor,
     RangeSensor,

@@ -4,6 +4,14 @@ A sensor reports `scale * h(state) + bias + noise`. The standard deviation is th
 `(value - bias) / scale` observes h(state) with the standard deviation `standard_deviation / |scale|`. Angles are in
 radians, counter-clockwise from the first axis towards the second. For degrees use a scale of 180/pi. For a compass
 (degrees clockwise from the second axis) use a scale of -180/pi and a bias of 90.
+
+**Non-Gaussian noise.** An inlier has the density `Σ weight · N(value; scale·h(state) + bias + component bias, (ratio ·
+σ)²)` with `σ = standard_deviation + slope · |scale·h(state)|`. Clutter has a density of the reported value that does
+not depend on the state. All are in units of the reported value. The range sensor `.7·N(r, (.1(r+1))²) + .2·Exp(1) +
+.1·U(0, 20)` of Whittle et al. (arXiv 2502.02463, section 4.3.1) is a `standard_deviation` of .1 and
+
+    {"slope": 0.1, "clutter": [{"kind": "exponential", "probability": 0.2, "mean": 1},
+                               {"kind": "uniform", "probability": 0.1, "low": 0, "high": 20}]}
 """
 
 from __future__ import annotations
@@ -18,7 +26,6 @@ from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name
 
 MOST_PARTS = 8  # components of a noise, or densities of its clutter
 _WEIGHTS_TOLERANCE = 1e-6
-
 
 _Probability = Annotated[
     Number, Field(gt=0, lt=1, description="probability of this clutter, above 0 and below 1; no unit")
@@ -40,7 +47,6 @@ class UniformClutter(Message):
     """Clutter that is uniform between two values, independent of the state."""
 
     kind: Literal["uniform"] = "uniform"
-    """kind of clutter: uniform"""
     probability: _Probability
     low: Number
     """lowest value, in the reported unit"""
@@ -60,7 +66,6 @@ class ExponentialClutter(Message):
     """Clutter with an exponential density from zero, independent of the state, such as ranges to obstacles."""
 
     kind: Literal["exponential"] = "exponential"
-    """kind of clutter: exponential"""
     probability: _Probability
     mean: Annotated[Number, Field(gt=0)]
     """mean of the value, in the reported unit"""

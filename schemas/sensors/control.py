@@ -26,7 +26,6 @@ class ControlSensor(SensorBase):
     """
 
     kind: Literal["control"] = "control"
-    """kind of sensor: control"""
     inputs: Annotated[
         tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
     ]

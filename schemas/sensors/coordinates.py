@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -25,14 +25,47 @@ NoiseOfOne = Annotated[
 ]
 
 
-class PositionSensor(Calibrated, SensorBase):
+class VectorSensor(SensorBase):
+    """Base of sensors that report several numbers with one covariance."""
+
+    numbered: ClassVar[str] = "coordinates"
+    """The field with an entry for each number."""
+
+    @field_validator("covariance", check_fields=False)
+    @classmethod
+    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
+        return one_noise(covariance, info, info.data.get(cls.numbered))
+
+    @field_validator("noise", check_fields=False)
+    @classmethod
+    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
+        """Check that non-Gaussian noise is for one number, without other outliers."""
+        values = info.data.get(cls.numbered)
+        if noise is not None and values is not None and len(values) != 1:
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected no noise for a sensor of {length} numbers; only a sensor of one number may have it",
+                {"length": len(values)},
+            )
+        if noise is not None and info.data.get("outlier_probability"):
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected an outlier_probability of 0 with noise; describe outliers as a component",
+            )
+        return noise
+
+    @property
+    def value_length(self) -> int:
+        return len(getattr(self, self.numbered))
+
+
+class PositionSensor(Calibrated, VectorSensor):
     """Observes coordinates of the state: h(state) is the coordinates, in the given order.
 
     An outlier has ten times the standard deviation.
     """
 
     kind: Literal["position"] = "position"
-    """kind of sensor: position"""
     coordinates: Coordinates = ("x", "y")
     """names of the state coordinates observed"""
     standard_deviation: StandardDeviation = None
@@ -41,30 +74,16 @@ class PositionSensor(Calibrated, SensorBase):
     """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
 
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("coordinates"))
 
-    @field_validator("noise")
-    @classmethod
-    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
-        return _of_one(noise, info, info.data.get("coordinates"))
-
-    @property
-    def value_length(self) -> int:
-        """One number per coordinate."""
-        return len(self.coordinates)
-
-
-class LinearSensor(Calibrated, SensorBase):
+class LinearSensor(Calibrated, VectorSensor):
     """Observes linear combinations of the state: each row gives one number, the sum of coefficient times coordinate.
 
     An outlier has ten times the standard deviation.
     """
 
+    numbered: ClassVar[str] = "rows"
+
     kind: Literal["linear"] = "linear"
-    """kind of sensor: linear"""
     rows: Annotated[
         tuple[Annotated[dict[Name, Number], Field(min_length=1, max_length=MAXIMUM_COORDINATES)], ...],
         Field(fail_fast=True),
@@ -78,25 +97,10 @@ class LinearSensor(Calibrated, SensorBase):
     """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
 
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("rows"))
-
-    @field_validator("noise")
-    @classmethod
-    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
-        return _of_one(noise, info, info.data.get("rows"))
-
     @property
     def coordinates(self) -> tuple[str, ...]:
         """Names of the coordinates in the rows, in the order of their first occurrence."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
-
-    @property
-    def value_length(self) -> int:
-        """One number per row."""
-        return len(self.rows)
 
 
 class Geodetic(Message):
@@ -110,7 +114,7 @@ class Geodetic(Message):
     """height above the ellipsoid, in metres"""
 
 
-class GeodeticSensor(SensorBase):
+class GeodeticSensor(VectorSensor):
     """Observes latitude and longitude in degrees, and altitude in metres if there is a third coordinate.
 
     The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin. The noise is
@@ -118,7 +122,6 @@ class GeodeticSensor(SensorBase):
     """
 
     kind: Literal["geodetic"] = "geodetic"
-    """kind of sensor: geodetic"""
     outlier_probability: OutlierProbability = 0.0
     origin: Geodetic
     """place at which the coordinates are 0"""
@@ -131,29 +134,3 @@ class GeodeticSensor(SensorBase):
     """standard deviation of the noise, the same east, north and up, in metres"""
     covariance: Covariance = None
     """covariance of the noise east, north (and up), in square metres; instead of standard_deviation"""
-
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("coordinates"))
-
-    @property
-    def value_length(self) -> int:
-        """One number per coordinate."""
-        return len(self.coordinates)
-
-
-def _of_one(noise: Noise | None, info: ValidationInfo, values: tuple[Any, ...] | None) -> Noise | None:
-    """Check that the noise is for one number, without other outliers."""
-    if noise is not None and values is not None and len(values) != 1:
-        raise PydanticCustomError(
-            "invalid_noise",
-            "expected no noise for a sensor of {length} numbers; only a sensor of one number may have it",
-            {"length": len(values)},
-        )
-    if noise is not None and info.data.get("outlier_probability"):
-        raise PydanticCustomError(
-            "invalid_noise",
-            "expected an outlier_probability of 0 with noise; describe outliers as a component",
-        )
-    return noise

@@ -23,8 +23,7 @@ SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 MOST_RECEIVERS = 32
 
 MaximumRange = Annotated[
-    PositiveNumber,
-    Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)"),
+    PositiveNumber, Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)")
 ]
 
 PropagationSpeed = Annotated[
@@ -45,14 +44,12 @@ class RangeSensor(Placed, RangeChannel, ScalarSensor):
     """Observes the distance of the entity from a place: h(state) = |coordinates - position|."""
 
     kind: Literal["range"] = "range"
-    """kind of sensor: range"""
 
 
 class SpeedSensor(ScalarSensor):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
     kind: Literal["speed"] = "speed"
-    """kind of sensor: speed"""
     coordinates: Coordinates = ("vx", "vy")
     """names of the velocity coordinates"""
     maximum_speed: PositiveNumber = 100.0
@@ -63,7 +60,6 @@ class RangeRateSensor(Placed, ScalarSensor):
     """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
 
     kind: Literal["range_rate"] = "range_rate"
-    """kind of sensor: range_rate"""
     velocities: Annotated[Coordinates, Field(validate_default=True)] = ("vx", "vy")
     """names of the velocities, in the order of the coordinates"""
     maximum_speed: PositiveNumber = 100.0
@@ -92,7 +88,6 @@ class SignalStrengthSensor(Placed, ScalarSensor):
     """
 
     kind: Literal["signal_strength"] = "signal_strength"
-    """kind of sensor: signal_strength"""
     reference_power: Number
     """power received at the reference distance, in dB (or dBm, as reported)"""
     exponent: PositiveNumber = 2.0
@@ -111,7 +106,6 @@ class TimeDifferenceSensor(ScalarSensor):
     """
 
     kind: Literal["time_difference"] = "time_difference"
-    """kind of sensor: time_difference"""
     coordinates: Coordinates = ("x", "y")
     """names of the state coordinates of the entity's position"""
     first: Vector
@@ -141,7 +135,6 @@ class TimeDifferencesSensor(SensorBase):
     """
 
     kind: Literal["time_differences"] = "time_differences"
-    """kind of sensor: time_differences"""
     coordinates: Coordinates = ("x", "y")
     """names of the state coordinates of the entity's position"""
     receivers: Annotated[

@@ -13,7 +13,6 @@ from beliefstream.schemas.sensors.base import Coordinates, PositiveNumber, Scala
 MOST_PARAMETERS = 32
 MOST_NAMES = 32  # of the parameters, the reported numbers and the context
 
-
 ParameterName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
@@ -21,7 +20,6 @@ class OwnSensor(ScalarSensor):
     """Observes a function that the worker has loaded: h(state) = f(coordinates - position, **parameters)."""
 
     kind: Literal["own"] = "own"
-    """kind of sensor: own"""
     measurement: Name
     """name under which the function is registered"""
     coordinates: Coordinates
@@ -75,7 +73,6 @@ class LearnedSensor(SensorBase):
     """Reports numbers with the likelihood of a problem that the worker has loaded: counts, detections and others."""
 
     kind: Literal["learned"] = "learned"
-    """kind of sensor: learned"""
     problem: ProblemName
     """the problem's class, as module:Name; the worker's setting names the module"""
     parameters: Annotated[dict[ParameterName, Name], Field(min_length=1, max_length=MOST_NAMES)]

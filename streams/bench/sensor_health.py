@@ -24,9 +24,8 @@ from beliefstream.streams.kafka.producing import Lease
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
 from beliefstream.streams.state.stores import BeliefTable
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
-from beliefstream.streams.worker.judged_observations import Fitted
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import Fitted
 from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
 
 SENSORS, COMPONENTS = 50, 4

@@ -72,10 +72,10 @@ class Transport(Fusion):
 
 def work() -> None:
     """Run a worker that computes nothing; its settings are those of the environment."""
-    from beliefstream.streams.worker import assembly
+    from beliefstream.streams.worker import app
 
     sys.argv = ["beliefstream", "worker"]
-    assembly.Fusion = Transport  # type: ignore[attr-defined]
+    app.Fusion = Transport  # type: ignore[attr-defined]
     runpy.run_module("beliefstream.streams.cli", run_name="__main__")
 
 

@@ -1,7 +1,4 @@
-"""The command line: `beliefstream X` is in `X.py`, and `beliefstream doctor` in `doctor/`.
-
-Helpers of one command carry its name first, such as `evaluate_tables.py`. `commands.py` lists all commands.
-"""
+"""The command line: one file a command, in rooms by what it is for; `commands.py` lists all."""
 
 from __future__ import annotations
 

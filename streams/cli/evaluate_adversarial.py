@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from beliefstream.schemas import Mixture
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.evaluate_tables import number
 from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.inference.evaluation.adversarial.mixtures import Mixture as Answered

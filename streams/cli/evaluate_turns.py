@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.evaluate_adversarial import updater
 from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings

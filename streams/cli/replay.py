@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers, keep_inputs
-from beliefstream.streams.cli.paced_sending import Force, define, send
 from beliefstream.streams.cli.replay_files import Offline, OwnFiles, replay_files
+from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings

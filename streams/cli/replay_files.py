@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.errors import CommandError
-from beliefstream.streams.cli.json_input import read_definitions
-from beliefstream.streams.cli.paced_sending import define, send
+from beliefstream.streams.cli import options
+from beliefstream.streams.cli.options import read_definitions
+from beliefstream.streams.cli.sending import define, send
+from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
@@ -131,10 +131,10 @@ def _recordings(
     settings: Settings, files: OwnFiles, sensors: list[Sensor], models: list[Model]
 ) -> list[Recording]:
     """A recording for each entity with a truth."""
-    from beliefstream.streams.definitions import measurement_modules
+    from beliefstream.streams.definitions import own_code
     from beliefstream.streams.recordings.own import model_of, read_truth, recordings_of, usable
 
-    measurement_modules.load(settings.measurements)
+    own_code.load(settings.measurements)
     observed = usable(_found(files), sensors, models, options.tell)
     if not observed:
         raise CommandError(f"{files.file}: no row can be used; nothing was fused")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from beliefstream.inference.tracking.health.verdicts import assess, judge_together
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
+from beliefstream.streams.cli.definitions.sensors import print_health
 from beliefstream.streams.cli.output import console, progress_bar
-from beliefstream.streams.cli.sensor_health import print_health
-from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.definitions import own_code
 from beliefstream.streams.recordings.scores import Row, score
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod
 from beliefstream.streams.recordings.scores.tracks import log_of
@@ -45,7 +45,7 @@ def fuse_recordings(
         out: file for the posteriors: CSV or Parquet by its name, JSON lines otherwise; none if None.
         report: file for the table, as JSON; none if None.
     """
-    measurement_modules.load(settings.measurements)
+    own_code.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0
     with progress_bar("posteriors") as progress, open_posteriors(out) if out else nullcontext() as file:
         for recording in recordings:
@@ -75,7 +75,7 @@ def fuse_recordings(
 
 def judge_recordings(settings: Settings, recordings: Iterable[Recording]) -> None:
     """Print the health of the sensors of each recording, at its end."""
-    measurement_modules.load(settings.measurements)
+    own_code.load(settings.measurements)
     updater = make_updater(settings)
     for recording in recordings:
         log = log_of(recording)

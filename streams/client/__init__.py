@@ -5,12 +5,9 @@ They work with the base install.
 
 from __future__ import annotations
 
-from beliefstream.streams.client.dead_letters import DeadLetterConsumer
-from beliefstream.streams.client.observation_producer import ObservationProducer
+from beliefstream.streams.client.dead_letters import DeadLetterConsumer, ReceivedDeadLetter, Selection
 from beliefstream.streams.client.posteriors import PosteriorConsumer
-from beliefstream.streams.client.prior_publisher import PriorPublisher
-from beliefstream.streams.client.publisher import Place
-from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
+from beliefstream.streams.client.producers import ObservationProducer, Place, PriorPublisher
 from beliefstream.streams.client.registry import DefinitionConflict, Registry
 from beliefstream.streams.client.replaying import Replayed, Replayer
 from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing

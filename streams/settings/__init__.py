@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +21,9 @@ from pydantic_settings import (
 
 from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.settings.misspelt import MisspeltSetting as MisspeltSetting, check_spelling
 
+_SIMILAR = 0.8  # of names: `bacth` and `batch` are so similar
+_OF_OTHERS = ("soak_seconds",)  # variables of `make soak`, not settings
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token", "mqtt_password")
@@ -33,9 +36,32 @@ OPTIONAL = (
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect the connections to brokers and the web endpoints."""
-
 TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
 """Settings that name the topics of an application; its changelog is named after the application."""
+
+
+class MisspeltSetting(ValueError):
+    """A variable is called almost like a setting: what it should set, such as a token, would silently be absent."""
+
+
+def check_spelling(variables: Iterable[str], prefix: str, settings: Collection[str]) -> None:
+    """Raise MisspeltSetting if one of `variables` has the prefix and is almost, but not exactly, a setting.
+
+    Args:
+        variables: names of all variables, in any case.
+        prefix: of the variables that are settings, in upper case.
+        settings: names of the settings, in lower case.
+    """
+    if found := list(_misspelt({each.upper() for each in variables}, prefix, settings)):
+        raise MisspeltSetting("; ".join(found))
+
+
+def _misspelt(variables: Collection[str], prefix: str, settings: Collection[str]) -> Iterator[str]:
+    for variable in sorted(variables):
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name not in (*settings, *_OF_OTHERS):
+            for near in get_close_matches(name, settings, 1, _SIMILAR):
+                yield f"{variable}: there is no such setting; is it {prefix}{near.upper()}?"
 
 
 class Settings(BaseSettings):

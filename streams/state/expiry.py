@@ -29,8 +29,6 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.record import BeliefRecord, read_times
 from beliefstream.streams.state.stores import BeliefStore
 
-__all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
-
 RECENT = 64  # observations of a partition whose times are used
 LEAST = 16  # observations needed before the event time is known
 log = structlog.get_logger()
@@ -86,11 +84,7 @@ class Expiry:
     """
 
     def __init__(
-        self,
-        names: TopicNames,
-        definitions: Definitions,
-        store: BeliefStore,
-        committed: Callable[[TP], int],
+        self, names: TopicNames, definitions: Definitions, store: BeliefStore, committed: Callable[[TP], int]
     ) -> None:
         self._names, self._definitions, self._store = names, definitions, store
         self._committed = committed

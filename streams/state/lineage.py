@@ -51,7 +51,6 @@ ENDS_EARLY = "the log ends before the offset read: it has lost messages that the
 MOST_OFFSET = 2**63 - 2
 END_CHECKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
 
-
 Offsets = Mapping[str, int]
 """Offsets by topic."""
 
@@ -303,11 +302,7 @@ class Lineage:
             yield from ((key, None) for key, _ in self._store.internal(partition, PREFIX))
         if faults.recreated:
             metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
-            log.error(
-                CREATED_AGAIN,
-                partition=partition,
-                topics=sorted(faults.recreated),
-            )
+            log.error(CREATED_AGAIN, partition=partition, topics=sorted(faults.recreated))
         last = {
             **{name: end - 1 for name, end in faults.truncated.items()},
             **dict.fromkeys(faults.recreated, -1),

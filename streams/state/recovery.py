@@ -11,8 +11,7 @@ from typing import Any
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.kafka.faust.bulk_recovery import BulkRecovery, Ends
-from beliefstream.streams.kafka.faust.recovery import SafeTableManager
+from beliefstream.streams.kafka.faust.recovery import BulkRecovery, Ends, SafeTableManager
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
 

@@ -18,7 +18,7 @@ import structlog
 from faust.stores import base
 from faust.types import TP, EventT
 
-from beliefstream.streams.kafka.faust.faust_table import TableWithStore
+from beliefstream.streams.kafka.faust.hooks import TableWithStore
 from beliefstream.streams.monitoring.logs import SERVICES
 from beliefstream.streams.state.codec import UnknownVersion
 from beliefstream.streams.state.record import INTERNAL, check_version
@@ -29,7 +29,6 @@ STORE_FAILED = (
 )
 NOT_KNOWN = -1
 """The offset of a record whose offset the broker has not returned."""
-
 
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for a deleted record."""

@@ -19,16 +19,23 @@ from beliefstream.schemas import Observation, Prior, Unusable
 from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway import metrics
-from beliefstream.streams.bridges.gateway.answers import Outcome, answer, problem, report, unavailable
-from beliefstream.streams.bridges.gateway.bodies import JSON, LINES, read_messages
-from beliefstream.streams.bridges.gateway.draining import Draining
-from beliefstream.streams.bridges.gateway.guard import Guard
-from beliefstream.streams.bridges.gateway.limits import RateLimit, Silent, read_body
+from beliefstream.streams.bridges.gateway.bodies import (
+    JSON,
+    LINES,
+    Outcome,
+    RateLimit,
+    Silent,
+    answer,
+    problem,
+    read_body,
+    read_messages,
+    report,
+    unavailable,
+)
+from beliefstream.streams.bridges.gateway.middleware import Draining, Guard
 from beliefstream.streams.bridges.gateway.openapi import document
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader, Subscription
 from beliefstream.streams.settings import Settings
-
-__all__ = ["Gateway", "Parts"]
 
 MOST_STREAMS = 500  # clients that follow posteriors at once
 MOST_ENTITIES = 1000  # that one stream may name

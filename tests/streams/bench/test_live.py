@@ -10,8 +10,7 @@ import pytest
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.bench import live
 from beliefstream.streams.live import beliefs, reading, viewers
-from beliefstream.streams.live.groups import groups_of
-from beliefstream.streams.live.posteriors import plain
+from beliefstream.streams.live.posteriors import groups_of, plain
 
 
 def test_it_sends_posteriors_of_eight_components_that_differ() -> None:

@@ -12,7 +12,7 @@ from beliefstream.streams.bench.state import records as beliefs
 from beliefstream.streams.bench.workload import mixed, send
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.demo.scenario import ScheduledMessage
-from beliefstream.streams.demo.sender import Sender
+from beliefstream.streams.demo.stream import Sender
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.settings import Settings

@@ -12,8 +12,8 @@ import pytest
 from beliefstream.streams.bench.live import _variants
 from beliefstream.streams.live import history
 from beliefstream.streams.live.beliefs import Beliefs
-from beliefstream.streams.live.groups import Group, read_posteriors
 from beliefstream.streams.live.history import History
+from beliefstream.streams.live.posteriors import Group, read_posteriors
 from tests.streams.live.test_history import Clock
 
 ENTITIES = 1000

@@ -15,7 +15,7 @@ from beliefstream.inference.tracking.events import Belief, Event, instants
 from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
 from beliefstream.streams.bench.state import records, send
-from beliefstream.streams.definitions.conversion import reading_of
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.record import VERSION, BeliefRecord
 from beliefstream.streams.state.stores import BeliefTable

@@ -14,8 +14,8 @@ import pytest
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.cli.errors import CommandError
-from beliefstream.streams.cli.worker import _claim_directory
+from beliefstream.streams.cli.services.worker import _claim_directory
+from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.disk import DirectoryInUse, DiskStore, claim
 from beliefstream.streams.state.record import INTERNAL, VERSION

@@ -26,7 +26,7 @@ from beliefstream.schemas import (
     RandomWalk,
     parse,
 )
-from beliefstream.streams.client.duplicates import Duplicates
+from beliefstream.streams.client.posteriors import Duplicates
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.expiry import LEAST, RECENT, EventClock, Expiry

@@ -13,8 +13,8 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Posterior, Reason, Reset, Unusable
 from beliefstream.streams.state.codec import decode_belief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.batch_validation import forget
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.resets import forget
 from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
 from tests.streams.oracle import updater as shared_updater
 

@@ -17,8 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.schemas import PositionSensor, RangeSensor
 from beliefstream.streams.cli.doctor.findings import Finding, Status
-from beliefstream.streams.cli.doctor.logs import examine_changelog, examine_offsets
-from beliefstream.streams.cli.doctor.losses import COUNTERS, examine_losses
+from beliefstream.streams.cli.doctor.losses import (
+    COUNTERS,
+    examine_changelog,
+    examine_losses,
+    examine_offsets,
+)
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.local.simulated_fleet import fleet_model
