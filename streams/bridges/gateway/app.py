@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -43,21 +43,14 @@ KEEP_ALIVE_SECONDS = 15.0  # proxies end a connection that is silent for longer,
 READING = "the posteriors of the last hours are still being read"
 
 
-class Parts(NamedTuple):
-    """What a gateway works with."""
-
-    settings: Settings
-    writer: Writer
-    check: BrokerCheck
-    posteriors: Posteriors
-    reader: Reader
-
-
 class Gateway:
     """The endpoints; `app` is the ASGI application."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._settings, self._writer, self._check, self._posteriors, self._reader = parts
+    def __init__(
+        self, settings: Settings, writer: Writer, check: BrokerCheck, posteriors: Posteriors, reader: Reader
+    ) -> None:
+        self._settings, self._writer, self._check = settings, writer, check
+        self._posteriors, self._reader = posteriors, reader
         self._limit = RateLimit(self._settings.gateway_rate)
         self._document = document(self._settings)
         routes = [

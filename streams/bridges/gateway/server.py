@@ -17,7 +17,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
-from beliefstream.streams.bridges.gateway.app import Gateway, Parts
+from beliefstream.streams.bridges.gateway.app import Gateway
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.monitoring import logs
@@ -135,7 +135,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
     check = BrokerCheck(settings, (settings.observations, settings.priors), renew_after_fault)
     posteriors = Posteriors(settings.gateway_entities)
     reader = Reader(settings, posteriors, loop)
-    gateway = Gateway(Parts(settings, writer, check, posteriors, reader))
+    gateway = Gateway(settings, writer, check, posteriors, reader)
     check.start()
     reader.start()
     config = uvicorn.Config(
