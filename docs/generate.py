@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
-import beliefstream.streams.monitoring.machine  # noqa: F401  registers its metrics
+import beliefstream.streams.monitoring.metrics  # noqa: F401  registers its metrics
 from beliefstream.schemas import (
     ChannelHealth,
     Coordinate,
@@ -35,13 +35,18 @@ from beliefstream.schemas import (
 )
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
 from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensor import KINDS
-from beliefstream.schemas.sensors.base import Channel
+from beliefstream.schemas.sensors import KINDS
+from beliefstream.schemas.sensors.base import (
+    Channel,
+    ExponentialClutter,
+    Noise,
+    NoiseComponent,
+    UniformClutter,
+)
 from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
-from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.streams.bridges.gateway import metrics as gateway
-from beliefstream.streams.bridges.mqtt import metrics as mqtt
+from beliefstream.streams.bridges.mqtt import web as mqtt
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
 

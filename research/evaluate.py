@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.setup import CommandError, settings_for
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:

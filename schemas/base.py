@@ -3,31 +3,95 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from beliefstream.schemas.reasons import Reason, reason_of
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 MAXIMUM_COORDINATES = 16  # of a state
 MAXIMUM_VALUES = 64  # in one observation
+MOST_OF_A_NAME = 128  # characters
+_NAME = rf"[A-Za-z0-9._:/@+-]{{1,{MOST_OF_A_NAME}}}"
+_KEY = re.compile(_NAME.encode())
+_INVISIBLE = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_MOST_FAULTS = 4  # in one line; the rest is counted
+_LONGEST = 400  # characters of a fault's message, some of which quote the input
+_MOST_READ = 64  # faults that are read; a message may have one per field
+
+
+class Reason(StrEnum):
+    """Reason of a dead letter; the topic has no others."""
+
+    too_large = "too_large"
+    not_json = "not_json"
+    invalid = "invalid"
+    not_finite = "not_finite"
+    invalid_time = "invalid_time"
+    invalid_covariance = "invalid_covariance"
+    key_mismatch = "key_mismatch"
+    wrong_partition = "wrong_partition"
+    unknown_sensor = "unknown_sensor"
+    unknown_entity = "unknown_entity"
+    wrong_length = "wrong_length"
+    missing_coordinates = "missing_coordinates"
+    impossible = "impossible"
+    future = "future"
+    late = "late"
+    invalid_definition = "invalid_definition"
+    numerical = "numerical"
+
+
+# Our own validators raise errors of these types; the others are pydantic's.
+_BY_TYPE = {
+    "json_invalid": Reason.not_json,
+    "finite_number": Reason.not_finite,
+    "not_finite": Reason.not_finite,
+    "invalid_covariance": Reason.invalid_covariance,
+    "invalid_time": Reason.invalid_time,
+    "wrong_length": Reason.wrong_length,
+}
+# If a message has several faults, the first matching entry is the reason.
+_ORDER = (
+    Reason.not_json,
+    Reason.not_finite,
+    Reason.invalid_time,
+    Reason.invalid_covariance,
+    Reason.wrong_length,
+)
+
+
+def reason_of(error: ValidationError) -> Reason:
+    """Return the most specific reason for a validation error; `Reason.invalid` if none matches."""
+    found: set[Reason] = set()
+    for fault in error.errors(include_url=False, include_context=False):
+        value = fault["input"]
+        if isinstance(value, float) and not math.isfinite(value):
+            found.add(Reason.not_finite)
+        elif fault["loc"][:1] == ("value",) and _is_length(fault["type"], value):
+            found.add(Reason.wrong_length)
+        elif fault["type"] in _BY_TYPE:
+            found.add(_BY_TYPE[fault["type"]])
+    return next((reason for reason in _ORDER if reason in found), Reason.invalid)
+
+
+def _is_length(kind: str, value: object) -> bool:
+    """Whether a fault is of the length; pydantic also calls a list too short whose first item is faulty."""
+    return kind == "too_long" or (kind == "too_short" and not value)
+
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number; strings and booleans are rejected."""
 
 Vector = Annotated[tuple[Number, ...], Field(fail_fast=True)]
 Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
-
-MOST_OF_A_NAME = 128  # characters
-_NAME = rf"[A-Za-z0-9._:/@+-]{{1,{MOST_OF_A_NAME}}}"
-_KEY = re.compile(_NAME.encode())
 Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 """A name of an entity, sensor, model or coordinate: 1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`."""
-
-_INVISIBLE = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 
 Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,128}}$")]
 """A text of 1 to 128 characters, without control characters, line ends or invisible characters."""
@@ -58,13 +122,32 @@ class Unusable(ValueError):
 class Message(BaseModel):
     """Base of all messages: immutable, no unknown fields, no NaN and no infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
     defines: ClassVar[bool] = False
     """Whether the message is a definition (a sensor or model); a faulty one then has reason `invalid_definition`."""
 
     most_parts: ClassVar[int] = 100_000
     """Largest number of commas and colons in its JSON, which bounds its values and fields; checked before parsing."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Put each description, which is the docstring of its field, on one line; constants need none."""
+        made = handler(schema)
+        for field in handler.resolve_ref_schema(made).get("properties", {}).values():
+            if "const" in field:
+                field.setdefault("description", f"always {field['const']}")
+            if "description" in field:
+                field["description"] = " ".join(field["description"].split())
+        return made
 
     def to_json(self) -> bytes:
         """Serialise to UTF-8 JSON without absent fields; parsing it gives an equal message."""
@@ -73,9 +156,6 @@ class Message(BaseModel):
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 80
-_MOST_FAULTS = 4  # in one line; the rest is counted
-_LONGEST = 400  # characters of a fault's message, some of which quote the input
-_MOST_READ = 64  # faults that are read; a message may have one per field
 
 
 def explain(error: ValidationError) -> str:
@@ -161,3 +241,28 @@ def _show(value: Any) -> str:
     except ValueError:  # an integer too long for Python to print
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+M = TypeVar("M", bound=Message)
+
+
+def check_size(raw: bytes | None, most: int) -> None:
+    """Raise Unusable with reason `too_large` if a message has more than `most` bytes."""
+    if raw is not None and len(raw) > most:
+        raise Unusable(Reason.too_large, f"message: expected at most {most} bytes, got {len(raw)}")
+
+
+def parse(message: type[M], raw: bytes | None) -> M:
+    """Parse a message from UTF-8 JSON; use `parse_sensor` for sensors.
+
+    Raises:
+        Unusable: the detail names the field and the value. The reason is `too_large`, `not_json`, `not_finite`,
+            `invalid_time`, `invalid_covariance`, `wrong_length` or `invalid`; for a model `invalid_definition`.
+    """
+    if raw is None:
+        raise Unusable(Reason.not_json, "message: expected JSON, got a record without a value")
+    check_parts(raw, message.most_parts)
+    try:
+        return message.model_validate_json(raw)
+    except ValidationError as error:
+        raise unusable(error, defines=message.defines) from error

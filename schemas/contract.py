@@ -14,26 +14,64 @@ from typing import Any, Literal
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from beliefstream.schemas import cloudevents, partitioning
 from beliefstream.schemas.base import Message
-from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
+from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter, Replay
 from beliefstream.schemas.model import Model
 from beliefstream.schemas.observation import Observation
 from beliefstream.schemas.posterior import Posterior
-from beliefstream.schemas.prior import Prior
-from beliefstream.schemas.replay import Replay
-from beliefstream.schemas.reset import Reset
-from beliefstream.schemas.sensor import KINDS, sensor_adapter
+from beliefstream.schemas.prior import Prior, Reset
 from beliefstream.schemas.sensor_health import SensorHealth
+from beliefstream.schemas.sensors import KINDS, sensor_adapter
 
-Schema = dict[str, Any]
-
+HASH = "murmur2"
+FORMULA = "(murmur2(key) & 0x7fffffff) % partitions"
+RULE = (
+    f"The record's key is the entity in UTF-8, and its partition is {FORMULA}, as with Java's default partitioner. "
+    "A record without a key, or in another partition, becomes a dead letter."
+)
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
 _BINDING = "0.5.0"  # version of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
 _PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
+
+
+CLIENTS = {
+    "Java": 'producer.send(new ProducerRecord<>("observations", "mower", json)); // the default partitioner',
+    "kafka-python": 'KafkaProducer().send("observations", key=b"mower", value=json)  # the default partitioner',
+    "aiokafka": 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner',
+    "confluent-kafka and all clients of librdkafka": (
+        'Producer({"partitioner": "murmur2_random"})  # not its default'
+    ),
+    "kcat": "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random",
+    "Go, franz-go": "kgo.NewClient(kgo.SeedBrokers(brokers...)) // the default partitioner",
+    "Go, kafka-go": "&kafka.Writer{Balancer: kafka.Murmur2Balancer{}} // not its default",
+    "Go, Sarama": (
+        "config.Producer.Partitioner = sarama.NewCustomPartitioner(sarama.WithAbsFirst(), "
+        "sarama.WithCustomHashFunction(newMurmur2)) // not its default; docs/producers.md has newMurmur2"
+    ),
+}
+"""How to make each Kafka client follow the rule: code, or an option."""
+
+
+def partitioner() -> dict[str, Any]:
+    """Return the rule as the extension `x-partitioner` of the contract.
+
+    One worker owns partition n of `observations`, `priors` and the beliefs. Records of one entity in two partitions
+    would give it two beliefs. So all producers must choose the partition by the same hash of the key.
+    """
+    return {
+        "key": "entity",
+        "hash": HASH,
+        "partition": FORMULA,
+        "description": RULE,
+        "clients": CLIENTS,
+    }
+
+
+Schema = dict[str, Any]
+LETTERS = "dead-letters"
 
 
 @dataclass(frozen=True)
@@ -45,61 +83,36 @@ class Topic:
     action: Literal["receive", "send"]
     key: str
     description: str
-    event: str | None
     compacted: bool = False
     partitioned: bool = True  # whether it has as many partitions as observations
-    by_key: bool = False  # whether senders must choose partitions by `schemas.partitioning`
+    by_key: bool = False  # whether senders must choose partitions by `RULE`
+
+    @property
+    def event(self) -> str | None:
+        """The type in the CloudEvents headers; a dead letter has none."""
+        return (
+            None if self.message == "dead_letter" else f"org.beliefstream.{self.message.replace('_', '-')}.v1"
+        )
 
 
 _TOPICS = (
+    Topic("observations", "observation", "receive", "the entity", "Reports of sensors.", by_key=True),
+    Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", True, False),
+    Topic("models", "model", "receive", "the entity, or *", "Entity models.", True, False),
+    Topic("priors", "prior", "receive", "the entity", "Priors stated by operators.", by_key=True),
+    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", by_key=True),
+    Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates."),
     Topic(
-        "observations",
-        "observation",
-        "receive",
-        "the entity",
-        "Reports of sensors.",
-        cloudevents.OBSERVATION,
-        by_key=True,
+        LETTERS, "dead_letter", "send", "the original key", "Unusable messages, with their original bytes."
     ),
-    Topic(
-        "sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True, False
-    ),
-    Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True, False),
-    Topic(
-        "priors",
-        "prior",
-        "receive",
-        "the entity",
-        "Priors stated by operators.",
-        cloudevents.PRIOR,
-        by_key=True,
-    ),
-    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET, by_key=True),
-    Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
-    Topic(
-        "dead-letters",
-        "dead_letter",
-        "send",
-        "the original key",
-        "Unusable messages, with their original bytes.",
-        None,
-    ),
-    Topic(
-        "dead-letters",
-        "replay",
-        "send",
-        "none",
-        "Notes of dead letters that were sent again.",
-        cloudevents.REPLAY,
-    ),
+    Topic(LETTERS, "replay", "send", "none", "Notes of dead letters that were sent again."),
     Topic(
         "sensor-health",
         "sensor_health",
         "send",
         "the sensor",
         "Health of each sensor in each partition.",
-        cloudevents.SENSOR_HEALTH,
-        compacted=True,
+        True,
     ),
 )
 
@@ -120,7 +133,7 @@ def json_schemas() -> dict[str, Schema]:
     schemas["dead_letter"] = _dead_letter_headers()
     for topic in _TOPICS:
         if topic.by_key:
-            schemas[topic.message] |= {_PARTITIONER: partitioning.extension()}
+            schemas[topic.message] |= {_PARTITIONER: partitioner()}
     return {name: {"$schema": _DIALECT, **_plain(schemas[name])} for name in sorted(schemas)}
 
 
@@ -168,7 +181,7 @@ def _channel(address: str) -> Schema:
     description = " ".join(each.description for each in topics)
     return {
         "address": topic.address,
-        "description": f"{description} {partitioning.RULE}" if topic.by_key else description,
+        "description": f"{description} {RULE}" if topic.by_key else description,
         "messages": {each.message: {"$ref": f"#/components/messages/{each.message}"} for each in topics},
         "bindings": {
             "kafka": {
@@ -216,7 +229,7 @@ def _message(topic: Topic) -> Schema:
         "bindings": {
             "kafka": {
                 "key": key,
-                **({_PARTITIONER: partitioning.extension()} if topic.by_key else {}),
+                **({_PARTITIONER: partitioner()} if topic.by_key else {}),
                 "bindingVersion": _BINDING,
             }
         },

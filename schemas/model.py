@@ -15,8 +15,22 @@ from beliefstream.schemas.motions import AnyMotion, Motion
 class Coordinate(Message):
     """One coordinate of the state."""
 
-    name: Annotated[Name, Field(description="name that sensors and priors use for it")]
-    unit: Annotated[Unit, Field(description="unit of the coordinate, such as m or m/s")]
+    name: Name
+    """name that sensors and priors use for it"""
+    unit: Unit
+    """unit of the coordinate, such as m or m/s"""
+
+
+def over_the_coordinates(mixture: Mixture, info: ValidationInfo) -> Mixture:
+    """Check that a mixture is over as many coordinates as the field `coordinates` has."""
+    coordinates = info.data.get("coordinates")
+    if coordinates is not None and mixture.dimension != len(coordinates):
+        raise PydanticCustomError(
+            "wrong_size",
+            "expected a mixture over {expected} coordinates, got {given}",
+            {"expected": len(coordinates), "given": mixture.dimension},
+        )
+    return mixture
 
 
 class Model(Message):
@@ -24,54 +38,30 @@ class Model(Message):
 
     defines: ClassVar[bool] = True
 
-    entity: Annotated[
-        Name | Literal["*"],
-        Field(
-            description="entity of the model, `*` for all entities without their own; also the key of the record"
-        ),
-    ]
-    name: Annotated[Name, Field(description="name of the model, repeated in every posterior")]
-    version: Annotated[
-        int, Field(strict=True, ge=1, description="version of the model, counted from 1; no unit")
-    ] = 1
+    entity: Name | Literal["*"]
+    """entity of the model, `*` for all entities without their own; also the key of the record"""
+    name: Name
+    """name of the model, repeated in every posterior"""
+    version: Annotated[int, Field(strict=True, ge=1)] = 1
+    """version of the model, counted from 1; no unit"""
     coordinates: Annotated[
-        tuple[Coordinate, ...],
-        Field(fail_fast=True),
-        Field(min_length=1, max_length=MAXIMUM_COORDINATES, description="coordinates of the state, in order"),
+        tuple[Coordinate, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
     ]
-    motion: Annotated[Motion, Field(description="how the state moves between observations")]
-    prior: Annotated[
-        Mixture,
-        Field(description="belief before the first observation, over all coordinates and in their units"),
-    ]
-    components: Annotated[
-        int,
-        Field(
-            strict=True, ge=1, le=64, description="largest number of components of a belief, 1 to 64; no unit"
-        ),
-    ] = 8
-    lateness_window: Annotated[
-        Number,
-        Field(
-            ge=0, description="longest time by which an observation may lie before the newest one, in seconds"
-        ),
-    ] = 2.0
-    expires_after: Annotated[
-        Number | None,
-        Field(
-            gt=0,
-            description="time after the last observation after which the entity is forgotten, in event time, in "
-            "seconds; the next observation then starts from the prior; absent: never",
-        ),
-    ] = None
-    live_time: Annotated[
-        bool,
-        Field(
-            strict=True,
-            description="whether times are wall-clock times, so that a time in the future is rejected; false for "
-            "simulated clocks and for logs with times ahead of the clock; no unit",
-        ),
-    ] = True
+    """coordinates of the state, in order"""
+    motion: Motion
+    """how the state moves between observations"""
+    prior: Mixture
+    """belief before the first observation, over all coordinates and in their units"""
+    components: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
+    """largest number of components of a belief, 1 to 64; no unit"""
+    lateness_window: Annotated[Number, Field(ge=0)] = 2.0
+    """longest time by which an observation may lie before the newest one, in seconds"""
+    expires_after: Annotated[Number | None, Field(gt=0)] = None
+    """time after the last observation after which the entity is forgotten, in event time, in seconds; the next
+    observation then starts from the prior; absent: never"""
+    live_time: Annotated[bool, Field(strict=True)] = True
+    """whether times are wall-clock times, so that a time in the future is rejected; false for simulated clocks and for
+    logs with times ahead of the clock; no unit"""
 
     @field_validator("coordinates")
     @classmethod
@@ -105,14 +95,7 @@ class Model(Message):
     @field_validator("prior")
     @classmethod
     def _over_the_coordinates(cls, prior: Mixture, info: ValidationInfo) -> Mixture:
-        coordinates = info.data.get("coordinates")
-        if coordinates is not None and prior.dimension != len(coordinates):
-            raise PydanticCustomError(
-                "wrong_size",
-                "expected a mixture over {expected} coordinates, got {given}",
-                {"expected": len(coordinates), "given": prior.dimension},
-            )
-        return prior
+        return over_the_coordinates(prior, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -28,59 +28,34 @@ class Observation(Message):
 
     most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
-    entity: Annotated[
-        Name,
-        Field(
-            description="entity that is observed; also the key of the record, whose murmur2 hash gives the partition"
-        ),
-    ]
-    sensor: Annotated[Name, Field(description="name of the sensor, as defined on the topic of sensors")]
-    time: Annotated[
-        Time,
-        Field(
-            description="time of the observed state (phenomenon time): seconds since the epoch UTC, or RFC 3339"
-        ),
-    ]
-    value: Annotated[
-        Number | Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_VALUES)],
-        Field(description="reported number or numbers, in the units of the sensor"),
-    ]
-    standard_deviation: Annotated[
+    entity: Name
+    """entity that is observed; also the key of the record, whose murmur2 hash gives the partition"""
+    sensor: Name
+    """name of the sensor, as defined on the topic of sensors"""
+    time: Time
+    """time of the observed state (phenomenon time): seconds since the epoch UTC, or RFC 3339"""
+    value: Number | Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_VALUES)]
+    """reported number or numbers, in the units of the sensor"""
+    standard_deviation: (
         _Positive
         | Annotated[
             tuple[_Positive, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_VALUES)
         ]
-        | None,
-        Field(
-            description="standard deviation of the noise, one for all numbers in value or one each, in the units of "
-            "the value (in metres for latitude and longitude)"
-        ),
-    ] = None
-    covariance: Annotated[
-        Matrix | None,
-        Field(
-            description="covariance of the noise, in the squared units of the value (in square metres for latitude "
-            "and longitude); instead of standard_deviation"
-        ),
-    ] = None
-    position: Annotated[
-        Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_COORDINATES)] | None,
-        Field(
-            description="position of the sensor (or landmark) at that time, if it moves, in the units of its "
-            "coordinates; only for sensors whose definition has a position"
-        ),
-    ] = None
-    orientation: Annotated[
-        Number | Annotated[Vector, Field(min_length=1, max_length=3)] | None,
-        Field(
-            description="orientation of the sensor at that time, in radians: one angle in the plane, or yaw, pitch and "
-            "roll in space; only for sensors whose definition has an orientation"
-        ),
-    ] = None
-    id: Annotated[
-        Identifier | None,
-        Field(description="identifier chosen by the producer, repeated in the posterior; no unit"),
-    ] = None
+        | None
+    ) = None
+    """standard deviation of the noise, one for all numbers in value or one each, in the units of the value (in metres
+    for latitude and longitude)"""
+    covariance: Matrix | None = None
+    """covariance of the noise, in the squared units of the value (in square metres for latitude and longitude); instead
+    of standard_deviation"""
+    position: Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_COORDINATES)] | None = None
+    """position of the sensor (or landmark) at that time, if it moves, in the units of its coordinates; only for sensors
+    whose definition has a position"""
+    orientation: Number | Annotated[Vector, Field(min_length=1, max_length=3)] | None = None
+    """orientation of the sensor at that time, in radians: one angle in the plane, or yaw, pitch and roll in space; only
+    for sensors whose definition has an orientation"""
+    id: Identifier | None = None
+    """identifier chosen by the producer, repeated in the posterior; no unit"""
 
     @field_validator("standard_deviation")
     @classmethod

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
 from beliefstream.schemas.mixture import Mixture
-from beliefstream.schemas.model import Coordinate
+from beliefstream.schemas.model import Coordinate, over_the_coordinates
 from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
@@ -20,56 +19,27 @@ _Count = Annotated[int, Field(strict=True, ge=0)]
 class Quality(Message):
     """How close the mixture is to the exact posterior, and how well the observations fit the prediction."""
 
-    effective_sample_size: Annotated[
-        Number,
-        Field(
-            ge=0,
-            le=1,
-            description="effective share of importance samples drawn from the mixture; 1 is exact; no unit",
-        ),
-    ]
-    log_evidence: Annotated[
-        Number, Field(description="log density of the observations under the prediction, in nats")
-    ]
-    surprise: Annotated[
-        Number, Field(ge=0, le=1, description="p-value of the observations under the prediction; no unit")
-    ]
-    method: Annotated[
-        Method,
-        Field(description="method that computed the mixture; prior: no observation, a prior was applied"),
-    ]
-    likelihood: Annotated[
-        Likelihood,
-        Field(
-            description="likelihood that the quality is measured against: exact, or learned from a simulator for at "
-            "least one of the observations"
-        ),
-    ] = "exact"
-    likelihood_error: Annotated[
-        Number | None,
-        Field(
-            ge=0,
-            description="expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed "
-            "over its observations, and larger where the surprise is below .1, in nats; it is part of "
-            "accumulated_error; absent: none is learned, or unknown",
-        ),
-    ] = None
-    outside_training: Annotated[
-        Number | None,
-        Field(
-            ge=0,
-            description="how far data, context or parameters lie outside what a likelihood was trained on, in widths "
-            "of that range; 0: inside; above 0: do not rely on the mixture; absent: none is learned, or unknown",
-        ),
-    ] = None
-    accumulated_error: Annotated[
-        Number | None,
-        Field(
-            ge=0,
-            description="estimate of the divergence KL(exact ‖ mixture) over the whole history of the belief, not of "
-            "the last update alone, in nats; absent: unknown, from a worker of an older version",
-        ),
-    ] = None
+    effective_sample_size: Annotated[Number, Field(ge=0, le=1)]
+    """effective share of importance samples drawn from the mixture; 1 is exact; no unit"""
+    log_evidence: Number
+    """log density of the observations under the prediction, in nats"""
+    surprise: Annotated[Number, Field(ge=0, le=1)]
+    """p-value of the observations under the prediction; no unit"""
+    method: Method
+    """method that computed the mixture; prior: no observation, a prior was applied"""
+    likelihood: Likelihood = "exact"
+    """likelihood that the quality is measured against: exact, or learned from a simulator for at least one of the
+    observations"""
+    likelihood_error: Annotated[Number | None, Field(ge=0)] = None
+    """expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed over its
+    observations, and larger where the surprise is below .1, in nats; it is part of accumulated_error; absent: none
+    is learned, or unknown"""
+    outside_training: Annotated[Number | None, Field(ge=0)] = None
+    """how far data, context or parameters lie outside what a likelihood was trained on, in widths of that range; 0:
+    inside; above 0: do not rely on the mixture; absent: none is learned, or unknown"""
+    accumulated_error: Annotated[Number | None, Field(ge=0)] = None
+    """estimate of the divergence KL(exact ‖ mixture) over the whole history of the belief, not of the last update
+    alone, in nats; absent: unknown, from a worker of an older version"""
 
 
 class Posterior(Message):
@@ -77,57 +47,37 @@ class Posterior(Message):
 
     most_parts: ClassVar[int] = 250_000  # a mixture, and the names of a whole batch
 
-    entity: Annotated[Name, Field(description="entity of the belief; also the key of the record")]
-    time: Annotated[Time, Field(description="time of the state: seconds since the epoch UTC")]
-    sequence: Annotated[
-        int,
-        Field(
-            strict=True,
-            ge=1,
-            description="number of messages of this entity applied so far; every posterior raises it by its number "
-            "of new observations and priors; no unit",
-        ),
-    ]
-    revision: Annotated[
-        _Count,
-        Field(
-            description="number of times that late messages changed the entity's past, so that its newest posterior "
-            "was sent again; no unit"
-        ),
-    ]
+    entity: Name
+    """entity of the belief; also the key of the record"""
+    time: Time
+    """time of the state: seconds since the epoch UTC"""
+    sequence: Annotated[int, Field(strict=True, ge=1)]
+    """number of messages of this entity applied so far; every posterior raises it by its number of new observations and
+    priors; no unit"""
+    revision: _Count
+    """number of times that late messages changed the entity's past, so that its newest posterior was sent again; no
+    unit"""
     coordinates: Annotated[
-        tuple[Coordinate, ...],
-        Field(fail_fast=True),
-        Field(
-            min_length=1,
-            max_length=MAXIMUM_COORDINATES,
-            description="coordinates of the state, with units",
-        ),
+        tuple[Coordinate, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
     ]
-    mixture: Annotated[Mixture, Field(description="belief over all coordinates, in their units")]
-    quality: Annotated[Quality, Field(description="quality of the mixture")]
-    applied: Annotated[
-        tuple[Identifier, ...],
-        Field(fail_fast=True),
-        Field(description="new observations in this posterior, by id or as partition:offset; no unit"),
-    ]
-    prior_sequence: Annotated[
-        _Count, Field(description="number of priors applied to this entity so far; no unit")
-    ]
-    model: Annotated[Name, Field(description="name of the model")]
-    model_version: Annotated[int, Field(strict=True, ge=1, description="version of the model; no unit")]
+    """coordinates of the state, with units"""
+    mixture: Mixture
+    """belief over all coordinates, in their units"""
+    quality: Quality
+    """quality of the mixture"""
+    applied: Annotated[tuple[Identifier, ...], Field(fail_fast=True)]
+    """new observations in this posterior, by id or as partition:offset; no unit"""
+    prior_sequence: _Count
+    """number of priors applied to this entity so far; no unit"""
+    model: Name
+    """name of the model"""
+    model_version: Annotated[int, Field(strict=True, ge=1)]
+    """version of the model; no unit"""
 
     @field_validator("mixture")
     @classmethod
     def _over_the_coordinates(cls, mixture: Mixture, info: ValidationInfo) -> Mixture:
-        coordinates = info.data.get("coordinates")
-        if coordinates is not None and mixture.dimension != len(coordinates):
-            raise PydanticCustomError(
-                "wrong_size",
-                "expected a mixture over {expected} coordinates, got {given}",
-                {"expected": len(coordinates), "given": mixture.dimension},
-            )
-        return mixture
+        return over_the_coordinates(mixture, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

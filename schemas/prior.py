@@ -1,46 +1,47 @@
-"""Prior: a belief stated by an operator, which replaces the entity's belief or multiplies it."""
+"""Messages of the topic of priors: a prior stated by an operator, and a reset, by which a worker forgets an entity."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Unusable, distinct
+from beliefstream.schemas.base import (
+    MAXIMUM_COORDINATES,
+    Identifier,
+    Message,
+    Name,
+    Reason,
+    Unusable,
+    check_parts,
+    distinct,
+    parse,
+)
 from beliefstream.schemas.mixture import Mixture
-from beliefstream.schemas.reasons import Reason
 from beliefstream.schemas.time import Time
 
 
 class Prior(Message):
     """A prior for one entity, applied at its time."""
 
-    entity: Annotated[
-        Name,
-        Field(
-            description="entity of the prior; also the key of the record, whose murmur2 hash gives the partition"
-        ),
-    ]
-    mixture: Annotated[Mixture, Field(description="the stated belief, in the units of the coordinates")]
-    time: Annotated[
-        Time,
-        Field(description="time of the stated belief: seconds since the epoch UTC, or RFC 3339 with offset"),
-    ]
-    mode: Annotated[
-        Literal["replace", "product"],
-        Field(
-            description="whether to replace the belief or to multiply it by the mixture, as independent evidence"
-        ),
-    ] = "replace"
-    coordinates: Annotated[
+    entity: Name
+    """entity of the prior; also the key of the record, whose murmur2 hash gives the partition"""
+    mixture: Mixture
+    """the stated belief, in the units of the coordinates"""
+    time: Time
+    """time of the stated belief: seconds since the epoch UTC, or RFC 3339 with offset"""
+    mode: Literal["replace", "product"] = "replace"
+    """whether to replace the belief or to multiply it by the mixture, as independent evidence"""
+    coordinates: (
         Annotated[
             tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
         ]
-        | None,
-        Field(description="names of the mixture's coordinates; absent: all, in the model's order"),
-    ] = None
-    id: Annotated[Identifier | None, Field(description="identifier chosen by the sender; no unit")] = None
+        | None
+    ) = None
+    """names of the mixture's coordinates; absent: all, in the model's order"""
+    id: Identifier | None = None
+    """identifier chosen by the sender; no unit"""
 
     @field_validator("coordinates")
     @classmethod
@@ -79,3 +80,54 @@ class Prior(Message):
                 Reason.missing_coordinates,
                 f"coordinates: the model's state {list(names)} lacks {', '.join(missing)}",
             )
+
+
+_Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+class LogPosition(Message):
+    """A position in one partition of a topic."""
+
+    topic_id: Identifier
+    """the broker's id of the topic; a topic that is created again has another one"""
+    partition: _Count
+    """partition of the topic; no unit"""
+    offset: _Count
+    """offset of the first record after the position; no unit"""
+
+
+class Reset(Message):
+    """Forgets an entity: its belief, history and waiting events; its next observation starts from its model's prior."""
+
+    most_parts: ClassVar[int] = 1_000
+
+    entity: Name
+    """entity to forget; also the key of the record"""
+    reset: Literal[True]
+    """always true; distinguishes a reset from a prior; no unit"""
+    time: Time
+    """time of the posterior that reports the reset: seconds since the epoch UTC, or RFC 3339; later observations are
+    used whatever their time"""
+    observations_before: LogPosition | None = None
+    """position in the entity's partition of observations; those before it are forgotten too, even if the worker has not
+    read them yet; absent: only those that the worker has read"""
+    id: Identifier | None = None
+    """identifier chosen by the sender; another reset with the same id changes nothing; no unit"""
+
+
+def parse_stated(raw: bytes | None) -> Prior | Reset:
+    """Parse a message of the topic of priors; one with a field `reset` is a reset, others are priors.
+
+    Raises:
+        Unusable: as `schemas.parse`.
+    """
+    if raw is None or b'"reset"' not in raw:
+        return parse(Prior, raw)
+    check_parts(raw, Prior.most_parts)
+    try:
+        content = from_json(raw)
+    except ValueError:
+        return parse(Prior, raw)  # raises the error with the right reason
+    if not isinstance(content, dict) or "reset" not in content:
+        return parse(Prior, raw)
+    return parse(Reset, raw)

@@ -26,72 +26,55 @@ def digest_of(definition: Message) -> str:
 class ChannelHealth(Message):
     """Health of one number that a sensor reports, from the partition of the message alone."""
 
-    verdict: Annotated[Verdict, Field(description="verdict on this number")]
-    observations: Annotated[
-        Number, Field(ge=0, description="observations judged in the window; not whole after a merge; no unit")
-    ]
-    bias: Annotated[
-        Number | None,
-        Field(description="mean difference to the prediction, in the reported unit; absent: unknown"),
-    ] = None
-    bias_deviation: Annotated[
-        Number | None, Field(gt=0, description="standard deviation of the bias, in the reported unit")
-    ] = None
-    noise_scale: Annotated[
-        Number, Field(ge=0, description="standard deviation of the noise over the stated one; no unit")
-    ]
-    outlier_share: Annotated[_Share, Field(description="mean posterior probability of an outlier; no unit")]
-    excess_log_evidence: Annotated[
-        Number, Field(description="mean of the log evidence minus its expectation, in nats")
-    ]
+    verdict: Verdict
+    """verdict on this number"""
+    observations: Annotated[Number, Field(ge=0)]
+    """observations judged in the window; not whole after a merge; no unit"""
+    bias: Number | None = None
+    """mean difference to the prediction, in the reported unit; absent: unknown"""
+    bias_deviation: Annotated[Number | None, Field(gt=0)] = None
+    """standard deviation of the bias, in the reported unit"""
+    noise_scale: Annotated[Number, Field(ge=0)]
+    """standard deviation of the noise over the stated one; no unit"""
+    outlier_share: _Share
+    """mean posterior probability of an outlier; no unit"""
+    excess_log_evidence: Number
+    """mean of the log evidence minus its expectation, in nats"""
 
 
 class HealthBlock(Message):
     """Sums over one stretch of event time."""
 
-    start: Annotated[
-        int, Field(strict=True, description="start, in shortest blocks since the epoch; no unit")
-    ]
-    length: Annotated[int, Field(strict=True, ge=1, description="length, in shortest blocks; no unit")]
-    sums: Annotated[
-        Matrix,
-        Field(
-            max_length=MAXIMUM_VALUES,
-            description="sums of each reported number, in the order of `inference.tracking.health.columns.Sum`; "
-            "units vary",
-        ),
-    ]
+    start: Annotated[int, Field(strict=True)]
+    """start, in shortest blocks since the epoch; no unit"""
+    length: Annotated[int, Field(strict=True, ge=1)]
+    """length, in shortest blocks; no unit"""
+    sums: Annotated[Matrix, Field(max_length=MAXIMUM_VALUES)]
+    """sums of each reported number, in the order of `inference.tracking.health.columns.Sum`; units vary"""
 
 
 class SensorHealth(Message):
     """Health of one sensor in one partition, with the sums that a reader needs to judge it over all partitions."""
 
-    sensor: Annotated[Name, Field(description="sensor; also the key of the record")]
-    partition: Annotated[
-        _Count, Field(description="partition of the observations, and of the record; no unit")
-    ]
-    time: Annotated[Time, Field(description="newest observation: seconds since the epoch UTC")]
-    first: Annotated[
-        Time, Field(description="first observation under this definition: seconds since the epoch UTC")
-    ]
-    definition: Annotated[
-        str,
-        Field(
-            strict=True, pattern="^[0-9a-f]{16}$", description="digest of the sensor's definition; no unit"
-        ),
-    ]
-    window: Annotated[_Positive, Field(description="length of the window, in seconds of event time")]
-    longest_gap: Annotated[Number, Field(ge=0, description="longest time between observations, in seconds")]
-    entities: Annotated[
-        int,
-        Field(strict=True, ge=0, lt=2**52, description="bits of the entities observed, by a hash; no unit"),
-    ]
-    verdict: Annotated[Verdict, Field(description="verdict from this partition and this sensor alone")]
-    channels: Annotated[
-        tuple[ChannelHealth, ...],
-        Field(min_length=1, max_length=MAXIMUM_VALUES, description="health of each reported number"),
-    ]
-    blocks: Annotated[
-        tuple[HealthBlock, ...],
-        Field(max_length=MOST_BLOCKS, description="sums over the window, in order of time"),
-    ]
+    sensor: Name
+    """sensor; also the key of the record"""
+    partition: _Count
+    """partition of the observations, and of the record; no unit"""
+    time: Time
+    """newest observation: seconds since the epoch UTC"""
+    first: Time
+    """first observation under this definition: seconds since the epoch UTC"""
+    definition: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{16}$")]
+    """digest of the sensor's definition; no unit"""
+    window: _Positive
+    """length of the window, in seconds of event time"""
+    longest_gap: Annotated[Number, Field(ge=0)]
+    """longest time between observations, in seconds"""
+    entities: Annotated[int, Field(strict=True, ge=0, lt=2**52)]
+    """bits of the entities observed, by a hash; no unit"""
+    verdict: Verdict
+    """verdict from this partition and this sensor alone"""
+    channels: Annotated[tuple[ChannelHealth, ...], Field(min_length=1, max_length=MAXIMUM_VALUES)]
+    """health of each reported number"""
+    blocks: Annotated[tuple[HealthBlock, ...], Field(max_length=MOST_BLOCKS)]
+    """sums over the window, in order of time"""

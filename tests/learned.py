@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.training.likelihood.train import Plan, Training
 from beliefstream.schemas import Posterior
-from beliefstream.streams.cli.train_likelihood import write
-from beliefstream.streams.definitions import measurement_modules, problems
+from beliefstream.streams.cli.training.train_problem import write_likelihood
+from beliefstream.streams.definitions import own_code
 from tests.conftest import shared_by_processes
 
 Array = NDArray[np.float64]
@@ -225,19 +225,19 @@ def divergence_of_learned(pairs: list[tuple[LogLikelihood, LogLikelihood]]) -> f
 def module_in(folder: Path) -> Iterator[None]:
     """Write and load the module `simulators`, of which nothing is left behind."""
     (folder / "simulators.py").write_text(MODULE)
-    path, loaded = list(sys.path), set(measurement_modules._loaded)
+    path, loaded = list(sys.path), set(own_code._modules)
     sys.path.insert(0, str(folder))
     sys.modules.pop("simulators", None)
-    problems.find.cache_clear()
-    measurement_modules.load("simulators")
+    own_code.find.cache_clear()
+    own_code.load("simulators")
     try:
         yield
     finally:
         sys.path[:] = path
-        measurement_modules._loaded.clear()
-        measurement_modules._loaded.update(loaded)
+        own_code._modules.clear()
+        own_code._modules.update(loaded)
         sys.modules.pop("simulators", None)
-        problems.find.cache_clear()
+        own_code.find.cache_clear()
 
 
 WeightsOf = Callable[[str], bytes]
@@ -264,7 +264,7 @@ def train(name: str, place: Path) -> None:
         problem = f"simulators:{name}"
         steps, batch = SIZES[name]
         plan = Plan(problem, steps=steps, batch=batch, width=32, learning_rate=0.02)
-        run = Training(plan, ProblemFunction.of(problems.find(problem)), Path(folder) / "run.pt")
+        run = Training(plan, ProblemFunction.of(own_code.find(problem)), Path(folder) / "run.pt")
         run.run(lambda _: None, save_every=10_000)
-        write(run, Path(folder))
+        write_likelihood(run, Path(folder))
         (Path(folder) / f"{name}.safetensors").rename(place / f"{name}.safetensors")

@@ -18,7 +18,7 @@ import typer
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.cli.commands import app
-from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.definitions import own_code
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
@@ -162,7 +162,7 @@ def test_every_setting_is_on_its_page_and_every_variable_on_a_page_is_there() ->
     variables = {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(BELIEFSTREAM_\w+)`", page)) == variables
-    assert measurement_modules.SETTING in variables
+    assert own_code.SETTING in variables
     for each in PAGES:
         named = set(re.findall(r"BELIEFSTREAM_[A-Z_]*[A-Z]", each.read_text(encoding="utf-8")))
         assert named <= variables | OTHER_VARIABLES, each.name

@@ -26,8 +26,8 @@ for package in map(importlib.import_module, ("beliefstream.schemas", "beliefstre
 TESTS = (
     "tests/schemas",
     "tests/inference/update/test_updater_kinds.py",
-    "tests/streams/cli/test_fuse.py",
-    "tests/streams/cli/test_topics.py",
+    "tests/streams/cli/offline/test_fuse.py",
+    "tests/streams/cli/definitions/test_topics.py",
     "tests/streams/worker/test_broker_away.py",
 )
 

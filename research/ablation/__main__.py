@@ -19,8 +19,8 @@ from rich.progress import track
 from rich.table import Table
 
 from beliefstream.inference import native_code
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.main import run
+from beliefstream.streams.cli.setup import CommandError
 from research.ablation.methods import METHODS, without
 from research.ablation.sets import Fleet, Recorded, Set, chains, hard_problems, paired, updater
 

@@ -159,7 +159,7 @@ def _measure_streams(
 
 
 def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
-    from beliefstream.streams.cli.errors import CommandError
+    from beliefstream.streams.cli.setup import CommandError
     from beliefstream.streams.settings import Settings
     from beliefstream.streams.worker.updater import make_updater
     from research.bench.devices import measure_device

@@ -14,10 +14,8 @@ from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.state.record import BeliefRecord, StoredMessage, encode_states
-from beliefstream.streams.state.record_cache import RecordCache
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.state.record import BeliefRecord, RecordCache, StoredMessage, encode_states
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
 from beliefstream.streams.worker.rounds import run_rounds
 from beliefstream.streams.worker.validation import Validator
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.output import console, progress_bar
+from beliefstream.streams.cli.setup import CommandError, settings_for
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:

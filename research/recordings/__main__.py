@@ -10,12 +10,11 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.main import run
+from beliefstream.streams.cli.offline.replay import Particles, Scored, Seed, Speed
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.paced_sending import Force, define, send
-from beliefstream.streams.cli.replay import Particles, Scored, Seed, Speed
+from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.setup import CommandError, settings_for
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -118,7 +117,7 @@ def replay(
         raise CommandError("--json needs --score")
     if recording is RecordingName.all and not (offline or tune):
         raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
-    from beliefstream.streams.cli.replay_scores import fuse_recordings
+    from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
     from beliefstream.streams.scores.methods import classical
     from research.recordings.checks import judge, tuned
     from research.recordings.parts import limited, with_wide_prior, without_calibration

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from beliefstream.inference.tracking.health.verdicts import assess, judge_together
+from beliefstream.streams.cli.definitions.sensors import print_health
+from beliefstream.streams.cli.offline.replay_scores import ticks
 from beliefstream.streams.cli.output import progress_bar
-from beliefstream.streams.cli.replay_scores import ticks
-from beliefstream.streams.cli.sensor_health import print_health
-from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.definitions import own_code
 from beliefstream.streams.scores.measures import Row
 from beliefstream.streams.scores.methods import OURS
 from beliefstream.streams.scores.recording import Recording
@@ -24,7 +24,7 @@ from research.recordings.tuning import tune
 
 def judge(settings: Settings, recordings: Iterable[Recording]) -> None:
     """Print the health of the sensors of each recording, at its end."""
-    measurement_modules.load(settings.measurements)
+    own_code.load(settings.measurements)
     updater = make_updater(settings)
     for recording in recordings:
         log = log_of(recording)

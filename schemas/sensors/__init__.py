@@ -1,1 +1,72 @@
-"""Kinds of sensors; `schemas.sensor` combines them in one type."""
+"""Sensor definitions: measurement, noise, outliers and calibration; the field `kind` selects one of the kinds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from beliefstream.schemas.base import check_parts, unusable
+from beliefstream.schemas.sensors.base import SensorBase
+from beliefstream.schemas.sensors.control import ControlSensor
+from beliefstream.schemas.sensors.coordinates import GeodeticSensor, LinearSensor, PositionSensor
+from beliefstream.schemas.sensors.directions import (
+    AzimuthElevationSensor,
+    BearingSensor,
+    CourseSensor,
+    HeadingSensor,
+    RangeAzimuthElevationSensor,
+    RangeBearingSensor,
+    RangeRelativeBearingSensor,
+    RelativeBearingSensor,
+)
+from beliefstream.schemas.sensors.distances import (
+    RangeRateSensor,
+    RangeSensor,
+    SignalStrengthSensor,
+    SpeedSensor,
+    TimeDifferenceSensor,
+    TimeDifferencesSensor,
+)
+from beliefstream.schemas.sensors.own import LearnedSensor, OwnSensor
+
+AnySensor: TypeAlias = (
+    PositionSensor
+    | LinearSensor
+    | GeodeticSensor
+    | RangeSensor
+    | SpeedSensor
+    | RangeRateSensor
+    | SignalStrengthSensor
+    | TimeDifferenceSensor
+    | TimeDifferencesSensor
+    | BearingSensor
+    | RelativeBearingSensor
+    | HeadingSensor
+    | CourseSensor
+    | AzimuthElevationSensor
+    | RangeBearingSensor
+    | RangeRelativeBearingSensor
+    | RangeAzimuthElevationSensor
+    | OwnSensor
+    | LearnedSensor
+    | ControlSensor
+)
+Sensor: TypeAlias = Annotated[AnySensor, Field(discriminator="kind")]
+KINDS: tuple[type[SensorBase], ...] = get_args(AnySensor)
+sensor_adapter: TypeAdapter[AnySensor] = TypeAdapter(Sensor)
+
+
+def parse_sensor(definition: bytes | dict[str, Any] | None) -> Sensor:
+    """Parse a sensor from JSON, or from the parsed JSON object.
+
+    Raises:
+        Unusable: with reason `invalid_definition`, `not_json`, `not_finite` or `too_large`.
+    """
+    try:
+        if isinstance(definition, dict):
+            return sensor_adapter.validate_python(definition)
+        check_parts(definition or b"", SensorBase.most_parts)
+        return sensor_adapter.validate_json(definition or b"")
+    except ValidationError as error:
+        raise unusable(error, defines=True) from error

@@ -4,18 +4,101 @@ A sensor reports `scale * h(state) + bias + noise`. The standard deviation is th
 `(value - bias) / scale` observes h(state) with the standard deviation `standard_deviation / |scale|`. Angles are in
 radians, counter-clockwise from the first axis towards the second. For degrees use a scale of 180/pi. For a compass
 (degrees clockwise from the second axis) use a scale of -180/pi and a bias of 90.
+
+**Non-Gaussian noise.** An inlier has the density `Σ weight · N(value; scale·h(state) + bias + component bias, (ratio ·
+σ)²)` with `σ = standard_deviation + slope · |scale·h(state)|`. Clutter has a density of the reported value that does
+not depend on the state. All are in units of the reported value. The range sensor `.7·N(r, (.1(r+1))²) + .2·Exp(1) +
+.1·U(0, 20)` of Whittle et al. (arXiv 2502.02463, section 4.3.1) is a `standard_deviation` of .1 and
+
+    {"slope": 0.1, "clutter": [{"kind": "exponential", "probability": 0.2, "mean": 1},
+                               {"kind": "uniform", "probability": 0.1, "low": 0, "high": 20}]}
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, Vector, distinct
-from beliefstream.schemas.sensors.noise import Noise
+
+MOST_PARTS = 8  # components of a noise, or densities of its clutter
+_WEIGHTS_TOLERANCE = 1e-6
+
+_Probability = Annotated[
+    Number, Field(gt=0, lt=1, description="probability of this clutter, above 0 and below 1; no unit")
+]
+
+
+class NoiseComponent(Message):
+    """One Gaussian of the inliers' noise. Reflected radio signals, for example, have a bias and more spread."""
+
+    weight: Annotated[Number, Field(gt=0, le=1)]
+    """share of the inliers; the sum of all weights is 1; no unit"""
+    bias: Number = 0.0
+    """mean of this component, in the reported unit"""
+    ratio: Annotated[Number, Field(gt=0)] = 1.0
+    """its standard deviation divided by that of the sensor; no unit"""
+
+
+class UniformClutter(Message):
+    """Clutter that is uniform between two values, independent of the state."""
+
+    kind: Literal["uniform"] = "uniform"
+    probability: _Probability
+    low: Number
+    """lowest value, in the reported unit"""
+    high: Number
+    """highest value, in the reported unit; above low"""
+
+    @field_validator("high")
+    @classmethod
+    def _above_low(cls, high: float, info: ValidationInfo) -> float:
+        low = info.data.get("low")
+        if low is not None and high <= low:
+            raise PydanticCustomError("invalid_noise", "expected a number above low, {low}", {"low": low})
+        return high
+
+
+class ExponentialClutter(Message):
+    """Clutter with an exponential density from zero, independent of the state, such as ranges to obstacles."""
+
+    kind: Literal["exponential"] = "exponential"
+    probability: _Probability
+    mean: Annotated[Number, Field(gt=0)]
+    """mean of the value, in the reported unit"""
+
+
+Clutter = Annotated[UniformClutter | ExponentialClutter, Field(discriminator="kind")]
+
+
+class Noise(Message):
+    """Non-Gaussian noise of a scalar sensor."""
+
+    components: Annotated[tuple[NoiseComponent, ...], Field(max_length=MOST_PARTS)] = ()
+    """Gaussians of the inliers' noise, with weights that sum to 1; empty: one without bias"""
+    slope: Annotated[Number, Field(ge=0)] = 0.0
+    """growth of the standard deviation per unit of |scale · h(state)|, the expected report without bias; no unit"""
+    clutter: Annotated[tuple[Clutter, ...], Field(max_length=MOST_PARTS)] = ()
+    """densities of reports that do not depend on the state"""
+
+    @field_validator("components")
+    @classmethod
+    def _weights_sum_to_one(cls, components: tuple[NoiseComponent, ...]) -> tuple[NoiseComponent, ...]:
+        total = sum(component.weight for component in components)
+        if components and abs(total - 1) > _WEIGHTS_TOLERANCE:
+            raise PydanticCustomError(
+                "invalid_noise", "expected weights that sum to 1, got {total}", {"total": f"{total:g}"}
+            )
+        return components
+
+    @property
+    def clutter_probability(self) -> float:
+        """Probability that a report is clutter."""
+        return sum(law.probability for law in self.clutter)
+
 
 Coordinates = Annotated[
     tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
@@ -37,7 +120,8 @@ class SensorBase(Message):
         20_000  # 64 values with their covariance, or tables among a function's parameters
     )
 
-    sensor: Annotated[Name, Field(description="name of the sensor; also the key of the record")]
+    sensor: Name
+    """name of the sensor; also the key of the record"""
 
     @field_validator("coordinates", "velocities", "inputs", check_fields=False)
     @classmethod
@@ -62,16 +146,10 @@ class Calibrated(Message):
     """Mixin for sensors with outliers and calibration."""
 
     outlier_probability: OutlierProbability = 0.0
-    scale: Annotated[
-        Number,
-        Field(
-            description="calibration: reported units per unit of h(state), not 0",
-            json_schema_extra={"not": {"const": 0}},
-        ),
-    ] = 1.0
-    bias: Annotated[
-        Number, Field(description="calibration: added to scale * h(state), in the reported units")
-    ] = 0.0
+    scale: Annotated[Number, Field(json_schema_extra={"not": {"const": 0}})] = 1.0
+    """calibration: reported units per unit of h(state), not 0"""
+    bias: Number = 0.0
+    """calibration: added to scale * h(state), in the reported units"""
 
     @field_validator("scale")
     @classmethod
@@ -84,12 +162,10 @@ class Calibrated(Message):
 class Channel(Calibrated):
     """One reported number: its noise, outliers and calibration."""
 
-    standard_deviation: Annotated[
-        PositiveNumber, Field(description="standard deviation of the noise, in the reported unit")
-    ]
-    noise: Annotated[Noise | None, Field(description="non-Gaussian noise; absent: the noise is Gaussian")] = (
-        None
-    )
+    standard_deviation: PositiveNumber
+    """standard deviation of the noise, in the reported unit"""
+    noise: Noise | None = None
+    """non-Gaussian noise; absent: the noise is Gaussian"""
 
     @field_validator("noise")
     @classmethod
@@ -111,21 +187,13 @@ class ScalarSensor(Channel, SensorBase):
 class Placed(Message):
     """A sensor or landmark at a known place."""
 
-    coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates of the entity's position")
-    ] = ("x", "y")
-    position: Annotated[
-        Vector, Field(description="position of the sensor or landmark, in the units of the coordinates")
-    ]
+    coordinates: Coordinates = ("x", "y")
+    """names of the state coordinates of the entity's position"""
+    position: Vector
+    """position of the sensor or landmark, in the units of the coordinates"""
 
-    moves: Annotated[
-        bool,
-        Field(
-            strict=True,
-            description="whether it moves: every observation must then state its position, and the one here is "
-            "not used",
-        ),
-    ] = False
+    moves: Annotated[bool, Field(strict=True)] = False
+    """whether it moves: every observation must then state its position, and the one here is not used"""
 
     @field_validator("position")
     @classmethod
@@ -133,17 +201,10 @@ class Placed(Message):
         return as_many(position, info, "coordinates")
 
 
-StandardDeviation = Annotated[
-    PositiveNumber | None,
-    Field(description="standard deviation of the noise of every number, in the reported units"),
-]
-Covariance = Annotated[
-    Matrix | None,
-    Field(
-        description="covariance of the noise, in the squared reported units; instead of standard_deviation",
-        validate_default=True,
-    ),
-]
+StandardDeviation = PositiveNumber | None
+"""Of the noise of every number."""
+Covariance = Annotated[Matrix | None, Field(validate_default=True)]
+"""Of the noise; instead of a standard deviation."""
 
 
 def one_noise(

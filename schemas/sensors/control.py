@@ -25,43 +25,23 @@ class ControlSensor(SensorBase):
     coordinated turn has `turn_rate`. A constant velocity or linear motion lists its inputs.
     """
 
-    kind: Annotated[Literal["control"], Field(description="kind of sensor: control")] = "control"
+    kind: Literal["control"] = "control"
     inputs: Annotated[
-        tuple[Name, ...],
-        Field(fail_fast=True),
-        Field(
-            min_length=1,
-            max_length=MAXIMUM_COORDINATES,
-            description="names of the reported inputs, in the order of an observation's numbers",
-        ),
+        tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
     ]
-    standard_deviation: Annotated[
+    """names of the reported inputs, in the order of an observation's numbers"""
+    standard_deviation: (
         _Deviation
         | Annotated[tuple[_Deviation, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
-        | None,
-        Field(
-            description="standard deviation of the noise, one for all inputs or one each, in reported units; 0: exact"
-        ),
-    ] = None
-    covariance: Annotated[
-        Matrix | None,
-        Field(
-            description="covariance of the noise, in the squared reported units; instead of standard_deviation",
-            validate_default=True,
-        ),
-    ] = None
-    scale: Annotated[
-        _Numbers,
-        Field(
-            description="calibration: reported units per unit of the input, not 0; one for all or one each"
-        ),
-    ] = 1.0
-    bias: Annotated[
-        _Numbers,
-        Field(
-            description="calibration: added to scale * input, in the reported units; one for all or one each"
-        ),
-    ] = 0.0
+        | None
+    ) = None
+    """standard deviation of the noise, one for all inputs or one each, in reported units; 0: exact"""
+    covariance: Annotated[Matrix | None, Field(validate_default=True)] = None
+    """covariance of the noise, in the squared reported units; instead of standard_deviation"""
+    scale: _Numbers = 1.0
+    """calibration: reported units per unit of the input, not 0; one for all or one each"""
+    bias: _Numbers = 0.0
+    """calibration: added to scale * input, in the reported units; one for all or one each"""
 
     @field_validator("standard_deviation", "scale", "bias")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -12,12 +12,12 @@ from beliefstream.schemas.sensors.base import (
     Calibrated,
     Coordinates,
     Covariance,
+    Noise,
     OutlierProbability,
     SensorBase,
     StandardDeviation,
     one_noise,
 )
-from beliefstream.schemas.sensors.noise import Noise
 
 NoiseOfOne = Annotated[
     Noise | None,
@@ -25,142 +25,112 @@ NoiseOfOne = Annotated[
 ]
 
 
-class PositionSensor(Calibrated, SensorBase):
+class VectorSensor(SensorBase):
+    """Base of sensors that report several numbers with one covariance."""
+
+    numbered: ClassVar[str] = "coordinates"
+    """The field with an entry for each number."""
+
+    @field_validator("covariance", check_fields=False)
+    @classmethod
+    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
+        return one_noise(covariance, info, info.data.get(cls.numbered))
+
+    @field_validator("noise", check_fields=False)
+    @classmethod
+    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
+        """Check that non-Gaussian noise is for one number, without other outliers."""
+        values = info.data.get(cls.numbered)
+        if noise is not None and values is not None and len(values) != 1:
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected no noise for a sensor of {length} numbers; only a sensor of one number may have it",
+                {"length": len(values)},
+            )
+        if noise is not None and info.data.get("outlier_probability"):
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected an outlier_probability of 0 with noise; describe outliers as a component",
+            )
+        return noise
+
+    @property
+    def value_length(self) -> int:
+        return len(getattr(self, self.numbered))
+
+
+class PositionSensor(Calibrated, VectorSensor):
     """Observes coordinates of the state: h(state) is the coordinates, in the given order.
 
     An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["position"], Field(description="kind of sensor: position")] = "position"
-    coordinates: Annotated[Coordinates, Field(description="names of the state coordinates observed")] = (
-        "x",
-        "y",
-    )
+    kind: Literal["position"] = "position"
+    coordinates: Coordinates = ("x", "y")
+    """names of the state coordinates observed"""
     standard_deviation: StandardDeviation = None
+    """standard deviation of the noise of every number, in the reported units"""
     covariance: Covariance = None
+    """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
 
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("coordinates"))
 
-    @field_validator("noise")
-    @classmethod
-    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
-        return _of_one(noise, info, info.data.get("coordinates"))
-
-    @property
-    def value_length(self) -> int:
-        """One number per coordinate."""
-        return len(self.coordinates)
-
-
-class LinearSensor(Calibrated, SensorBase):
+class LinearSensor(Calibrated, VectorSensor):
     """Observes linear combinations of the state: each row gives one number, the sum of coefficient times coordinate.
 
     An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["linear"], Field(description="kind of sensor: linear")] = "linear"
+    numbered: ClassVar[str] = "rows"
+
+    kind: Literal["linear"] = "linear"
     rows: Annotated[
         tuple[Annotated[dict[Name, Number], Field(min_length=1, max_length=MAXIMUM_COORDINATES)], ...],
         Field(fail_fast=True),
-        Field(
-            min_length=1,
-            max_length=MAXIMUM_VALUES,
-            description="coefficients of each reported number by the name of the coordinate, in the unit of h per "
-            "unit of the coordinate",
-        ),
+        Field(min_length=1, max_length=MAXIMUM_VALUES),
     ]
+    """coefficients of each reported number by the name of the coordinate, in the unit of h per unit of the
+    coordinate"""
     standard_deviation: StandardDeviation = None
+    """standard deviation of the noise of every number, in the reported units"""
     covariance: Covariance = None
+    """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
-
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("rows"))
-
-    @field_validator("noise")
-    @classmethod
-    def _of_one_number(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
-        return _of_one(noise, info, info.data.get("rows"))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
         """Names of the coordinates in the rows, in the order of their first occurrence."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
 
-    @property
-    def value_length(self) -> int:
-        """One number per row."""
-        return len(self.rows)
-
 
 class Geodetic(Message):
     """A place given by latitude, longitude and altitude on the WGS 84 ellipsoid."""
 
-    latitude: Annotated[
-        Number, Field(ge=-90, le=90, description="geodetic latitude in degrees, north positive")
-    ]
-    longitude: Annotated[Number, Field(ge=-180, le=180, description="longitude in degrees, east positive")]
-    altitude: Annotated[Number, Field(description="height above the ellipsoid, in metres")] = 0.0
+    latitude: Annotated[Number, Field(ge=-90, le=90)]
+    """geodetic latitude in degrees, north positive"""
+    longitude: Annotated[Number, Field(ge=-180, le=180)]
+    """longitude in degrees, east positive"""
+    altitude: Number = 0.0
+    """height above the ellipsoid, in metres"""
 
 
-class GeodeticSensor(SensorBase):
+class GeodeticSensor(VectorSensor):
     """Observes latitude and longitude in degrees, and altitude in metres if there is a third coordinate.
 
     The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin. The noise is
     in metres too, also in an observation. An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["geodetic"], Field(description="kind of sensor: geodetic")] = "geodetic"
+    kind: Literal["geodetic"] = "geodetic"
     outlier_probability: OutlierProbability = 0.0
-    origin: Annotated[Geodetic, Field(description="place at which the coordinates are 0")]
-    coordinates: Annotated[
-        tuple[Name, ...],
-        Field(fail_fast=True),
-        Field(
-            min_length=2,
-            max_length=3,
-            description="names of the state coordinates in metres east, north and, if altitude is reported, up",
-        ),
-    ] = ("x", "y")
-    standard_deviation: Annotated[
-        StandardDeviation,
-        Field(description="standard deviation of the noise, the same east, north and up, in metres"),
-    ] = None
-    covariance: Annotated[
-        Covariance,
-        Field(
-            description="covariance of the noise east, north (and up), in square metres; instead of standard_deviation",
-            validate_default=True,
-        ),
-    ] = None
-
-    @field_validator("covariance")
-    @classmethod
-    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        return one_noise(covariance, info, info.data.get("coordinates"))
-
-    @property
-    def value_length(self) -> int:
-        """One number per coordinate."""
-        return len(self.coordinates)
-
-
-def _of_one(noise: Noise | None, info: ValidationInfo, values: tuple[Any, ...] | None) -> Noise | None:
-    """Check that the noise is for one number, without other outliers."""
-    if noise is not None and values is not None and len(values) != 1:
-        raise PydanticCustomError(
-            "invalid_noise",
-            "expected no noise for a sensor of {length} numbers; only a sensor of one number may have it",
-            {"length": len(values)},
-        )
-    if noise is not None and info.data.get("outlier_probability"):
-        raise PydanticCustomError(
-            "invalid_noise",
-            "expected an outlier_probability of 0 with noise; describe outliers as a component",
-        )
-    return noise
+    origin: Geodetic
+    """place at which the coordinates are 0"""
+    coordinates: Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=3)] = (
+        "x",
+        "y",
+    )
+    """names of the state coordinates in metres east, north and, if altitude is reported, up"""
+    standard_deviation: StandardDeviation = None
+    """standard deviation of the noise, the same east, north and up, in metres"""
+    covariance: Covariance = None
+    """covariance of the noise east, north (and up), in square metres; instead of standard_deviation"""

@@ -23,8 +23,7 @@ SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 MOST_RECEIVERS = 32
 
 MaximumRange = Annotated[
-    PositiveNumber,
-    Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)"),
+    PositiveNumber, Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)")
 ]
 
 PropagationSpeed = Annotated[
@@ -44,37 +43,27 @@ class RangeChannel(Channel):
 class RangeSensor(Placed, RangeChannel, ScalarSensor):
     """Observes the distance of the entity from a place: h(state) = |coordinates - position|."""
 
-    kind: Annotated[Literal["range"], Field(description="kind of sensor: range")] = "range"
+    kind: Literal["range"] = "range"
 
 
 class SpeedSensor(ScalarSensor):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
-    kind: Annotated[Literal["speed"], Field(description="kind of sensor: speed")] = "speed"
-    coordinates: Annotated[Coordinates, Field(description="names of the velocity coordinates")] = (
-        "vx",
-        "vy",
-    )
-    maximum_speed: Annotated[
-        PositiveNumber,
-        Field(description="outliers are uniform on [0, maximum_speed], in the unit of the coordinates"),
-    ] = 100.0
+    kind: Literal["speed"] = "speed"
+    coordinates: Coordinates = ("vx", "vy")
+    """names of the velocity coordinates"""
+    maximum_speed: PositiveNumber = 100.0
+    """outliers are uniform on [0, maximum_speed], in the unit of the coordinates"""
 
 
 class RangeRateSensor(Placed, ScalarSensor):
     """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
 
-    kind: Annotated[Literal["range_rate"], Field(description="kind of sensor: range_rate")] = "range_rate"
-    velocities: Annotated[
-        Coordinates,
-        Field(description="names of the velocities, in the order of the coordinates", validate_default=True),
-    ] = ("vx", "vy")
-    maximum_speed: Annotated[
-        PositiveNumber,
-        Field(
-            description="outliers are uniform on [-maximum_speed, maximum_speed], in the unit of the velocities"
-        ),
-    ] = 100.0
+    kind: Literal["range_rate"] = "range_rate"
+    velocities: Annotated[Coordinates, Field(validate_default=True)] = ("vx", "vy")
+    """names of the velocities, in the order of the coordinates"""
+    maximum_speed: PositiveNumber = 100.0
+    """outliers are uniform on [-maximum_speed, maximum_speed], in the unit of the velocities"""
 
     @field_validator("velocities")
     @classmethod
@@ -98,21 +87,15 @@ class SignalStrengthSensor(Placed, ScalarSensor):
     h(state) = reference_power - 10 exponent log10(|coordinates - position| / reference_distance), in decibels.
     """
 
-    kind: Annotated[Literal["signal_strength"], Field(description="kind of sensor: signal_strength")] = (
-        "signal_strength"
-    )
-    reference_power: Annotated[
-        Number, Field(description="power received at the reference distance, in dB (or dBm, as reported)")
-    ]
-    exponent: Annotated[PositiveNumber, Field(description="path loss exponent, 2 in free space; no unit")] = (
-        2.0
-    )
-    reference_distance: Annotated[
-        PositiveNumber, Field(description="distance of reference_power, in the unit of the coordinates")
-    ] = 1.0
-    outlier_span: Annotated[
-        PositiveNumber, Field(description="width of the uniform density of outliers, in dB")
-    ] = 100.0
+    kind: Literal["signal_strength"] = "signal_strength"
+    reference_power: Number
+    """power received at the reference distance, in dB (or dBm, as reported)"""
+    exponent: PositiveNumber = 2.0
+    """path loss exponent, 2 in free space; no unit"""
+    reference_distance: PositiveNumber = 1.0
+    """distance of reference_power, in the unit of the coordinates"""
+    outlier_span: PositiveNumber = 100.0
+    """width of the uniform density of outliers, in dB"""
 
 
 class TimeDifferenceSensor(ScalarSensor):
@@ -122,18 +105,13 @@ class TimeDifferenceSensor(ScalarSensor):
     over all delays that the distance between the receivers allows.
     """
 
-    kind: Annotated[Literal["time_difference"], Field(description="kind of sensor: time_difference")] = (
-        "time_difference"
-    )
-    coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates of the entity's position")
-    ] = ("x", "y")
-    first: Annotated[
-        Vector, Field(description="position of the first receiver, in the units of the coordinates")
-    ]
-    second: Annotated[
-        Vector, Field(description="position of the second receiver, in the units of the coordinates")
-    ]
+    kind: Literal["time_difference"] = "time_difference"
+    coordinates: Coordinates = ("x", "y")
+    """names of the state coordinates of the entity's position"""
+    first: Vector
+    """position of the first receiver, in the units of the coordinates"""
+    second: Vector
+    """position of the second receiver, in the units of the coordinates"""
     propagation_speed: PropagationSpeed = SPEED_OF_LIGHT
 
     @field_validator("first", "second")
@@ -156,35 +134,20 @@ class TimeDifferencesSensor(SensorBase):
     share the error of the reference, so they are correlated. There are no outliers.
     """
 
-    kind: Annotated[Literal["time_differences"], Field(description="kind of sensor: time_differences")] = (
-        "time_differences"
-    )
-    coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates of the entity's position")
-    ] = ("x", "y")
+    kind: Literal["time_differences"] = "time_differences"
+    coordinates: Coordinates = ("x", "y")
+    """names of the state coordinates of the entity's position"""
     receivers: Annotated[
-        tuple[Vector, ...],
-        Field(fail_fast=True),
-        Field(
-            min_length=2,
-            max_length=MOST_RECEIVERS,
-            description="positions of the receivers, in the units of the coordinates; the first is the reference",
-        ),
+        tuple[Vector, ...], Field(fail_fast=True), Field(min_length=2, max_length=MOST_RECEIVERS)
     ]
-    standard_deviation: Annotated[
-        PositiveNumber | Annotated[tuple[PositiveNumber, ...], Field(fail_fast=True)] | None,
-        Field(
-            description="standard deviation of the time of arrival at each receiver, one for all or one each, the "
-            "reference's first, in seconds; all differences share the reference's"
-        ),
-    ] = None
-    covariance: Annotated[
-        Matrix | None,
-        Field(
-            description="covariance of the differences, in square seconds; instead of standard_deviation",
-            validate_default=True,
-        ),
-    ] = None
+    """positions of the receivers, in the units of the coordinates; the first is the reference"""
+    standard_deviation: (
+        PositiveNumber | Annotated[tuple[PositiveNumber, ...], Field(fail_fast=True)] | None
+    ) = None
+    """standard deviation of the time of arrival at each receiver, one for all or one each, the reference's first, in
+    seconds; all differences share the reference's"""
+    covariance: Annotated[Matrix | None, Field(validate_default=True)] = None
+    """covariance of the differences, in square seconds; instead of standard_deviation"""
     propagation_speed: PropagationSpeed = SPEED_OF_LIGHT
 
     @field_validator("receivers")

@@ -14,8 +14,6 @@ from kafka.errors import KafkaError
 from beliefstream.streams.kafka.connection import connect
 from beliefstream.streams.settings import Settings
 
-__all__ = ["RECONNECT", "BrokerCheck"]
-
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS, ANSWER_SECONDS = 2.0, 4

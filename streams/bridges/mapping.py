@@ -14,7 +14,7 @@ from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import unusable
 from beliefstream.streams.bridges.bags.topics import BagTopic, bag_topics
 from beliefstream.streams.bridges.tables import BagOptions, Cells, Table
-from beliefstream.streams.bridges.time_units import TIME_UNITS, seconds
+from beliefstream.streams.bridges.topic_templates import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")
 FIELDS = (*REQUIRED, "standard_deviation", "covariance", "position", "orientation", "id")

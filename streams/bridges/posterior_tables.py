@@ -10,11 +10,11 @@ import csv
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.bridges.tables import FileFormat, format_of
+from beliefstream.streams.kafka.connection import Closing
 
 FIRST = ("entity", "time", "sequence", "revision")
 LAST = ("effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error")
@@ -39,17 +39,15 @@ def columns_with(columns: tuple[str, ...], row: dict[str, Any]) -> tuple[str, ..
     return (*known[: -len(LAST)], *new, *LAST)
 
 
-class PosteriorWriter(Protocol):
+class PosteriorWriter(Closing):
     """Writes posteriors, as a context."""
 
     def write(self, raw: bytes) -> None:
         """Write one that is JSON."""
+        raise NotImplementedError
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """Write what is buffered."""
 
 
 def open_posteriors(path: Path | None) -> PosteriorWriter:
@@ -70,20 +68,7 @@ def open_posteriors(path: Path | None) -> PosteriorWriter:
     return _Parquet(path) if format is FileFormat.parquet else _JsonLines(path)
 
 
-class _Writer:
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Write what is buffered."""
-
-
-class _JsonLines(_Writer):
+class _JsonLines(PosteriorWriter):
     def __init__(self, path: Path | None) -> None:
         sys.stdout.flush()
         self._file: IO[bytes] = sys.stdout.buffer if path is None else path.open("wb")
@@ -98,7 +83,7 @@ class _JsonLines(_Writer):
             self._file.close()
 
 
-class _Csv(_Writer):
+class _Csv(PosteriorWriter):
     """Rows are in the file at once, so that it can be followed."""
 
     def __init__(self, path: Path) -> None:
@@ -139,7 +124,7 @@ def _text(path: Path, mode: str) -> Any:
     return path.open(mode, newline="", encoding="utf-8", buffering=1)
 
 
-class _Parquet(_Writer):
+class _Parquet(PosteriorWriter):
     """The file can be read once it is closed."""
 
     def __init__(self, path: Path) -> None:

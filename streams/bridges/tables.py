@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.topics import BagTopic
 
-Cells = Mapping[str, Any]
 DELIMITERS = ",;\t"
 _HELD = 1000  # rows that wait for the first JSON object: without one, the file is of another format
 _EXAMPLE = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
@@ -31,6 +31,10 @@ _SUFFIXES = {
     ".mcap": "mcap",
     ".db3": "db3",
 }
+_BATCH = 10_000  # rows in memory at once
+_TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # a second
+
+Cells = Mapping[str, Any]
 
 
 class FileFormat(StrEnum):
@@ -117,8 +121,6 @@ def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> 
             NDJSON raise it where no line is an object.
     """
     if format is FileFormat.parquet:
-        from beliefstream.streams.bridges.parquet import read_parquet
-
         return read_parquet(path)
     if format in (FileFormat.mcap, FileFormat.db3):
         from beliefstream.streams.bridges.bags.reading import read_bag
@@ -223,3 +225,51 @@ def _csv_rows(file: IO[bytes], reader: Any, columns: tuple[str, ...]) -> Iterato
 
 def _lines(first: int, last: int) -> str:
     return f"line {first}" if last <= first else f"lines {first} to {last}"
+
+
+def read_parquet(path: str) -> Table:
+    """Open a Parquet file, or standard input for `-`.
+
+    Timestamps with a time zone become seconds since the epoch. Those without one stay text, which messages refuse:
+    nothing says when they were.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not Parquet.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    name = "standard input" if path == "-" else path
+    source: Any = BytesIO(sys.stdin.buffer.read()) if path == "-" else open(path, "rb")  # noqa: SIM115
+    try:
+        file = parquet.ParquetFile(source)
+    except pyarrow.ArrowException as error:
+        source.close()
+        raise ValueError(f"{name}: not Parquet: {error}") from None
+    columns = tuple(file.schema_arrow.names)
+    return Table(name, columns, _rows(source, file), file.metadata.num_rows, source)
+
+
+def _rows(source: Any, file: Any) -> Iterator[Row]:
+    number = 0
+    with source:
+        for batch in file.iter_batches(batch_size=_BATCH):
+            columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+            for cells in zip(*columns.values(), strict=True):
+                number += 1
+                yield Row(f"row {number}", dict(zip(columns, cells, strict=True)))
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow
+
+    kind = column.type
+    if not pyarrow.types.is_timestamp(kind):
+        return list(column.to_pylist())
+    if kind.tz is None:
+        return [
+            None if text is None else text.replace(" ", "T") for text in column.cast("string").to_pylist()
+        ]
+    ticks = column.cast("int64").to_pylist()
+    return [None if each is None else each / _TICKS[kind.unit] for each in ticks]

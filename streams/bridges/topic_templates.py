@@ -1,16 +1,22 @@
-"""Names in a topic's pattern, as in `fleet/{device}/{sensor}`, and the templates that use them."""
+"""What mappings of tables, bags and MQTT topics share: names in a topic's pattern, and units of times.
+
+A pattern such as `fleet/{device}/{sensor}` has names, which templates of other fields use.
+"""
 
 from __future__ import annotations
 
 import re
 import string
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-__all__ = ["PLACEHOLDER", "check_templates"]
-
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+"""Units in a second, by the name of the unit."""
 
 
 def check_templates(topic: str, templates: Iterable[tuple[str, str | None]]) -> None:
@@ -30,3 +36,13 @@ def check_templates(topic: str, templates: Iterable[tuple[str, str | None]]) -> 
             raise PydanticCustomError(
                 "invalid_template", f"{name}: {{{missing[0]}}} is not in the topic {topic!r}"
             )
+
+
+def seconds(time: Any, unit: str) -> Any:
+    """Convert a time to seconds. Anything but a number is returned unchanged, for validation to refuse."""
+    if unit == "s" or not isinstance(time, int | float) or isinstance(time, bool):
+        return time
+    try:
+        return time / TIME_UNITS[unit]
+    except OverflowError:  # a whole number that is no time in any unit
+        return time

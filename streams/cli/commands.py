@@ -6,29 +6,29 @@ from collections.abc import Callable
 
 import typer
 
-from beliefstream.streams.cli.bridge import bridge
-from beliefstream.streams.cli.broker import broker
-from beliefstream.streams.cli.contract import contract
-from beliefstream.streams.cli.dead_letters import dead_letters
-from beliefstream.streams.cli.demo import demo
+from beliefstream.streams.cli.definitions.contract import contract
+from beliefstream.streams.cli.definitions.models import models
+from beliefstream.streams.cli.definitions.sensors import sensors
+from beliefstream.streams.cli.definitions.settings import settings
+from beliefstream.streams.cli.definitions.topics import topics
 from beliefstream.streams.cli.doctor.command import doctor
-from beliefstream.streams.cli.entity import entity
-from beliefstream.streams.cli.fuse import fuse
-from beliefstream.streams.cli.gateway import gateway
-from beliefstream.streams.cli.live import live
-from beliefstream.streams.cli.models import models
-from beliefstream.streams.cli.observe import observe
-from beliefstream.streams.cli.posteriors import posteriors
-from beliefstream.streams.cli.prior import prior
-from beliefstream.streams.cli.replay import replay
-from beliefstream.streams.cli.send import send
-from beliefstream.streams.cli.sensors import sensors
-from beliefstream.streams.cli.settings import settings
-from beliefstream.streams.cli.simulate import simulate
-from beliefstream.streams.cli.topics import topics
-from beliefstream.streams.cli.train import train
-from beliefstream.streams.cli.watch import watch
-from beliefstream.streams.cli.worker import worker
+from beliefstream.streams.cli.messages.dead_letters import dead_letters
+from beliefstream.streams.cli.messages.entity import entity
+from beliefstream.streams.cli.messages.observe import observe
+from beliefstream.streams.cli.messages.posteriors import posteriors
+from beliefstream.streams.cli.messages.prior import prior
+from beliefstream.streams.cli.messages.send import send
+from beliefstream.streams.cli.offline.fuse import fuse
+from beliefstream.streams.cli.offline.replay import replay
+from beliefstream.streams.cli.offline.simulate import simulate
+from beliefstream.streams.cli.services.bridge import bridge
+from beliefstream.streams.cli.services.broker import broker
+from beliefstream.streams.cli.services.demo import demo
+from beliefstream.streams.cli.services.gateway import gateway
+from beliefstream.streams.cli.services.live import live
+from beliefstream.streams.cli.services.watch import watch
+from beliefstream.streams.cli.services.worker import worker
+from beliefstream.streams.cli.training.train import train
 
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

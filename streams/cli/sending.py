@@ -1,19 +1,26 @@
-"""Shared parts of the commands that send one message: `observe`, `prior` and `entity`."""
+"""Sends the messages of commands: one, or many paced by their times."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
-    from beliefstream.streams.client.publisher import Place
+    from beliefstream.schemas import Model, Observation, Sensor
+    from beliefstream.streams.client.producers import Place
+    from beliefstream.streams.settings import Settings
 
 SOURCE = "/beliefstream/cli"
 TIMEOUT = 30.0  # seconds to wait for the broker to take a message, or for a worker to answer
+
 Entity = Annotated[str, typer.Argument(metavar="ENTITY")]
 When = Annotated[
     str | None,
@@ -34,3 +41,61 @@ def report(future: Future[Place]) -> None:
     """Wait for the broker, and print topic and partition:offset of the message."""
     place = sent(future)
     print(f"{place.topic} {place.partition}:{place.offset}")
+
+
+Force = Annotated[
+    bool, typer.Option("--force", help="replace existing definitions of the same names that differ")
+]
+
+
+def define(
+    settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float, force: bool
+) -> None:
+    """Define models and sensors; times count as live unless they are sent faster than real time.
+
+    Raises CommandError if another definition exists, unless `force` is set. Then nothing is sent.
+    """
+    from beliefstream.streams.client import DefinitionConflict, Registry
+
+    models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
+
+    with Registry(
+        settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options
+    ) as registry:
+        if not force:
+            try:
+                registry.define(sensors, models)
+            except DefinitionConflict as conflict:
+                raise CommandError(f"{conflict}; --force replaces them") from None
+            return
+        for sensor in sensors:
+            registry.set_sensor(sensor)
+        for model in models:
+            registry.set_model(model)
+
+
+def send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
+    """Send each observation when it is due, until Ctrl-C."""
+    from beliefstream.streams.client import ObservationProducer
+
+    began, first, sent = time.monotonic(), observations[0].time, 0
+    with (
+        ObservationProducer(
+            settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+        ) as producer,
+        progress_bar("observations") as progress,
+    ):
+        task = progress.add_task(title, total=len(observations), note="")
+        try:
+            for observation in observations:
+                if speed > 0:
+                    due = began + (observation.time - first) / speed
+                    time.sleep(max(0.0, due - time.monotonic()))
+                producer.send_message(observation)
+                sent += 1
+                progress.advance(task)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+    seconds = time.monotonic() - began
+    entities = len({observation.entity for observation in observations[:sent]})
+    print(f"sent {sent} observations of {entities} entities in {seconds:.1f} s")

@@ -5,28 +5,23 @@ They work with the base install.
 
 from __future__ import annotations
 
-from beliefstream.streams.client.dead_letters import DeadLetterConsumer
-from beliefstream.streams.client.observation_producer import ObservationProducer
-from beliefstream.streams.client.posteriors import PosteriorConsumer
-from beliefstream.streams.client.prior_publisher import PriorPublisher
-from beliefstream.streams.client.publisher import Place
-from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
-from beliefstream.streams.client.registry import DefinitionConflict, Registry
-from beliefstream.streams.client.replaying import Replayed, Replayer
-from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing
-
-__all__ = [
-    "BrokerUnavailable",
-    "DeadLetterConsumer",
-    "DefinitionConflict",
-    "ObservationProducer",
-    "Place",
-    "PosteriorConsumer",
-    "PriorPublisher",
-    "ReceivedDeadLetter",
-    "Registry",
-    "Replayed",
-    "Replayer",
-    "Selection",
-    "TopicMissing",
-]
+from beliefstream.streams.client.dead_letters import (
+    DeadLetterConsumer as DeadLetterConsumer,
+    ReceivedDeadLetter as ReceivedDeadLetter,
+    Selection as Selection,
+)
+from beliefstream.streams.client.posteriors import PosteriorConsumer as PosteriorConsumer
+from beliefstream.streams.client.producers import (
+    ObservationProducer as ObservationProducer,
+    Place as Place,
+    PriorPublisher as PriorPublisher,
+)
+from beliefstream.streams.client.registry import (
+    DefinitionConflict as DefinitionConflict,
+    Registry as Registry,
+)
+from beliefstream.streams.client.replaying import Replayed as Replayed, Replayer as Replayer
+from beliefstream.streams.kafka.connection import (
+    BrokerUnavailable as BrokerUnavailable,
+    TopicMissing as TopicMissing,
+)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
@@ -16,8 +16,8 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from beliefstream.schemas import Posterior, Unusable, parse
-from beliefstream.streams.client.duplicates import Duplicates
 from beliefstream.streams.kafka.connection import (
+    Closing,
     Span,
     TopicReader,
     connect,
@@ -26,13 +26,50 @@ from beliefstream.streams.kafka.connection import (
     require_known,
 )
 
+MOST_ENTITIES = 100_000  # of a partition, 34 MB
 log = structlog.get_logger(__name__)
-
 COMMIT_INTERVAL = 1.0  # seconds; after a crash, posteriors of this time may be delivered again
 # Seconds until a dead group member is detected. On the embedded broker a joining member waits for half of it.
 SESSION_TIMEOUT = 10
 LOOK_BACK = 1000  # records of a partition read again at the start, to recognise their duplicates
 FETCH_MOST = 200  # records at once, so that a slow caller returns before the group gives up on it
+
+
+class _LastPosterior(NamedTuple):
+    order: tuple[int, int]  # sequence, revision
+    time: float
+    content: int  # hash of the posterior's observations
+
+
+class Duplicates:
+    """The last posterior of each entity in one partition, to recognise one that was sent twice.
+
+    A worker may die after it has sent posteriors and before it has stored its beliefs. Its successor then sends the
+    last posterior of an entity again, with the same sequence. If the second one contains more observations than the
+    first, it is not a duplicate. A lower sequence is a new belief of the entity if it starts again at 1 or has a later
+    time.
+
+    The last `MOST_ENTITIES` entities are remembered: what is sent twice follows soon.
+    """
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, _LastPosterior] = OrderedDict()
+
+    def is_new(self, posterior: Posterior) -> bool:
+        """Whether the posterior is new; remembers it if so."""
+        order = (posterior.sequence, posterior.revision)
+        content = hash((posterior.time, posterior.prior_sequence, posterior.applied))
+        last = self._last.get(posterior.entity)
+        if last is not None:
+            if order == last.order and content == last.content:
+                return False
+            if order < last.order and posterior.sequence > 1 and posterior.time <= last.time:
+                return False
+        self._last[posterior.entity] = _LastPosterior(order, posterior.time, content)
+        self._last.move_to_end(posterior.entity)
+        if len(self._last) > MOST_ENTITIES:
+            self._last.popitem(last=False)
+        return True
 
 
 class _Item(NamedTuple):
@@ -51,7 +88,7 @@ class _Partition:
     duplicates: Duplicates = field(default_factory=Duplicates)
 
 
-class PosteriorConsumer:
+class PosteriorConsumer(Closing):
     """An iterator of posteriors.
 
     >>> with PosteriorConsumer("localhost:9092", entities=["mower"], timeout=10) as posteriors:
@@ -154,9 +191,6 @@ class PosteriorConsumer:
     def close(self) -> None:
         """Count all delivered posteriors as processed, commit their offsets and close the connection."""
         self._close(processed=True)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
 from kafka import KafkaConsumer, KafkaProducer
 
 from beliefstream.schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
-from beliefstream.streams.client.publisher import Publisher
-from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicReader, require_known
+from beliefstream.streams.client.producers import Publisher
+from beliefstream.streams.kafka.connection import BrokerUnavailable, Closing, TopicReader, require_known
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,7 @@ class DefinitionConflict(RuntimeError):
         self.names = tuple(names)
 
 
-class Registry:
+class Registry(Closing):
     """Client for the sensors and models that the workers use.
 
     >>> with Registry("localhost:9092") as registry:
@@ -115,14 +114,6 @@ class Registry:
         """Close the connections."""
         while self._publishers:
             self._publishers.popitem()[1].close(self._timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _set(self, topic: str, key: str, value: bytes | None, event: str) -> None:
         if topic not in self._publishers:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -22,19 +22,56 @@ from msgspec.structs import replace
 from beliefstream.inference.sensors import Sensor
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
-from beliefstream.schemas.decoding import check_size
-from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
-from beliefstream.streams.definitions.per_sensor import PerSensor
+from beliefstream.schemas.base import check_size
+from beliefstream.streams.definitions.models import PosteriorWriter, state_model
+from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer
-from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_states
+from beliefstream.streams.kafka.reachability import TopicState, changes, topic_states
 
+T = TypeVar("T")
 log = structlog.get_logger()
 ANY = "*"
-Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
 # A topic counts as read after this time without a record past its reported end, because the embedded broker reports an
 # end that is too low.
 QUIET_MS = 250
 FOLLOW_MS = 50  # longest time of one read, for which a batch with an unknown name has to wait
+
+
+class PerSensor(Generic[T]):
+    """What `make` returns for the definition of each sensor, made once.
+
+    Where devices come and go, so do their sensors. What was made for removed ones is dropped when there is more of it
+    than of the others: a search costs no more than what was made since the last one.
+
+    Args:
+        make: returns what is kept.
+        defined: the present definitions by name; None if there are only those asked for.
+    """
+
+    def __init__(
+        self, make: Callable[[SensorMessage], T], defined: Mapping[str, SensorMessage] | None
+    ) -> None:
+        self._make, self._defined = make, defined
+        self._made: dict[str, tuple[SensorMessage, T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def of(self, definition: SensorMessage) -> T:
+        """Return what was made for this definition, or make it."""
+        made = self._made.get(definition.sensor)
+        if made is None or made[0] is not definition:
+            made = self._made[definition.sensor] = definition, self._make(definition)
+            self._drop_removed()
+        return made[1]
+
+    def _drop_removed(self) -> None:
+        defined = self._defined
+        if defined is not None and len(self._made) > 2 * len(defined):
+            self._made = {name: made for name, made in self._made.items() if defined.get(name) is made[0]}
+
+
+Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
 
 
 class EntityModel:

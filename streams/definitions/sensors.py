@@ -11,13 +11,6 @@ from beliefstream.inference import sensors as measurement
 from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
 from beliefstream.inference.sensors import Sensor
 from beliefstream.schemas import (
-    Noise as NoiseMessage,
-    Reason,
-    Sensor as SensorMessage,
-    UniformClutter,
-    Unusable,
-)
-from beliefstream.schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
     Channel,
@@ -27,6 +20,7 @@ from beliefstream.schemas.sensor import (
     HeadingSensor,
     LearnedSensor,
     LinearSensor,
+    Noise as NoiseMessage,
     OwnSensor,
     PositionSensor,
     RangeAzimuthElevationSensor,
@@ -34,17 +28,20 @@ from beliefstream.schemas.sensor import (
     RangeRateSensor,
     RangeRelativeBearingSensor,
     RangeSensor,
+    Reason,
     RelativeBearingSensor,
+    Sensor as SensorMessage,
     SignalStrengthSensor,
     SpeedSensor,
     TimeDifferenceSensor,
     TimeDifferencesSensor,
+    UniformClutter,
+    Unusable,
 )
-from beliefstream.schemas.sensors.angles import OrientedInPlane
 from beliefstream.schemas.sensors.base import Placed
-from beliefstream.schemas.sensors.composites import PlacedInSpace
-from beliefstream.streams.definitions import problems
-from beliefstream.streams.definitions.readings import LocalPosition
+from beliefstream.schemas.sensors.directions import OrientedInPlane, PlacedInSpace
+from beliefstream.streams.definitions import own_code
+from beliefstream.streams.definitions.observations import LocalPosition
 
 
 def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
@@ -91,16 +88,6 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
         case PositionSensor() | LinearSensor() | GeodeticSensor():
             return _of_coordinates(sensor, state)
         case (
-            RangeSensor()
-            | SpeedSensor()
-            | RangeRateSensor()
-            | SignalStrengthSensor()
-            | TimeDifferenceSensor()
-        ):
-            return _of_lengths(sensor, state)
-        case BearingSensor() | RelativeBearingSensor() | HeadingSensor() | CourseSensor():
-            return _of_angles(sensor, state)
-        case (
             AzimuthElevationSensor()
             | RangeBearingSensor()
             | RangeRelativeBearingSensor()
@@ -113,17 +100,17 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
             return _own(sensor, state)
         case LearnedSensor():
             return measurement.of_problem(
-                problems.find(sensor.problem),
+                own_code.find(sensor.problem),
                 {name: state.names.index(coordinate) for name, coordinate in sensor.parameters.items()},
                 state.size,
                 sensor.value,
                 sensor.context,
-                problems.learned(sensor.problem, sensor.weights, sensor.sha256),
+                own_code.learned(sensor.problem, sensor.weights, sensor.sha256),
             )
         case ControlSensor():
             raise ValueError("a control sensor reports inputs of the motion, not the state")
         case _:
-            assert_never(sensor)
+            return _of_one_number(sensor, state)
 
 
 def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, state: _State) -> Sensor:
@@ -149,48 +136,35 @@ def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, stat
     return measurement.linear(matrix, covariance, probability, scale, bias, noise)
 
 
-def _of_lengths(
-    sensor: RangeSensor | SpeedSensor | RangeRateSensor | SignalStrengthSensor | TimeDifferenceSensor,
+def _of_one_number(
+    sensor: RangeSensor
+    | SpeedSensor
+    | RangeRateSensor
+    | SignalStrengthSensor
+    | TimeDifferenceSensor
+    | BearingSensor
+    | RelativeBearingSensor
+    | HeadingSensor
+    | CourseSensor,
     state: _State,
 ) -> Sensor:
     axes, size, channel = state.axes(*sensor.coordinates), state.size, _channel_arguments(sensor)
     match sensor:
         case RangeSensor():
-            return measurement.range_to(
-                axes, size, sensor.position, maximum_range=sensor.maximum_range, **channel
-            )
+            most = sensor.maximum_range
+            return measurement.range_to(axes, size, sensor.position, maximum_range=most, **channel)
         case SpeedSensor():
             return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **channel)
         case RangeRateSensor():
-            velocities, most = state.axes(*sensor.velocities), sensor.maximum_speed
-            return measurement.range_rate(
-                axes, velocities, size, sensor.position, maximum_speed=most, **channel
-            )
+            velocities, place, most = state.axes(*sensor.velocities), sensor.position, sensor.maximum_speed
+            return measurement.range_rate(axes, velocities, size, place, maximum_speed=most, **channel)
         case SignalStrengthSensor():
-            return measurement.signal_strength(
-                axes,
-                size,
-                sensor.position,
-                reference_power=sensor.reference_power,
-                exponent=sensor.exponent,
-                reference_distance=sensor.reference_distance,
-                outlier_span=sensor.outlier_span,
-                **channel,
-            )
+            names = ("reference_power", "exponent", "reference_distance", "outlier_span")
+            law = {name: getattr(sensor, name) for name in names}
+            return measurement.signal_strength(axes, size, sensor.position, **law, **channel)
         case TimeDifferenceSensor():
-            speed = sensor.propagation_speed
-            return measurement.time_difference(
-                axes, size, sensor.first, sensor.second, propagation_speed=speed, **channel
-            )
-        case _:
-            assert_never(sensor)
-
-
-def _of_angles(
-    sensor: BearingSensor | RelativeBearingSensor | HeadingSensor | CourseSensor, state: _State
-) -> Sensor:
-    axes, size, channel = state.axes(*sensor.coordinates), state.size, _channel_arguments(sensor)
-    match sensor:
+            places, speed = (sensor.first, sensor.second), sensor.propagation_speed
+            return measurement.time_difference(axes, size, *places, propagation_speed=speed, **channel)
         case BearingSensor():
             return measurement.bearing(axes, size, sensor.position, **channel)
         case RelativeBearingSensor():

@@ -28,7 +28,9 @@ from beliefstream.inference.motion import transition as linear_transition
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.tracking.events import Event, Instant, StateModel, instants
 from beliefstream.schemas import Model, Observation, Sensor
-from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
+from beliefstream.streams.definitions.models import state_model
+from beliefstream.streams.definitions.observations import reading_of
+from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.demo.baseline_answers import Answers, save
 from beliefstream.streams.demo.scenario import MOWER, Scenario, Schedule, schedule_of
 from beliefstream.streams.scores.filters import (

@@ -28,7 +28,7 @@ LEAD = 2.0  # seconds from making the schedule to its start
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command; `streams.cli.demo` describes them."""
+    """Options of the command; `streams.cli.services.demo` describes them."""
 
     speed: float
     entities: int

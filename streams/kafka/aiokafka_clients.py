@@ -1,4 +1,4 @@
-"""The client inside aiokafka's consumer, and the connections inside a client (aiokafka 0.14).
+"""Private parts of aiokafka 0.14: of its consumers, clients and batches.
 
 **A consumer hides its client.** `AIOKafkaProducer.client` is public, but `AIOKafkaConsumer` has only `_client`. The
 client is needed for requests that the consumer does not offer, and to check that it works. Fixed upstream when the
@@ -14,6 +14,13 @@ metadata (see `streams.kafka.faust.connections`). Fixed upstream when the client
 that waits to ask a broker again, because that is away, ends with the CancelledError. It looks as if whoever stops the
 consumer had been cancelled: a thread dies of it, and connections stay open. Fixed upstream when `Fetcher.close`
 suppresses it, as it does for its main task.
+
+**The identity of a batch.** `AIOKafkaProducer.create_batch` has no argument for the producer identity, the epoch and
+the sequence number of the batch. Only the private `_set_producer_state` of the batch sets them. Fixed upstream when
+`create_batch`, or a public method of its batch, takes them.
+
+**The largest request.** The producer checks a record against its `max_request_size` in `send`, but not in `send_batch`.
+The value has no public name. Fixed upstream when the producer has a public attribute, or `send_batch` checks.
 """
 
 from __future__ import annotations
@@ -23,10 +30,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-
-__all__ = ["client_of", "connected_nodes", "fault_of", "stop_consumer", "unless_cancelled"]
 
 
 def client_of(consumer: AIOKafkaConsumer) -> AIOKafkaClient:
@@ -64,3 +69,14 @@ def unless_cancelled() -> Iterator[None]:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
+
+
+def set_producer_state(batch: Any, producer: int, epoch: int, first: int) -> None:
+    """Write producer identity, epoch and first sequence number into a batch that is closed and not sent yet."""
+    batch._set_producer_state(producer, epoch, first)
+
+
+def largest_request(producer: AIOKafkaProducer) -> int:
+    """The producer's `max_request_size`, in bytes."""
+    size: int = producer._max_request_size
+    return size

@@ -19,18 +19,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from beliefstream.streams.kafka.producer_batches import largest_request, set_producer_state
-
-__all__ = [
-    "Lease",
-    "ProducerBatches",
-    "Record",
-    "attempts",
-    "deliver",
-    "pack_batches",
-    "retry_unless",
-    "send_all",
-]
+from beliefstream.streams.kafka.aiokafka_clients import largest_request, set_producer_state
 
 # Records that take at least so many bytes of a batch are checked against the producer's `max_request_size`. A batch
 # accepts any first record, and only the broker would refuse it.

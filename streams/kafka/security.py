@@ -16,8 +16,6 @@ from pydantic import SecretStr
 if TYPE_CHECKING:
     from faust.auth import Credentials
 
-__all__ = ["Mechanism", "Protocol", "Security", "SecurityError", "read_secret"]
-
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 PREFIX = "BELIEFSTREAM_"

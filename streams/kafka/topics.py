@@ -1,9 +1,9 @@
-"""Names, creates and checks the topics."""
+"""Names, creates and checks the topics, and the rights on them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,20 +11,15 @@ from typing import Any, Self
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from beliefstream.streams.kafka.connection import BrokerRefused, connect
-
-__all__ = [
-    "DEAD_LETTER_BYTES",
-    "MESSAGE_BYTES",
-    "UNPACKED",
-    "TopicError",
-    "TopicNames",
-    "administration",
-    "check",
-    "create",
-]
 
 PARTITIONS = 8
 # `max.message.bytes` of every topic. With Kafka's own limit of 1 MiB, a prior of 256 components in 16 coordinates would
@@ -75,13 +70,7 @@ class TopicNames:
     @property
     def partitioned_alike(self) -> tuple[str, ...]:
         """Topics whose partitions n belong to the same worker; they need the same number of partitions."""
-        return (
-            self.observations,
-            self.priors,
-            self.posteriors,
-            self.sensor_health,
-            self.beliefs_changelog,
-        )
+        return (self.observations, self.priors, self.posteriors, self.sensor_health, self.beliefs_changelog)
 
     @property
     def compacted(self) -> tuple[str, ...]:
@@ -152,11 +141,7 @@ def create(
 
 
 def settings(
-    names: TopicNames,
-    name: str,
-    replication: int,
-    retention: timedelta,
-    dead_letter_retention: timedelta,
+    names: TopicNames, name: str, replication: int, retention: timedelta, dead_letter_retention: timedelta
 ) -> dict[str, str]:
     """The topic's settings, in the broker's form."""
     chosen: dict[str, object] = {"max.message.bytes": MESSAGE_BYTES}
@@ -281,11 +266,7 @@ def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> 
 @contextmanager
 def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterator[Any]:
     """An admin client that raises its errors as TopicError."""
-    chosen = {
-        "request_timeout_ms": REQUEST_TIMEOUT_MS,
-        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
-        **options,
-    }
+    chosen = {"request_timeout_ms": REQUEST_TIMEOUT_MS, "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS, **options}
     try:
         admin = connect(KafkaAdminClient, bootstrap_servers, chosen)
     except BrokerRefused as error:
@@ -298,3 +279,68 @@ def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterat
         raise TopicError(f"The broker at {bootstrap_servers} refused: {error}") from error
     finally:
         admin.close()
+
+
+def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafka_options: Any) -> list[str]:
+    """Return the permissions that a worker lacks on its topics and its group, a sentence each.
+
+    A broker without an authoriser allows everything. Missing topics are not reported.
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        names: the topics' names.
+        group: the consumer group.
+        kafka_options: options of `kafka.KafkaAdminClient`.
+
+    Raises:
+        TopicError: the broker does not answer.
+    """
+    with administration(bootstrap_servers, kafka_options) as admin:
+        described = {topic["name"]: topic for topic in admin.describe_topics(list(names))}
+        return [*_of_topics(_of_a_worker(names), described), *_of_group(admin, group)]
+
+
+def missing_topic_rights(
+    bootstrap_servers: str, needed: Mapping[str, Sequence[str]], **kafka_options: Any
+) -> list[str]:
+    """Return the permissions that this user lacks, a sentence for each topic; otherwise as `missing_rights`.
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        needed: Kafka's operations, such as `WRITE`, by topic.
+        kafka_options: options of `kafka.KafkaAdminClient`.
+    """
+    with administration(bootstrap_servers, kafka_options) as admin:
+        described = {topic["name"]: topic for topic in admin.describe_topics(list(needed))}
+    return list(_of_topics(needed, described))
+
+
+def _of_a_worker(names: TopicNames) -> dict[str, list[str]]:
+    reads = {names.observations, names.priors, names.sensors, names.models, names.beliefs_changelog}
+    writes = {names.posteriors, names.dead_letters, names.sensor_health, names.beliefs_changelog}
+    return {
+        name: ["READ"] * (name in reads) + ["WRITE"] * (name in writes) + ["DESCRIBE_CONFIGS"]
+        for name in names
+    }
+
+
+def _of_topics(needed: Mapping[str, Sequence[str]], described: Mapping[str, Any]) -> Iterator[str]:
+    for name, operations in needed.items():
+        allowed = described.get(name, {}).get("authorized_operations")
+        if described.get(name, {}).get("error_code") == TopicAuthorizationFailedError.errno:
+            allowed = ()
+        if allowed is None:
+            continue
+        if lacking := [operation for operation in operations if operation not in allowed]:
+            yield f"No right to {', '.join(lacking)} on the topic {name!r}."
+
+
+def _of_group(admin: Any, group: str) -> Iterator[str]:
+    try:
+        allowed = admin.describe_groups([group])[group].get("authorized_operations")
+    except GroupAuthorizationFailedError:
+        allowed = ()
+    except KafkaError:  # it has no coordinator yet: a new broker creates it when first asked
+        return
+    if allowed is not None and "READ" not in allowed:
+        yield f"No right to READ on the group {group!r}."

@@ -5,28 +5,191 @@ A block is what a frame says of one entity: its number, method and quality, and 
 
 from __future__ import annotations
 
+import math
 import struct
+import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from beliefstream.schemas import GeodeticSensor, Sensor
 from beliefstream.schemas.posterior import Method
-from beliefstream.streams.live.earth import Plane, degree_plane, stretch_of
-from beliefstream.streams.live.groups import Group
-from beliefstream.streams.live.latencies import Seen
-from beliefstream.streams.live.posteriors import PlainPosterior
-from beliefstream.streams.live.samples import Samples
+from beliefstream.streams.live.posteriors import Group, PlainPosterior
 
+WINDOW = 5.0  # seconds
+MOST = 2000  # latencies in it
+LATITUDES = ("latitude", "lat")
+LONGITUDES = ("longitude", "lon", "lng")
+DEGREES = ("deg", "degree", "degrees", "°")
+HIGHEST = 85.0  # degrees of latitude: nearer to a pole a map is stretched no further
+MAXIMUM_SAMPLES = 240  # about 70 kB for 8 components of 4 coordinates
+_HEAD = np.dtype([("number", "<i8"), ("time", "<f8"), ("components", "<u4"), ("width", "<u4")])
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_OBSERVATIONS = 8  # of an entity
 SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
 BLOCK = struct.Struct("<IHHffd")  # number, components, method, effective sample size, surprise, time
 METHODS: tuple[str, ...] = get_args(Method)
 NUMBER_OF = {method: number for number, method in enumerate(METHODS)}
+
+
+class Seen(NamedTuple):
+    """An observation as it is on the topic; `stamp` is the time of its record, in seconds."""
+
+    partition: int
+    offset: int
+    stamp: float
+    value: bytes
+
+
+class Latencies:
+    """Those of the last seconds."""
+
+    def __init__(self) -> None:
+        self._found: deque[tuple[float, float]] = deque(maxlen=MOST)  # when they were found, and how long
+
+    def add(self, posterior: PlainPosterior, stamp: float, observations: Iterable[Seen]) -> None:
+        """Measure what of the posterior's own observations is still known.
+
+        Args:
+            stamp: time of the posterior's record, in seconds.
+            observations: the last ones of its entity.
+        """
+        now, applied = time.monotonic(), set(posterior.applied)
+        identifiers = [b'"' + label.encode() + b'"' for label in posterior.applied]
+        for each in observations:
+            is_applied = f"{each.partition}:{each.offset}" in applied
+            if is_applied or any(identifier in each.value for identifier in identifiers):
+                self._found.append((now, max(0.0, stamp - each.stamp)))
+
+    def quantiles(self, *shares: float) -> tuple[float, ...] | None:
+        """Quantiles in seconds; None if no posterior of the last seconds could be matched."""
+        while self._found and self._found[0][0] < time.monotonic() - WINDOW:
+            self._found.popleft()
+        if not self._found:
+            return None
+        return tuple(float(each) for each in np.quantile([seconds for _, seconds in self._found], shares))
+
+
+Plane = tuple[str, str]
+"""The names of the two coordinates that the map shows: to the right, and upwards."""
+
+
+def degree_plane(posterior: PlainPosterior) -> Plane | None:
+    """The coordinates of longitude and latitude in degrees, in this order; None unless there are both."""
+    names = [each.name for each in posterior.coordinates if each.unit in DEGREES]
+    latitude = next((name for name in names if name.lower() in LATITUDES), None)
+    longitude = next((name for name in names if name.lower() in LONGITUDES), None)
+    return (longitude, latitude) if latitude is not None and longitude is not None else None
+
+
+def stretch_of(posterior: PlainPosterior, plane: Plane) -> float:
+    """How long a degree of longitude is against one of latitude: the cosine of the latitude; 1 in other planes."""
+    if degree_plane(posterior) != plane:
+        return 1.0
+    latitude = posterior.mixture.mean()[posterior.coordinate_names.index(plane[1])]
+    return math.cos(math.radians(min(abs(float(latitude)), HIGHEST)))
+
+
+def earth_note(plane: Plane | None, stretch: float, sensors: Iterable[Sensor]) -> dict[str, Any] | None:
+    """What the page draws its grid by; None in a plane that is nowhere.
+
+    Sensors that name different origins for the same plane contradict each other: then it is nowhere too.
+    """
+    if stretch != 1.0:
+        return {"kind": "degrees", "stretch": stretch}
+    origins = {
+        (sensor.origin.latitude, sensor.origin.longitude, sensor.origin.altitude)
+        for sensor in sensors
+        if isinstance(sensor, GeodeticSensor) and tuple(sensor.coordinates[:2]) == plane
+    }
+    if len(origins) != 1:
+        return None
+    latitude, longitude, altitude = origins.pop()
+    return {"kind": "tangent", "latitude": latitude, "longitude": longitude, "altitude": altitude}
+
+
+class Sample(NamedTuple):
+    """The marginals of a belief at one time, for the chart.
+
+    Attributes:
+        number: of the entity's samples, counted from 1.
+        time: of the state, seconds since the epoch.
+        marginals: weights (K,), means (K, D) and variances (K, D), flattened.
+    """
+
+    number: int
+    time: float
+    components: int
+    marginals: NDArray[np.float32]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the page reads it."""
+        numbers = np.nan_to_num(self.marginals).tolist()  # JSON has no infinity
+        return {"t": self.time, "k": self.components, "q": [float(f"{number:.7g}") for number in numbers]}
+
+
+class Samples:
+    """The last samples of an entity, in order of time; the oldest make room.
+
+    Attributes:
+        count: of all samples so far, those that are gone included.
+        last: time of the newest; minus infinity if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = -np.inf
+        self._heads = np.zeros(0, _HEAD)
+        self._marginals = np.zeros((0, 0), np.float32)
+        self._begin = self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Sample]:
+        for place in range(self._length):
+            row = (self._begin + place) % MAXIMUM_SAMPLES
+            number, time, components, width = self._heads[row].tolist()
+            yield Sample(number, time, components, self._marginals[row, :width].copy())
+
+    def after(self, number: int) -> list[Sample]:
+        """Those that are newer than the one of that number, oldest first."""
+        return [sample for sample in self if sample.number > number]
+
+    def forget_from(self, time: float) -> None:
+        """Drop the samples of that time and later."""
+        while self._length and self.last >= time:
+            self._length -= 1
+            row = (self._begin + self._length - 1) % MAXIMUM_SAMPLES
+            self.last = float(self._heads["time"][row]) if self._length else -np.inf
+
+    def add(self, time: float, components: int, marginals: NDArray[np.float32]) -> None:
+        """Add one that is newer than all others."""
+        width = len(marginals)
+        if width > self._marginals.shape[1]:
+            self._widen(width)
+        if self._length == MAXIMUM_SAMPLES:
+            self._begin = (self._begin + 1) % MAXIMUM_SAMPLES
+            self._length -= 1
+        row = (self._begin + self._length) % MAXIMUM_SAMPLES
+        self.count += 1
+        self._heads[row] = (self.count, time, components, width)
+        self._marginals[row, :width] = marginals
+        self._length += 1
+        self.last = time
+
+    def _widen(self, width: int) -> None:
+        """Allocate; the arrays are written to at once, since the system counts memory only when it is."""
+        before = self._marginals
+        self._marginals = np.full((MAXIMUM_SAMPLES, width), np.nan, np.float32)
+        self._marginals[: len(before), : before.shape[1]] = before
+        if not len(self._heads):
+            self._heads = np.full(MAXIMUM_SAMPLES, np.zeros((), _HEAD))
 
 
 @dataclass

@@ -7,11 +7,9 @@ from collections import Counter, deque
 from typing import Any
 
 from beliefstream.schemas import Model, Observation, Sensor, Unusable, parse, printable
-from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
-from beliefstream.streams.live.beliefs import Beliefs, Entity
-from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
+from beliefstream.streams.live.beliefs import Beliefs, Entity, Latencies, Plane
 from beliefstream.streams.live.group import GroupState
-from beliefstream.streams.live.latencies import Latencies
 from beliefstream.streams.live.reading import Batch
 from beliefstream.streams.live.verdicts import SensorVerdicts
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import chain
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from beliefstream.schemas import Posterior
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, is_name
+from beliefstream.schemas.mixture import MAXIMUM_COMPONENTS
 from beliefstream.schemas.posterior import Likelihood, Method
 from beliefstream.schemas.time import EARLIEST, LATEST
 
-__all__ = [
-    "PlainCoordinate",
-    "PlainPosterior",
-    "are_sound",
-    "coordinates_of",
-    "mixture_of",
-    "plain",
-    "posterior_of",
-]
-
 MOST_BYTES = 250_000  # longer messages may have more parts than `Posterior` accepts
 _TEXT = re.compile(r"[ -~]{1,32}")  # printable ASCII, a part of `schemas.base.Unit`
+_WEIGHT_TOLERANCE = 1e-6
 
 
 class PlainCoordinate(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -154,3 +153,149 @@ def are_sound(coordinates: tuple[PlainCoordinate, ...]) -> bool:
     """Whether the coordinates make sense."""
     are_known = all(_is_name(each.name) and _TEXT.fullmatch(each.unit) for each in coordinates)
     return 1 <= len(coordinates) <= MAXIMUM_COORDINATES and are_known
+
+
+_fast: Any
+try:
+    import simdjson as _fast
+except ImportError:  # it has no wheels for Python 3.14 yet; without it decoding takes almost twice as long
+    _fast = None
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Group:
+    """Posteriors over the same coordinates, of the same number of components.
+
+    Attributes:
+        places: of each posterior among those that were given.
+        weights: (N, K).
+        means: (N, K, D).
+        covariances: (N, K, D, D).
+    """
+
+    coordinates: tuple[PlainCoordinate, ...]
+    places: list[int]
+    posteriors: list[PlainPosterior]
+    weights: Array
+    means: Array
+    covariances: Array
+
+    @property
+    def components(self) -> int:
+        """Number of components."""
+        return int(self.weights.shape[1])
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """The names of the coordinates, in order."""
+        return tuple(coordinate.name for coordinate in self.coordinates)
+
+    @cached_property
+    def marginals(self) -> NDArray[np.float32]:
+        """Weights (K,), means (K, D) and variances (K, D) of each, flattened."""
+        count = len(self.places)
+        variances = np.diagonal(self.covariances, axis1=2, axis2=3)
+        parts = (self.weights, self.means.reshape(count, -1), variances.reshape(count, -1))
+        with np.errstate(over="ignore"):
+            return np.concatenate(parts, axis=1).astype("<f4")
+
+    def only(self, wanted: NDArray[np.bool_]) -> Group:
+        """Those that are wanted."""
+        kept = np.flatnonzero(wanted).tolist()
+        places, posteriors = [self.places[row] for row in kept], [self.posteriors[row] for row in kept]
+        arrays = self.weights[kept], self.means[kept], self.covariances[kept]
+        return Group(self.coordinates, places, posteriors, *arrays)
+
+
+def read_posteriors(raws: Sequence[bytes | None]) -> tuple[list[Group], list[int]]:
+    """Decode messages.
+
+    `read_posteriors` leaves what it does not take to `schemas.parse`, which decides. Of covariances it checks their
+    number and their diagonals alone: workers have checked that they are positive definite.
+
+    Returns:
+        The posteriors, and the places of the messages that `schemas.parse` must decide about.
+    """
+    found = [(place, posterior) for place, raw in enumerate(raws) if (posterior := posterior_of(raw))]
+    groups = [_sound(group) for group in groups_of(found)]
+    taken = {place for group in groups for place in group.places}
+    return groups, [place for place in range(len(raws)) if place not in taken]
+
+
+def groups_of(posteriors: Iterable[tuple[int, PlainPosterior]]) -> list[Group]:
+    """Group posteriors, given with their places; those whose mixture has another shape are left out."""
+    parts: dict[tuple[bytes, int], tuple[list[int], list[PlainPosterior], bytearray]] = {}
+    numbers_of = _numbers if _fast is None else partial(_fast_numbers, _fast.Parser().parse)
+    for place, posterior in posteriors:
+        coordinates = bytes(posterior.coordinates_json)
+        row = numbers_of(posterior.mixture_json, len(coordinates_of(coordinates)))
+        if row is None:
+            continue
+        part = parts.get((coordinates, len(row)))
+        if part is None:
+            part = parts[coordinates, len(row)] = ([], [], bytearray())
+        part[0].append(place)
+        part[1].append(posterior)
+        part[2].extend(row)
+    return [_group(coordinates_of(names), *part) for (names, _), part in parts.items()]
+
+
+def _group(
+    coordinates: tuple[PlainCoordinate, ...],
+    places: list[int],
+    posteriors: list[PlainPosterior],
+    rows: bytearray,
+) -> Group:
+    size = len(coordinates)
+    numbers = np.frombuffer(rows).reshape(len(places), -1)
+    components = numbers.shape[1] // (1 + size + size**2)
+    shapes = (components,), (components, size), (components, size, size)
+    parts = np.split(numbers, np.cumsum([components, components * size]), axis=1)
+    arrays = (part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+    return Group(coordinates, places, posteriors, *arrays)
+
+
+def _fast_numbers(parse: Callable[[Any], Any], mixture: msgspec.Raw, size: int) -> bytes | None:
+    """Weights, means and covariances as float64, one after the other; None for another shape."""
+    try:
+        parsed = parse(mixture)
+        weights, means, covariances = parsed["weights"], parsed["means"], parsed["covariances"]
+        count = len(weights)
+        if len(parsed) != 3 or not 0 < count <= MAXIMUM_COMPONENTS:
+            return None
+        if not count == len(means) == len(covariances):
+            return None
+        flat = means.as_buffer(of_type="d")
+        row = b"".join((weights.as_buffer(of_type="d"), flat, covariances.as_buffer(of_type="d")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    is_whole = memoryview(flat).nbytes == 8 * count * size and len(row) == 8 * count * (1 + size + size**2)
+    return row if is_whole else None
+
+
+def _numbers(mixture: msgspec.Raw, size: int) -> bytes | None:
+    """As `_fast_numbers`."""
+    try:
+        found = mixture_of(mixture)
+    except msgspec.DecodeError:
+        return None
+    weights, means, covariances = found.weights, found.means, found.covariances
+    rows = list(chain.from_iterable(covariances))
+    sizes = chain(map(len, means), map(len, covariances), map(len, rows))
+    if not 0 < len(weights) <= MAXIMUM_COMPONENTS or any(each != size for each in sizes):
+        return None
+    if not len(weights) == len(means) == len(covariances):
+        return None
+    return array("d", chain(weights, *means, *rows)).tobytes()
+
+
+def _sound(group: Group) -> Group:
+    """Those whose numbers make sense."""
+    if not are_sound(group.coordinates):
+        return group.only(np.zeros(len(group.places), bool))
+    weights, variances = group.weights, np.diagonal(group.covariances, axis1=2, axis2=3)
+    is_sound = (weights >= 0).all(axis=1) & (abs(weights.sum(axis=1) - 1) <= _WEIGHT_TOLERANCE)
+    is_sound &= (variances > 0).all(axis=(1, 2))
+    return group if is_sound.all() else group.only(is_sound)

@@ -14,14 +14,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
-from beliefstream.streams.client.publisher import Place
-from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
+from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
+from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.live.groups import Group, groups_of, read_posteriors
-from beliefstream.streams.live.latencies import Seen
-from beliefstream.streams.live.posteriors import PlainPosterior, plain
+from beliefstream.streams.live.beliefs import Seen
+from beliefstream.streams.live.posteriors import Group, PlainPosterior, groups_of, plain, read_posteriors
 
 log = structlog.get_logger(__name__)
 

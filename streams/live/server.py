@@ -28,8 +28,7 @@ from starlette.websockets import WebSocket
 from beliefstream.schemas import Unusable
 from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
 from beliefstream.streams.live.access import Access, Guard
-from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs
-from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
 from beliefstream.streams.live.group import GroupReader
 from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview

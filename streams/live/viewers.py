@@ -14,8 +14,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from beliefstream.streams.live.beliefs import METHODS, Beliefs, Changes
-from beliefstream.streams.live.earth import earth_note
+from beliefstream.streams.live.beliefs import METHODS, Beliefs, Changes, earth_note
 from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview, details
 

@@ -26,8 +26,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from beliefstream.streams.local.process_guard import KILL, guarded
 
-__all__ = ["BrokerError", "EmbeddedBroker", "GuardedProcess", "free_port", "wait_until_answers"]
-
 log = structlog.get_logger(__name__)
 
 START_TIMEOUT = 30.0  # seconds; it usually starts in 0.1 s, but not on a machine under heavy load

@@ -21,7 +21,7 @@ from beliefstream.schemas import Model, Prior, Reset, Sensor, parse, parse_senso
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.entity_batch import NOT_FINITE
-from beliefstream.streams.worker.soundness import are_sound
+from beliefstream.streams.worker.rounds import are_sound
 from beliefstream.streams.worker.validation import Validator
 
 

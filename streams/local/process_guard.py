@@ -18,8 +18,6 @@ import subprocess
 import sys
 import threading
 
-__all__ = ["KILL", "guarded", "main"]
-
 KILL = b"k"
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

@@ -1,6 +1,6 @@
 """A simulated fleet with known truth: entities move in a plane, and sensors with noise and outliers observe them.
 
-`report` draws the report of a sensor with Gaussian noise and outliers, as `schemas.sensor` defines them.
+`report` draws the report of a sensor with Gaussian noise and outliers, as `schemas.sensors` defines them.
 """
 
 from __future__ import annotations

@@ -2,185 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Lock
 from typing import get_args
 
+import numpy as np
+from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from beliefstream.inference.update.out_of_memory import MemoryFallback
 from beliefstream.schemas import Reason
 from beliefstream.schemas.posterior import Method
-from beliefstream.streams.monitoring.histograms import BulkHistogram
 
 REGISTRY = CollectorRegistry()
-# the worker's memory, processor time and open files, under their usual names
-ProcessCollector(registry=REGISTRY)
+_counter, _gauge = partial(Counter, registry=REGISTRY), partial(Gauge, registry=REGISTRY)
+_histogram, _info = partial(Histogram, registry=REGISTRY), partial(Info, registry=REGISTRY)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-OBSERVATIONS = Counter(
+
+class BulkHistogram(Collector):
+    """A histogram without labels.
+
+    Args:
+        name: its name, with its unit.
+        documentation: what it measures.
+        buckets: upper bounds, in ascending order; infinity is added.
+        registry: where it is registered.
+    """
+
+    def __init__(
+        self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        self._name, self._documentation = name, documentation
+        self._bounds = np.array([*buckets, math.inf])
+        self._counts = np.zeros(len(self._bounds), dtype=np.int64)
+        self._sum = 0.0
+        self._lock = Lock()
+        registry.register(self)
+
+    def observe(self, values: ArrayLike) -> None:
+        """Count all these values; NaN is left out."""
+        numbers = np.asarray(values, dtype=np.float64)
+        numbers = numbers[~np.isnan(numbers)]
+        places = np.searchsorted(self._bounds, numbers)  # the first bound that is not below the value
+        with self._lock:
+            self._counts += np.bincount(places, minlength=len(self._bounds))
+            self._sum += float(numbers.sum())
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Return the counts so far; the registry calls this."""
+        with self._lock:
+            counts, total = self._counts.cumsum().tolist(), self._sum
+        bounds = map(floatToGoString, self._bounds.tolist())
+        family = HistogramMetricFamily(self._name, self._documentation)
+        family.add_metric([], list(zip(bounds, counts, strict=True)), total)
+        return [family]
+
+
+# the worker's memory, processor time and open files, under their usual names
+ProcessCollector(registry=REGISTRY)
+
+OBSERVATIONS = _counter(
     "beliefstream_observations",
     "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (before "
     "a reset of their entity)",
     ["outcome"],
-    registry=REGISTRY,
 )
-DEAD_LETTERS = Counter(
-    "beliefstream_dead_letters", "Messages that could not be used, by reason", ["reason"], registry=REGISTRY
-)
-BATCH_SIZE = Histogram(
+DEAD_LETTERS = _counter("beliefstream_dead_letters", "Messages that could not be used, by reason", ["reason"])
+BATCH_SIZE = _histogram(
     "beliefstream_batch_size",
     "Messages in one batch",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
-    registry=REGISTRY,
 )
-UPDATE_SECONDS = Histogram(
-    "beliefstream_update_seconds",
-    "Time to predict and update the beliefs of one batch",
-    buckets=_SECONDS,
-    registry=REGISTRY,
+UPDATE_SECONDS = _histogram(
+    "beliefstream_update_seconds", "Time to predict and update the beliefs of one batch", buckets=_SECONDS
 )
 END_TO_END_SECONDS = BulkHistogram(
     "beliefstream_end_to_end_seconds",
     "From an observation received to its posterior acknowledged by the broker",
     buckets=_SECONDS,
-    registry=REGISTRY,
 )
 EVENT_LAG_SECONDS = BulkHistogram(
     "beliefstream_event_lag_seconds",
     "Wall clock minus the time of the observation when its posterior is acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
-    registry=REGISTRY,
-)
-RECORD_AGE_SECONDS = Histogram(
-    "beliefstream_record_age_seconds",
-    "Age of the oldest record of a batch, by its timestamp on the topic, when the batch's posteriors are acknowledged",
-    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
-    registry=REGISTRY,
 )
 EFFECTIVE_SAMPLE_SIZE = BulkHistogram(
     "beliefstream_effective_sample_size",
     "Share of importance samples from a posterior that count: 1 is the exact posterior",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
-    registry=REGISTRY,
 )
 ACCUMULATED_ERROR = BulkHistogram(
     "beliefstream_accumulated_error_nats",
     "Estimate of how far a posterior is from the exact one, from all updates so far",
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
-    registry=REGISTRY,
 )
-POSTERIORS = Counter(
+RECORD_AGE_SECONDS = _histogram(
+    "beliefstream_record_age_seconds",
+    "Age of the oldest record of a batch, by its timestamp on the topic, when the batch's posteriors are acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
+)
+POSTERIORS = _counter(
     "beliefstream_posteriors",
     "Posteriors by method: transformer, refined, kalman, linearised, quadrature, fallback, prior (a stated prior)",
     ["method"],
-    registry=REGISTRY,
 )
-READY = Gauge(
-    "beliefstream_ready",
-    "1 when this worker processes observations, 0 while it waits for what /readyz names",
-    registry=REGISTRY,
+READY = _gauge(
+    "beliefstream_ready", "1 when this worker processes observations, 0 while it waits for what /readyz names"
 )
-BROKER_REACHABLE = Gauge(
+BROKER_REACHABLE = _gauge(
     "beliefstream_broker_reachable",
     "1 while a broker answers and every partition has a leader, 0 once one of these has failed for 8 s",
-    registry=REGISTRY,
 )
-BROKER_REACHABLE.set(1)  # until it is known
-ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
-RECOVERY_SECONDS = Gauge(
-    "beliefstream_recovery_seconds",
-    "Time taken to restore beliefs after the last change of partitions",
-    registry=REGISTRY,
+ENTITIES = _gauge("beliefstream_entities", "Entities whose belief this worker holds")
+RECOVERY_SECONDS = _gauge(
+    "beliefstream_recovery_seconds", "Time taken to restore beliefs after the last change of partitions"
 )
-CONSUMER_LAG = Gauge(
+CONSUMER_LAG = _gauge(
     "beliefstream_consumer_lag",
     "Messages between the end of a partition and what this worker has processed",
     ["topic", "partition"],
-    registry=REGISTRY,
 )
-LOST_OFFSETS = Counter(
+LOST_OFFSETS = _counter(
     "beliefstream_lost_offsets",
     "Messages that were deleted from a source topic before they were read",
     ["topic"],
-    registry=REGISTRY,
 )
-MISPLACED = Counter(
+MISPLACED = _counter(
     "beliefstream_misplaced_records",
     "Records in another partition than murmur2 of their key gives, by topic: dead letters, unless "
     "BELIEFSTREAM_REFUSE_MISPLACED is false",
     ["topic"],
-    registry=REGISTRY,
 )
-_IMPLAUSIBLE = Counter(
+_IMPLAUSIBLE = _counter(
     "beliefstream_implausible",
     "Observations more than 100 standard deviations (of noise and prediction together) from every prediction, by "
     "sensor (the first 100 of a worker, then other); they are applied, and include expected outliers",
     ["sensor"],
-    registry=REGISTRY,
 )
-LOG_FAULTS = Counter(
+LOG_FAULTS = _counter(
     "beliefstream_log_faults",
     "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
     "which are computed again), remade (a source topic was deleted and created again), cut (a source log has lost its "
     "end), gone (messages to read again are no longer in the source log)",
     ["fault"],
-    registry=REGISTRY,
 )
-STALLS = Counter(
-    "beliefstream_stalls",
-    "Times this worker has stopped because partitions stalled with messages waiting",
-    registry=REGISTRY,
+STALLS = _counter(
+    "beliefstream_stalls", "Times this worker has stopped because partitions stalled with messages waiting"
 )
-OUT_OF_MEMORY = Counter(
+OUT_OF_MEMORY = _counter(
     "beliefstream_out_of_memory",
     "Batches that did not fit into the device's memory, by answer: halved, or cpu (then marked fallback)",
     ["answer"],
-    registry=REGISTRY,
 )
-BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
-
-_ILL = Gauge(
+BUILD = _info("beliefstream_build", "Version, device, network and weights of this worker")
+_ILL = _gauge(
     "beliefstream_sensor_ill",
     "1 while the health of the sensor has this verdict: biased, noisier, quieter, outliers; from the partitions of "
     "this worker; for the first 100 sensors of a worker",
     ["sensor", "verdict"],
-    registry=REGISTRY,
 )
-_NOISE_SCALE = Gauge(
+_NOISE_SCALE = _gauge(
     "beliefstream_sensor_noise_scale",
     "Noise of the sensor over its stated noise, since its fault began if it has one",
     ["sensor"],
-    registry=REGISTRY,
 )
-_OUTLIER_SHARE = Gauge(
+_OUTLIER_SHARE = _gauge(
     "beliefstream_sensor_outlier_share",
     "Mean posterior probability of an outlier of the sensor, since its fault began if it has one",
     ["sensor"],
-    registry=REGISTRY,
 )
-_NEWEST = Gauge(
+_NEWEST = _gauge(
     "beliefstream_sensor_newest_seconds",
     "Event time of the newest observation of the sensor, in steps of a 256th of BELIEFSTREAM_HEALTH_WINDOW",
     ["sensor"],
-    registry=REGISTRY,
 )
-_DUE = Gauge(
+_DUE = _gauge(
     "beliefstream_sensor_due_seconds",
     "Event time by which the sensor must have reported again, or it counts as silent",
     ["sensor"],
-    registry=REGISTRY,
 )
-_CLOCK = Gauge(
+_CLOCK = _gauge(
     "beliefstream_sensor_clock_seconds",
     "Event time that the partitions of the sensor have come to, the least of them; it goes on with this machine's time "
     "where nothing is read",
     ["sensor"],
-    registry=REGISTRY,
 )
-
 OTHER = "other"
 MOST_SENSORS = 100  # sensors with their own series
 ILL_VERDICTS = ("biased", "noisier", "quieter", "outliers")
+BROKER_REACHABLE.set(1)  # until it is known
 _sensors: set[str] = set()
 
 
@@ -242,3 +260,65 @@ def begin(topics: Iterable[str]) -> None:
     """Create the series of these source topics at the start too."""
     for topic in topics:
         LOST_OFFSETS.labels(topic)
+
+
+Memory = Callable[[], tuple[int, int]]
+"""Free and all bytes of a GPU's memory, as `torch.cuda.mem_get_info` says them."""
+
+
+class Machine(Collector):
+    """A collector; what it does not know has no samples."""
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        self._memory: Memory | None = None
+
+    def watch(self, directory: Path, memory: Memory | None = None) -> None:
+        """Tell of the file system of that directory, and of a GPU if there is one."""
+        self._directory, self._memory = directory, memory
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask the system."""
+        disk, gpu = self._disk(), None if self._memory is None else self._memory()
+        told = (
+            (
+                "disk_free_bytes",
+                "Free bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY",
+                disk and disk[0],
+            ),
+            (
+                "disk_size_bytes",
+                "All bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY",
+                disk and disk[1],
+            ),
+            (
+                "gpu_memory_free_bytes",
+                "Free bytes of the GPU's memory, which other processes share; none without a GPU",
+                gpu and gpu[0],
+            ),
+            ("gpu_memory_size_bytes", "All bytes of the GPU's memory; none without a GPU", gpu and gpu[1]),
+        )
+        for name, text, value in told:
+            family = GaugeMetricFamily(f"beliefstream_{name}", text)
+            if value is not None:
+                family.add_metric([], value)
+            yield family
+
+    def _disk(self) -> tuple[int, int] | None:
+        """Free and all bytes; of the parent while the directory is not there yet."""
+        if self._directory is None:
+            return None
+        directory = self._directory.absolute()
+        for place in (directory, *directory.parents):
+            try:
+                usage = shutil.disk_usage(place)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return None
+            return usage.free, usage.total
+        return None
+
+
+MACHINE = Machine()
+REGISTRY.register(MACHINE)

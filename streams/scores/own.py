@@ -66,7 +66,7 @@ def read_truth(
         model: of the entities; of its coordinates those are scored that have the unit of the first that is there.
         entities: that were observed.
         mapped: the columns of `time`, `entity` and coordinates that are called otherwise.
-        time_unit: of times that are numbers, a key of `time_units.TIME_UNITS`.
+        time_unit: of times that are numbers, a key of `topic_templates.TIME_UNITS`.
         refuse: is given the rows that cannot be used.
 
     Returns:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +21,9 @@ from pydantic_settings import (
 
 from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.settings.misspelt import MisspeltSetting as MisspeltSetting, check_spelling
 
+_SIMILAR = 0.8  # of names: `bacth` and `batch` are so similar
+_OF_OTHERS = ("soak_seconds",)  # variables of `make soak`, not settings
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token", "mqtt_password")
@@ -33,9 +36,32 @@ OPTIONAL = (
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect the connections to brokers and the web endpoints."""
-
 TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
 """Settings that name the topics of an application; its changelog is named after the application."""
+
+
+class MisspeltSetting(ValueError):
+    """A variable is called almost like a setting: what it should set, such as a token, would silently be absent."""
+
+
+def check_spelling(variables: Iterable[str], prefix: str, settings: Collection[str]) -> None:
+    """Raise MisspeltSetting if one of `variables` has the prefix and is almost, but not exactly, a setting.
+
+    Args:
+        variables: names of all variables, in any case.
+        prefix: of the variables that are settings, in upper case.
+        settings: names of the settings, in lower case.
+    """
+    if found := list(_misspelt({each.upper() for each in variables}, prefix, settings)):
+        raise MisspeltSetting("; ".join(found))
+
+
+def _misspelt(variables: Collection[str], prefix: str, settings: Collection[str]) -> Iterator[str]:
+    for variable in sorted(variables):
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name not in (*settings, *_OF_OTHERS):
+            for near in get_close_matches(name, settings, 1, _SIMILAR):
+                yield f"{variable}: there is no such setting; is it {prefix}{near.upper()}?"
 
 
 class Settings(BaseSettings):
@@ -45,198 +71,161 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="BELIEFSTREAM_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="BELIEFSTREAM_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
-    brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port...]")
-    security_protocol: Protocol = Field(
-        "PLAINTEXT", description="whether connections to brokers use TLS, SASL or both"
-    )
-    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="SASL mechanism for user and password")
-    sasl_username: str = Field("", description="user name at the brokers")
-    sasl_password: SecretStr | None = Field(None, description="password at the brokers; never shown")
-    sasl_password_file: Path | None = Field(None, description="file with that password, as an alternative")
-    ssl_ca_file: Path | None = Field(
-        None, description="certificates (PEM) that signed the brokers' certificates; the system's, if absent"
-    )
-    ssl_certificate_file: Path | None = Field(
-        None, description="client certificate (PEM), for brokers that require one"
-    )
-    ssl_key_file: Path | None = Field(None, description="its key (PEM), if that is in a separate file")
-    ssl_key_password: SecretStr | None = Field(None, description="password of the key; never shown")
-    ssl_key_password_file: Path | None = Field(None, description="file with that password, as an alternative")
-    application: str = Field("beliefstream", description="name of the application and its consumer group")
-    observations: str = Field("observations", description="topic of observations")
-    sensors: str = Field("sensors", description="topic of sensor definitions, compacted")
-    models: str = Field("models", description="topic of model definitions, compacted")
-    priors: str = Field("priors", description="topic of priors")
-    posteriors: str = Field("posteriors", description="topic of posteriors")
-    dead_letters: str = Field("dead-letters", description="topic of messages that could not be used")
-    sensor_health: str = Field("sensor-health", description="topic of the health of sensors, compacted")
-    health_window: float = Field(
-        3600.0,
-        gt=0,
-        le=1e9,
-        description="window of event time over which the health of sensors is judged, seconds; a 256th of it is the "
-        "shortest time between two reports on a sensor",
-    )
-    partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
-    batch: int = Field(
-        4096, ge=1, le=65536, description="most messages in one batch; fewer where a batch of them takes long"
-    )
-    batch_seconds: float = Field(
-        0.001, gt=0, description="longest wait for a batch to fill after its first message, seconds"
-    )
-    maximum_message_bytes: int = Field(
-        1_000_000, ge=1000, description="larger messages are dead letters, bytes"
-    )
-    future_tolerance: float = Field(
-        60.0,
-        ge=0,
-        description="how far a time may be ahead of the clock, seconds; for models with live_time, the default; "
-        "messages further ahead are dead letters",
-    )
-    event_tolerance: float = Field(
-        math.inf,
-        gt=0,
-        description="how far a time may be ahead of the event time of its partition, seconds; for models without "
-        "live_time, as in a replay; must exceed any silence of a whole partition; inf: no limit",
-    )
-    refuse_misplaced: bool = Field(
-        True,
-        description="whether a record in another partition than murmur2 of its key gives is a dead letter; otherwise "
-        "it is counted, and applied to a second belief of its entity in that partition",
-    )
-    history: int = Field(
-        256,
-        ge=1,
-        description="number of an entity's newest times that late observations can change; the model's "
-        "lateness_window is a limit too",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
-    weights: str = Field("equivariant-32x4-16", description="shipped weights by name, or a .safetensors file")
-    precision: Literal["single", "double"] = Field(
-        "single",
-        description="precision of the network; double takes about 1.5 times as long, and a posterior then equals the "
-        "replay of the log to 9 digits, however messages are batched",
-    )
-    threads: int = Field(1, ge=1, description="threads of an update on the CPU")
-    points: int = Field(96, ge=16, description="importance samples that check each posterior")
-    refine_below: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="effective sample size below which a posterior is refined; 0: never; .95 is more exact and slower",
-    )
-    repeat_below: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="effective sample size below which a refined posterior is refined again, with 4 and 16 times the "
-        "points; .9 is more exact, and several times slower if most problems are hard",
-    )
-    fast: bool = Field(
-        False,
-        description="check answers of the network with fewer samples, and never search or refine them, whatever "
-        "`refine_below` says; for uses where thousands a second matter more than the last tenth of a nat",
-    )
-    measurements: str = Field(
-        "", description="modules that register your own measurement functions, separated by commas"
-    )
-    store: Literal["memory://", "rocksdb://"] = Field(
-        "memory://",
-        description="local store of beliefs: memory://, or rocksdb:// on disk, with which a restart is faster",
-    )
-    data_directory: Path = Field(
-        Path(".beliefstream"), description="directory of the local store on disk; each worker needs its own"
-    )
-    session_timeout: float = Field(
-        10.0, ge=6, description="seconds after which other workers take over from a silent worker; at least 6"
-    )
-    stall_seconds: float = Field(
-        300.0,
-        ge=5,
-        description="seconds after which a worker stops to be restarted, if messages wait and none is processed",
-    )
-    web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
-    web_port: int = Field(8080, ge=1, le=65535, description="port of /healthz, /readyz and /metrics")
-    web_token: SecretStr | None = Field(
-        None,
-        description="bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown",
-    )
-    web_token_file: Path | None = Field(None, description="file with that token, as an alternative")
-    gateway_host: str = Field("127.0.0.1", description="address on which the HTTP gateway listens")
-    gateway_port: int = Field(8081, ge=0, le=65535, description="port of the HTTP gateway")
-    gateway_token: SecretStr | None = Field(
-        None,
-        description="bearer token that the HTTP gateway asks for, 16 characters at least; open, if absent; never shown",
-    )
-    gateway_token_file: Path | None = Field(None, description="file with that token, as an alternative")
-    gateway_body_bytes: int = Field(
-        4_000_000, ge=1000, description="larger bodies of requests are refused by the HTTP gateway, bytes"
-    )
-    gateway_rate: float = Field(
-        10_000.0,
-        gt=0,
-        description="messages a second that one client address may send to the HTTP gateway; inf: any number",
-    )
-    gateway_silence: float = Field(
-        30.0,
-        gt=0,
-        description="seconds after which the HTTP gateway gives up a client that is silent within a request",
-    )
-    gateway_entities: int = Field(
-        10_000,
-        ge=1,
-        description="entities whose latest posterior the HTTP gateway keeps, those heard of last",
-    )
-    mqtt_host: str = Field("127.0.0.1", description="MQTT broker that the bridge reads from")
-    mqtt_port: int = Field(1883, ge=1, le=65535, description="its port; usually 8883 with TLS")
-    mqtt_client: str = Field(
-        "beliefstream",
-        min_length=1,
-        description="client identifier of the bridge; each running bridge needs its own",
-    )
-    mqtt_web_port: int = Field(
-        8082,
-        ge=0,
-        le=65535,
-        description="port of the bridge's /healthz, /readyz and /metrics, at the web host",
-    )
-    mqtt_username: str = Field("", description="user name at the MQTT broker")
-    mqtt_password: SecretStr | None = Field(None, description="password at the MQTT broker; never shown")
-    mqtt_password_file: Path | None = Field(None, description="file with that password, as an alternative")
-    mqtt_tls: bool = Field(False, description="whether the MQTT broker is reached by TLS")
-    mqtt_ca_file: Path | None = Field(
-        None, description="certificates (PEM) that have signed the MQTT broker's; the system's, if absent"
-    )
-    mqtt_certificate_file: Path | None = Field(
-        None, description="our own certificate (PEM), for MQTT brokers that ask for one"
-    )
-    mqtt_key_file: Path | None = Field(None, description="its key (PEM), if that is in a file of its own")
-    mqtt_in_flight: int = Field(
-        1000,
-        ge=1,
-        le=65535,
-        description="most MQTT messages that wait for Kafka at once; the rest waits at the broker",
-    )
-    mqtt_session_seconds: float = Field(
-        86400.0,
-        ge=0,
-        description="how long the MQTT broker keeps messages for a bridge that is away, seconds",
-    )
-    acknowledge_seconds: float = Field(
-        10.0, ge=1, description="how long the HTTP gateway waits for Kafka to have a message, seconds"
-    )
-    logs: Literal["auto", "json", "console"] = Field(
-        "auto", description="format of the logs; auto: console in a terminal, json elsewhere"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="lowest level that a worker logs; debug includes libraries, also in commands"
-    )
-    fetch_high_watermark: bool = Field(
-        False, description="find the end of a topic by reading; the embedded broker needs it"
-    )
+    brokers: str = "127.0.0.1:9092"
+    """Kafka bootstrap servers, host:port[,host:port...]"""
+    security_protocol: Protocol = "PLAINTEXT"
+    """whether connections to brokers use TLS, SASL or both"""
+    sasl_mechanism: Mechanism = "SCRAM-SHA-512"
+    """SASL mechanism for user and password"""
+    sasl_username: str = ""
+    """user name at the brokers"""
+    sasl_password: SecretStr | None = None
+    """password at the brokers; never shown"""
+    sasl_password_file: Path | None = None
+    """file with that password, as an alternative"""
+    ssl_ca_file: Path | None = None
+    """certificates (PEM) that signed the brokers' certificates; the system's, if absent"""
+    ssl_certificate_file: Path | None = None
+    """client certificate (PEM), for brokers that require one"""
+    ssl_key_file: Path | None = None
+    """its key (PEM), if that is in a separate file"""
+    ssl_key_password: SecretStr | None = None
+    """password of the key; never shown"""
+    ssl_key_password_file: Path | None = None
+    """file with that password, as an alternative"""
+    application: str = "beliefstream"
+    """name of the application and its consumer group"""
+    observations: str = "observations"
+    """topic of observations"""
+    sensors: str = "sensors"
+    """topic of sensor definitions, compacted"""
+    models: str = "models"
+    """topic of model definitions, compacted"""
+    priors: str = "priors"
+    """topic of priors"""
+    posteriors: str = "posteriors"
+    """topic of posteriors"""
+    dead_letters: str = "dead-letters"
+    """topic of messages that could not be used"""
+    sensor_health: str = "sensor-health"
+    """topic of the health of sensors, compacted"""
+    health_window: float = Field(3600.0, gt=0, le=1000000000.0)
+    """window of event time over which the health of sensors is judged, seconds; a 256th of it is the shortest time
+    between two reports on a sensor"""
+    partitions: int = Field(8, ge=1)
+    """partitions of observations, priors, posteriors and beliefs"""
+    batch: int = Field(4096, ge=1, le=65536)
+    """most messages in one batch; fewer where a batch of them takes long"""
+    batch_seconds: float = Field(0.001, gt=0)
+    """longest wait for a batch to fill after its first message, seconds"""
+    maximum_message_bytes: int = Field(1000000, ge=1000)
+    """larger messages are dead letters, bytes"""
+    future_tolerance: float = Field(60.0, ge=0)
+    """how far a time may be ahead of the clock, seconds; for models with live_time, the default; messages further ahead
+    are dead letters"""
+    event_tolerance: float = Field(math.inf, gt=0)
+    """how far a time may be ahead of the event time of its partition, seconds; for models without live_time, as in a
+    replay; must exceed any silence of a whole partition; inf: no limit"""
+    refuse_misplaced: bool = True
+    """whether a record in another partition than murmur2 of its key gives is a dead letter; otherwise it is counted,
+    and applied to a second belief of its entity in that partition"""
+    history: int = Field(256, ge=1)
+    """number of an entity's newest times that late observations can change; the model's lateness_window is a limit
+    too"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where the network runs"""
+    weights: str = "equivariant-32x4-16"
+    """shipped weights by name, or a .safetensors file"""
+    precision: Literal["single", "double"] = "single"
+    """precision of the network; double takes about 1.5 times as long, and a posterior then equals the replay of the log
+    to 9 digits, however messages are batched"""
+    threads: int = Field(1, ge=1)
+    """threads of an update on the CPU"""
+    points: int = Field(96, ge=16)
+    """importance samples that check each posterior"""
+    refine_below: float = Field(0.9, ge=0, le=1)
+    """effective sample size below which a posterior is refined; 0: never; .95 is more exact and slower"""
+    repeat_below: float = Field(0.5, ge=0, le=1)
+    """effective sample size below which a refined posterior is refined again, with 4 and 16 times the points; .9 is
+    more exact, and several times slower if most problems are hard"""
+    fast: bool = False
+    """check answers of the network with fewer samples, and never search or refine them, whatever `refine_below` says;
+    for uses where thousands a second matter more than the last tenth of a nat"""
+    measurements: str = ""
+    """modules that register your own measurement functions, separated by commas"""
+    store: Literal["memory://", "rocksdb://"] = "memory://"
+    """local store of beliefs: memory://, or rocksdb:// on disk, with which a restart is faster"""
+    data_directory: Path = Path(".beliefstream")
+    """directory of the local store on disk; each worker needs its own"""
+    session_timeout: float = Field(10.0, ge=6)
+    """seconds after which other workers take over from a silent worker; at least 6"""
+    stall_seconds: float = Field(300.0, ge=5)
+    """seconds after which a worker stops to be restarted, if messages wait and none is processed"""
+    web_host: str = "127.0.0.1"
+    """address of /healthz, /readyz and /metrics"""
+    web_port: int = Field(8080, ge=1, le=65535)
+    """port of /healthz, /readyz and /metrics"""
+    web_token: SecretStr | None = None
+    """bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown"""
+    web_token_file: Path | None = None
+    """file with that token, as an alternative"""
+    gateway_host: str = "127.0.0.1"
+    """address on which the HTTP gateway listens"""
+    gateway_port: int = Field(8081, ge=0, le=65535)
+    """port of the HTTP gateway"""
+    gateway_token: SecretStr | None = None
+    """bearer token that the HTTP gateway asks for, 16 characters at least; open, if absent; never shown"""
+    gateway_token_file: Path | None = None
+    """file with that token, as an alternative"""
+    gateway_body_bytes: int = Field(4000000, ge=1000)
+    """larger bodies of requests are refused by the HTTP gateway, bytes"""
+    gateway_rate: float = Field(10000.0, gt=0)
+    """messages a second that one client address may send to the HTTP gateway; inf: any number"""
+    gateway_silence: float = Field(30.0, gt=0)
+    """seconds after which the HTTP gateway gives up a client that is silent within a request"""
+    gateway_entities: int = Field(10000, ge=1)
+    """entities whose latest posterior the HTTP gateway keeps, those heard of last"""
+    mqtt_host: str = "127.0.0.1"
+    """MQTT broker that the bridge reads from"""
+    mqtt_port: int = Field(1883, ge=1, le=65535)
+    """its port; usually 8883 with TLS"""
+    mqtt_client: str = Field("beliefstream", min_length=1)
+    """client identifier of the bridge; each running bridge needs its own"""
+    mqtt_web_port: int = Field(8082, ge=0, le=65535)
+    """port of the bridge's /healthz, /readyz and /metrics, at the web host"""
+    mqtt_username: str = ""
+    """user name at the MQTT broker"""
+    mqtt_password: SecretStr | None = None
+    """password at the MQTT broker; never shown"""
+    mqtt_password_file: Path | None = None
+    """file with that password, as an alternative"""
+    mqtt_tls: bool = False
+    """whether the MQTT broker is reached by TLS"""
+    mqtt_ca_file: Path | None = None
+    """certificates (PEM) that have signed the MQTT broker's; the system's, if absent"""
+    mqtt_certificate_file: Path | None = None
+    """our own certificate (PEM), for MQTT brokers that ask for one"""
+    mqtt_key_file: Path | None = None
+    """its key (PEM), if that is in a file of its own"""
+    mqtt_in_flight: int = Field(1000, ge=1, le=65535)
+    """most MQTT messages that wait for Kafka at once; the rest waits at the broker"""
+    mqtt_session_seconds: float = Field(86400.0, ge=0)
+    """how long the MQTT broker keeps messages for a bridge that is away, seconds"""
+    acknowledge_seconds: float = Field(10.0, ge=1)
+    """how long the HTTP gateway waits for Kafka to have a message, seconds"""
+    logs: Literal["auto", "json", "console"] = "auto"
+    """format of the logs; auto: console in a terminal, json elsewhere"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """lowest level that a worker logs; debug includes libraries, also in commands"""
+    fetch_high_watermark: bool = False
+    """find the end of a topic by reading; the embedded broker needs it"""
 
     @classmethod
     def settings_customise_sources(

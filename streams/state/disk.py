@@ -1,7 +1,7 @@
 """A store of beliefs on a worker's local disk, in RocksDB: a restart reads only new changelog records.
 
 The changelog is the source of truth. The store is a copy that saves time. An invalid copy is deleted and built again.
-A copy is invalid if it belongs to another application or changelog, or was written by a newer program. It is also
+A copy is invalid if it belongs to another application or changelog, or has had records of another version. It is also
 invalid if its offset is beyond the changelog, or if it is older than the retention of the changelog's tombstones.
 """
 
@@ -61,7 +61,7 @@ class Copy:
     Attributes:
         application, topic: names of the application and its changelog.
         topic_id: the broker's id of that topic, which changes if the topic is created again.
-        version: the newest record version it may contain.
+        version: of its records; another than `VERSION` once it has had a record of another.
         offset: the offset of the last changelog record in it; -1 for none.
         records: the number of beliefs in it.
         written: when it was last written, seconds since the epoch.
@@ -77,12 +77,10 @@ class Copy:
 
     def fault(self, found: Copy) -> str | None:
         """Return why the copy that was found cannot be used, or None."""
-        for field in ("application", "topic", "topic_id"):
+        for field in ("application", "topic", "topic_id", "version"):
             wanted, there = getattr(self, field), getattr(found, field)
             if wanted != there:
                 return f"its {field} is {there!r}, not {wanted!r}"
-        if found.version > self.version:
-            return f"its records may be of version {found.version}, this program reads up to {self.version}"
         return None
 
 
@@ -108,7 +106,8 @@ class DiskStore(BeliefStore):
         beliefs = {key: value for key, value in changes.items() if key[:1] != INTERNAL}
         if growth is None:
             growth = sum(value is not None for value in beliefs.values()) - self._known(partition, beliefs)
-        version = max([copy.version, *(value[0] for value in beliefs.values() if value)])
+        others = [value[0] for value in beliefs.values() if value and value[0] != VERSION]
+        version = others[0] if others else copy.version
         copy = replace(
             copy, version=version, offset=offset, records=copy.records + growth, written=time.time()
         )
@@ -239,7 +238,7 @@ class DiskStore(BeliefStore):
             fault = "its description is damaged"
         if fault is not None:
             return self._discard(partition, fault)
-        self._copies[partition] = replace(found, version=blank.version)
+        self._copies[partition] = found
         return database
 
     def _discard(self, partition: int, fault: str) -> rocksdict.Rdict:

@@ -18,23 +18,62 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Self
 
 import structlog
 from faust.types import TP
 
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.event_clock import LEAST, RECENT, EventClock
 from beliefstream.streams.state.record import BeliefRecord, read_times
 from beliefstream.streams.state.stores import BeliefStore
 
-__all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
-
+RECENT = 64  # observations of a partition whose times are used
+LEAST = 16  # observations needed before the event time is known
 log = structlog.get_logger()
 MOST_AT_ONCE = 1000  # entities forgotten with one batch
 REST = 20  # pause between searches, in multiples of the last search's duration
 SHORTEST_REST = 1.0  # seconds
+
+
+class EventClock:
+    """Estimates the event time of a partition as the lower quartile of the last observations' times.
+
+    A device whose clock is years ahead advances it only by sending three quarters of the observations. A device whose
+    clock is behind may hold it back, which forgets nothing.
+    """
+
+    def __init__(self, times: Iterable[float] = ()) -> None:
+        self._times: deque[float] = deque(times, maxlen=RECENT)
+
+    def copy(self) -> EventClock:
+        """Return an independent copy with the same times."""
+        return EventClock(self._times)
+
+    def note(self, times: Iterable[float]) -> None:
+        self._times.extend(times)
+
+    @property
+    def now(self) -> float:
+        """Seconds of event time; minus infinity until there are enough observations."""
+        if len(self._times) < LEAST:
+            return -math.inf
+        return sorted(self._times)[len(self._times) // 4]
+
+
+class EventClocks:
+    """An `EventClock` for each partition."""
+
+    def __init__(self, clocks: Mapping[int, EventClock] | None = None) -> None:
+        self._clocks = dict(clocks or {})
+
+    def of(self, partition: int) -> EventClock:
+        return self._clocks.setdefault(partition, EventClock())
+
+    def copy(self) -> Self:
+        """Return a copy for a batch that may have to be validated again."""
+        return type(self)({partition: clock.copy() for partition, clock in self._clocks.items()})
 
 
 class Expiry:
@@ -45,11 +84,7 @@ class Expiry:
     """
 
     def __init__(
-        self,
-        names: TopicNames,
-        definitions: Definitions,
-        store: BeliefStore,
-        committed: Callable[[TP], int],
+        self, names: TopicNames, definitions: Definitions, store: BeliefStore, committed: Callable[[TP], int]
     ) -> None:
         self._names, self._definitions, self._store = names, definitions, store
         self._committed = committed

@@ -38,15 +38,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    ConcurrentTransactions,
-    InvalidProducerEpoch,
-    KafkaError,
-    ProducerFenced,
-)
+from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaError, ProducerFenced
 
-from beliefstream.streams.kafka.producer_identity import init_producer_id
 from beliefstream.streams.kafka.producing import Lease, Record, attempts, deliver, pack_batches
+from beliefstream.streams.kafka.requests import init_producer_id
 from beliefstream.streams.state.record import INTERNAL
 
 log = structlog.get_logger()

@@ -7,71 +7,82 @@ broker delivers unacknowledged messages again, and the worker skips those that t
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import msgspec
 
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.timeline import Moment, Timeline
 from beliefstream.streams.state.codec import (
+    DamagedRecord,
     StoredBelief,
     UnknownVersion,
-    belief_from_array,
-    checked_end,
     decode_belief,
-    encode_belief,
     encode_beliefs,
-    encoded_size,
-    has_error,
-    join_names,
     reports_damage,
-    split_names,
 )
-from beliefstream.streams.state.stored_messages import StoredMessage, pack, unpack
-
-__all__ = [
-    "INTERNAL",
-    "MOST_RESET_IDS",
-    "RESET_VERSION",
-    "UNRESET_VERSION",
-    "VERSION",
-    "BeliefRecord",
-    "StoredMessage",
-    "encode_states",
-    "pack",
-    "read_times",
-    "unpack",
-]
 
 INTERNAL = b"\0"
 """The first byte of internal changelog keys, which are not beliefs; no entity has such a key."""
-VERSION = 5
-# a record that needs no newer feature is written in a version that older programs can read
-RESET_VERSION = 4  # for entities whose beliefs have no accumulated error
-UNRESET_VERSION = 3  # for those that have never been reset either
+VERSION = 6
+"""The version of the format, the first byte of a record; a worker reads no other."""
 MOST_RESET_IDS = 16  # ids stored so that a reset is applied once, even if it is sent again
-# version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
-# when last seen, length of names, number of moments
-_HEADER = struct.Struct("<BBQIIqqdddHI")
-_RESETS = struct.Struct("<IqH")  # since version 4, after the names: resets, offset, length of their ids
-_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # version 2, without the time last seen
-_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # version 1, without that and without a past
+# version; sequence, revision, prior sequence, two offsets; times of the newest posterior, of the base and last seen;
+# number of resets, offset before which observations are forgotten; lengths of names, ids of resets and base; number of
+# moments
+_HEADER = struct.Struct("<BQIIqqdddIqHHII")
 _MOMENT = struct.Struct("<dII")  # time, length of its messages, length of its belief
-_WAITING = struct.Struct("<qI")
+_MESSAGE = struct.Struct("<?qI")  # whether it is a prior, offset, length
+_WAITING = struct.Struct("<qI")  # offset, length
+# a decoded record takes 5 kB with one moment, 15 with twenty, and 50 with all 256, about as much as its bytes
+MOST_CACHED, MOST_CACHED_BYTES = 16_384, 2**28
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message that the belief contains, and that may have to be applied again."""
+
+    is_prior: bool
+    offset: int
+    value: bytes
+
+
+def pack(messages: Iterable[StoredMessage]) -> bytes:
+    """Pack the messages of one moment into bytes."""
+    return b"".join(
+        [_MESSAGE.pack(each.is_prior, each.offset, len(each.value)) + each.value for each in messages]
+    )
+
+
+@reports_damage
+def unpack(raw: bytes) -> list[StoredMessage]:
+    """Unpack the bytes of `pack`; raises DamagedRecord for anything else."""
+    messages, place = [], 0
+    while place < len(raw):
+        is_prior, offset, length = _MESSAGE.unpack_from(raw, place)
+        start, place = place + _MESSAGE.size, _checked_end(raw, place + _MESSAGE.size + length)
+        messages.append(StoredMessage(is_prior, offset, raw[start:place]))
+    return messages
 
 
 @reports_damage
 def read_times(raw: bytes) -> tuple[float, float]:
     """Read the time of the newest posterior and when the entity was last seen, without decoding the rest."""
-    if not UNRESET_VERSION <= raw[0] <= VERSION:
-        record = BeliefRecord.decode(raw)
-        return record.last_emitted, record.last_seen
+    check_version(raw)
     header = _HEADER.unpack_from(raw)
-    return header[7], header[9]
+    return header[6], header[8]
+
+
+def check_version(raw: bytes) -> None:
+    """Raise UnknownVersion if the bytes are a record of another version."""
+    if raw[:1] != bytes([VERSION]):
+        raise UnknownVersion(
+            f"a record of version {raw[0] if raw else 0}, this program reads version {VERSION}"
+        )
 
 
 @dataclass
@@ -152,12 +163,12 @@ class BeliefRecord:
             self.reset_ids = (*self.reset_ids, id)[-MOST_RESET_IDS:]
 
     def encode(self) -> bytes:
-        """Encode the record as bytes, without loss; `encode_states` before it saves time for later."""
-        names, past = join_names(self.coordinates), self.past
-        base, version = encode_belief(past.base), self._version()
+        """Encode the record as bytes, without loss; `encode_states` of many records before it saves time."""
+        encode_states((self,))
+        past, names, ids = self.past, _joined(self.coordinates), _joined(self.reset_ids)
+        base = _bytes_of(past.base)
         header = _HEADER.pack(
-            version,
-            past.base is not None,
+            VERSION,
             self.sequence,
             self.revision,
             self.prior_sequence,
@@ -166,97 +177,81 @@ class BeliefRecord:
             self.last_emitted,
             past.base_time,
             self.last_seen,
+            self.resets,
+            self.forgotten_before,
             len(names),
+            len(ids),
+            len(base),
             len(past.moments),
         )
-        resets = self._encoded_resets() if version > UNRESET_VERSION else b""
-        parts = [header, names, resets, base]
+        parts = [header, names, ids, base]
         for moment in past.moments:
-            content, state = moment.content, moment.state
-            if not isinstance(state, bytes):
-                state = encode_belief(state)
+            content, state = moment.content, _bytes_of(moment.state)
             parts += (_MOMENT.pack(moment.time, len(content), len(state)), content, state)
         for offset, value in self.pending:
-            parts.append(_WAITING.pack(offset, len(value)) + value)
+            parts += (_WAITING.pack(offset, len(value)), value)
         return b"".join(parts)
-
-    def _version(self) -> int:
-        """The oldest version that can represent the whole record."""
-        past = self.past
-        # nearly always the newest one has an error
-        if has_error(past.state) or any(
-            has_error(state) for state in (past.base, *[moment.state for moment in past.moments])
-        ):
-            return VERSION
-        return RESET_VERSION if self.resets else UNRESET_VERSION
-
-    def _encoded_resets(self) -> bytes:
-        ids = "\n".join(self.reset_ids).encode()
-        return _RESETS.pack(self.resets, self.forgotten_before, len(ids)) + ids
 
     @classmethod
     @reports_damage
     def decode(cls, raw: bytes) -> BeliefRecord:
-        """Decode bytes of this version or an earlier one.
+        """Decode the bytes of `encode`.
 
         Raises:
             UnknownVersion: the bytes are of another version.
             DamagedRecord: the bytes are truncated, or no record; decoding a part later may raise it too.
         """
-        if raw[0] == 1:
-            return _decode_first(raw)
-        if not 2 <= raw[0] <= VERSION:
-            raise UnknownVersion(f"changelog: record of version {raw[0]}, this program reads 1 to {VERSION}")
-        if raw[0] == 2:
-            *header, length, count = _SECOND_HEADER.unpack_from(raw)
-            last_seen, place = -math.inf, _SECOND_HEADER.size
-        else:
-            *header, last_seen, length, count = _HEADER.unpack_from(raw)
-            place = _HEADER.size
-        _, has_base, sequence, revision, stated, observed, last_prior, last_emitted, base_time = header
-        names = raw[place : place + length].decode()
-        place += length
-        resets: tuple[int, int, tuple[str, ...]] = (0, 0, ())
-        if raw[0] > UNRESET_VERSION:
-            resets, place = _decoded_resets(raw, place)
-        base: StoredBelief | None = None
-        if has_base:
-            end = place + encoded_size(raw, place)
-            base, place = raw[place:end], end
-        moments: list[Moment[bytes, StoredBelief]] = []
+        check_version(raw)
+        header = _HEADER.unpack_from(raw)
+        _, sequence, revision, prior_sequence, observed, stated, last_emitted, base_time, last_seen, *rest = (
+            header
+        )
+        resets, forgotten_before, names, ids, base, count = rest
+        place = _HEADER.size
+
+        def take(length: int) -> bytes:
+            nonlocal place
+            start, place = place, _checked_end(raw, place + length)
+            return raw[start:place]
+
+        coordinates, reset_ids = _split(take(names).decode()), _split(take(ids).decode())
+        past: Timeline[bytes, StoredBelief] = Timeline(take(base) or None, base_time)
         for _ in range(count):
-            time, content, state = _MOMENT.unpack_from(raw, place)
-            middle = place + _MOMENT.size + content
-            packed = raw[place + _MOMENT.size : middle]
-            place = checked_end(raw, middle + state)
-            moments.append(Moment(time, packed, raw[middle:place] if state else None))
+            time, content, state = _MOMENT.unpack(take(_MOMENT.size))
+            past.moments.append(Moment(time, take(content), take(state) or None))
+        pending = []
+        while place < len(raw):
+            offset, length = _WAITING.unpack(take(_WAITING.size))
+            pending.append((offset, take(length)))
         return cls(
-            Timeline(base, base_time, moments),
-            split_names(names),
+            past,
+            coordinates,
             sequence,
             revision,
-            stated,
+            prior_sequence,
             observed,
-            last_prior,
-            _waiting(raw, place),
+            stated,
+            pending,
             last_emitted,
             last_seen,
-            *resets,
+            resets,
+            forgotten_before,
+            reset_ids,
         )
 
 
 def encode_states(records: Iterable[BeliefRecord]) -> None:
     """Replace the beliefs of these records by their bytes, all together; each record remembers its newest one."""
-    found: list[tuple[BeliefRecord, Moment[bytes, StoredBelief] | None, Belief]] = []
+    new: list[tuple[BeliefRecord, Moment[bytes, StoredBelief] | None, Belief]] = []
     for record in records:
         if isinstance(base := record.past.base, Belief):
-            found.append((record, None, base))
+            new.append((record, None, base))
         for moment in reversed(record.past.moments):
             if isinstance(moment.state, bytes):  # so are all before it
                 break
             if moment.state is not None:
-                found.append((record, moment, moment.state))
-    for (record, after, belief), raw in zip(found, encode_beliefs([each[2] for each in found]), strict=True):
+                new.append((record, moment, moment.state))
+    for (record, after, belief), raw in zip(new, encode_beliefs([each[2] for each in new]), strict=True):
         if after is None:
             record.past.base = raw
         else:
@@ -265,35 +260,58 @@ def encode_states(records: Iterable[BeliefRecord]) -> None:
             record._newest = raw, belief
 
 
-def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
-    """Return the number of resets, the offset and the ids, and the position after them."""
-    resets, before, length = _RESETS.unpack_from(raw, place)
-    end = checked_end(raw, place + _RESETS.size + length)
-    return (resets, before, split_names(raw[place + _RESETS.size : end].decode())), end
+def _bytes_of(state: StoredBelief | None) -> bytes:
+    assert not isinstance(state, Belief), "encode_states has encoded it"
+    return state or b""
 
 
-def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
-    pending = []
-    checked_end(raw, place)
-    while place < len(raw):
-        offset, length = _WAITING.unpack_from(raw, place)
-        place += _WAITING.size
-        pending.append((offset, raw[place : checked_end(raw, place + length)]))
-        place += length
-    return pending
+def _checked_end(raw: bytes, place: int) -> int:
+    """Return `place` if the bytes are long enough; raises DamagedRecord."""
+    if place > len(raw):
+        raise DamagedRecord(f"changelog: a record ends early: it has {len(raw)} bytes and needs {place}")
+    return place
 
 
-def _decode_first(raw: bytes) -> BeliefRecord:
-    header = _FIRST_HEADER.unpack_from(raw)
-    _, has_belief, count, size, sequence, revision, stated, observed, last_prior, time, length = header
-    place = _FIRST_HEADER.size
-    names = split_names(raw[place : place + length].decode())
-    place += length
-    past: Timeline[bytes, StoredBelief] = Timeline()
-    if has_belief:
-        total = count * (1 + size + size * size)
-        past = Timeline(belief_from_array(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
-        place += 8 * total
-    last_emitted = time if has_belief else -math.inf
-    pending = _waiting(raw, place)
-    return BeliefRecord(past, names, sequence, revision, stated, observed, last_prior, pending, last_emitted)
+@functools.lru_cache(1024)
+def _joined(names: tuple[str, ...]) -> bytes:
+    return "\n".join(names).encode()
+
+
+@functools.lru_cache(1024)
+def _split(joined: str) -> tuple[str, ...]:
+    """Return the names of `_joined`; the same object for the same names."""
+    return tuple(joined.split("\n")) if joined else ()
+
+
+class RecordCache:
+    """Keeps the decoded records of up to `most` entities, and fewer if they have more than `most_bytes` together.
+
+    A batch takes a record out, changes it, and puts it back when its bytes are stored. So a batch that fails leaves no
+    changed record behind. A record counts only for the bytes with which it was put back: if the store has others, such
+    as after a rebalance, these are decoded.
+    """
+
+    def __init__(self, most: int = MOST_CACHED, most_bytes: int = MOST_CACHED_BYTES) -> None:
+        self._most, self._most_bytes, self._bytes = most, most_bytes, 0
+        self._records: dict[tuple[int, bytes], tuple[bytes, BeliefRecord]] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def take(self, partition: int, key: bytes, raw: bytes) -> BeliefRecord:
+        """Return the record of these bytes, for the caller to change; raises as `BeliefRecord.decode`."""
+        found = self._pop((partition, key))
+        return found[1] if found is not None and found[0] == raw else BeliefRecord.decode(raw)
+
+    def put(self, partition: int, key: bytes, raw: bytes, record: BeliefRecord) -> None:
+        """Keep the record, which the caller no longer changes; `raw` is what `record.encode` gave."""
+        self._pop((partition, key))
+        self._records[partition, key] = raw, record
+        self._bytes += len(raw)
+        while len(self._records) > self._most or self._bytes > self._most_bytes:
+            self._pop(next(iter(self._records)))
+
+    def _pop(self, place: tuple[int, bytes]) -> tuple[bytes, BeliefRecord] | None:
+        found = self._records.pop(place, None)
+        self._bytes -= len(found[0]) if found is not None else 0
+        return found

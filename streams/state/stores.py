@@ -1,4 +1,4 @@
-"""Base class of the stores of beliefs: `streams.state.memory_store` and `streams.state.disk`.
+"""Stores of beliefs: their base class, the store in memory, and the Faust table that chooses one.
 
 Faust's stores take one entry at a time, and find its partition in the event being processed. Faust's disk store saves
 its changelog offset before the data up to that offset. If a worker is killed in between, it later continues from
@@ -18,18 +18,20 @@ import structlog
 from faust.stores import base
 from faust.types import TP, EventT
 
+from beliefstream.streams.kafka.faust.hooks import TableWithStore
 from beliefstream.streams.monitoring.logs import SERVICES
 from beliefstream.streams.state.codec import UnknownVersion
-from beliefstream.streams.state.record import INTERNAL, VERSION
+from beliefstream.streams.state.record import INTERNAL, check_version
 
 log = structlog.get_logger()
-Changes = Mapping[bytes, bytes | None]
-"""Records by key; None for a deleted record."""
 STORE_FAILED = (
     "beliefs cannot be written to disk: free space there, or use an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
 NOT_KNOWN = -1
 """The offset of a record whose offset the broker has not returned."""
+
+Changes = Mapping[bytes, bytes | None]
+"""Records by key; None for a deleted record."""
 
 
 class StoreFault(RuntimeError):
@@ -120,9 +122,14 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
             self.unreadable.pop((place, key), None)
             if value is not None and key[:1] != INTERNAL:
                 try:
-                    check_version(value, place.topic, place.partition, key)
+                    check_version(value)
                 except UnknownVersion as fault:
-                    self.unreadable[place, key] = str(fault)
+                    name = key.decode(errors="replace")
+                    self.unreadable[place, key] = (
+                        f"changelog: topic {place.topic}, partition {place.partition}, key {name!r}: {fault}. Start "
+                        "the version of Beliefstream that wrote it, or start again with another "
+                        "BELIEFSTREAM_APPLICATION."
+                    )
         self.write(place.partition, changes, records[-1].offset)
 
     async def on_rebalance(
@@ -147,12 +154,68 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         """Drop a partition that another worker owns, or has owned."""
 
 
-def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
-    """Raise UnknownVersion, with the record's place, if this program cannot read it."""
-    version = raw[0] if raw else 0
-    if not 1 <= version <= VERSION:
-        place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
-        raise UnknownVersion(
-            f"changelog: {place}: a record of version {version}, this program reads 1 to {VERSION}. Start the version "
-            "of Beliefstream that wrote it, or start again with another BELIEFSTREAM_APPLICATION."
-        )
+class MemoryStore(BeliefStore):
+    """Keeps records in memory."""
+
+    on_disk = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._records: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._internal: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self._of(partition, key).get(key)
+
+    def _of(self, partition: int, key: bytes) -> dict[bytes, bytes]:
+        return (self._internal if key[:1] == INTERNAL else self._records)[partition]
+
+    def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
+        for key, value in changes.items():
+            records = self._of(partition, key)
+            if value is None:
+                records.pop(key, None)
+            else:
+                records[key] = value
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
+        return iter(list(self._records[partition].items()))
+
+    def internal(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter([each for each in self._internal[partition].items() if each[0].startswith(prefix)])
+
+    def size(self, partition: int) -> int:
+        return len(self._records[partition])
+
+    def release(self, partition: int) -> None:
+        # if the partition comes back, the changelog is read again, and may no longer have tombstones of old records
+        self._records.pop(partition, None)
+        self._internal.pop(partition, None)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        return None
+
+    def reset_state(self) -> None:
+        self._records.clear()
+        self._internal.clear()
+
+
+class BeliefTable(TableWithStore):
+    """A table of beliefs in memory or on disk; `options` are those of `streams.state.disk.DiskStore`."""
+
+    def new_store(self) -> BeliefStore:
+        """Return the store that the app's `store` setting names."""
+        arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}
+        url = self.app.conf.store
+        if url.scheme == "memory":
+            return MemoryStore(url, self.app, self, **arguments)
+        from beliefstream.streams.state.disk import DiskStore  # needs rocksdict, which not every worker has
+
+        return DiskStore(url, self.app, self, options=self.options, **arguments)
+
+    @property
+    def store(self) -> BeliefStore:
+        """The table's store."""
+        store: Any = self.data
+        assert isinstance(store, BeliefStore)
+        return store

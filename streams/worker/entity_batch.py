@@ -13,29 +13,125 @@ dropped while that time can still change. After that it is late.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
-from beliefstream.inference.tracking.events import Belief, Instant, instants
+from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
-from beliefstream.inference.tracking.timeline import Moment
+from beliefstream.inference.tracking.timeline import Moment, Timeline
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.state.codec import StoredBelief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
-from beliefstream.streams.state.stored_messages import pack_one
-from beliefstream.streams.worker.entries import BYTES_OF_ONE_TIME, Entry, MessageReader, Rejected, admitted
-from beliefstream.streams.worker.past_limits import limit
 
+PAST_BYTES = 4 * 2**20  # all messages of an entity that may have to be applied again
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
 # These limits, and those in `entries`, bound the work of a batch and the size of a record. A record with its states (at
 # most 3 MiB) must fit into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
+
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * 2**20  # messages with the same time, applied in one update
+MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
+"""Returns the event of a stored message and the id from its sender; the id is empty for none."""
+
+
+class Entry(msgspec.Struct, eq=False):
+    """A message to be applied to the belief.
+
+    Attributes:
+        name: its name in a posterior's `applied`; empty for a prior. A control's name is not used, because a control
+            alone has no posterior.
+        delivered: the message as Faust delivered it; None for a message stored from earlier batches.
+        is_applied: whether the belief already contains it.
+        id: the id from its sender; empty for none.
+        sensor: the sensor that reported it; empty for a prior.
+    """
+
+    event: Event
+    message: StoredMessage
+    name: str = ""
+    delivered: Any = None
+    is_applied: bool = False
+    id: str = ""
+    sensor: str = ""
+
+    @property
+    def received(self) -> float | None:
+        """When the consumer got it, monotonic; None if it was not received so."""
+        return None if self.delivered is None else self.delivered.time_in
+
+
+class Rejected(NamedTuple):
+    """A message to send to the dead letters."""
+
+    message: StoredMessage
+    delivered: Any
+    reason: Reason
+    detail: str
+
+
+class Admitted(NamedTuple):
+    """Messages to apply, how many others repeat one of them, and those beyond a limit, each with the detail."""
+
+    entries: list[Entry]
+    repeated: int
+    too_many: list[tuple[Entry, str]]
+
+
+def admitted(entries: Sequence[Entry]) -> Admitted:
+    """Drop repeated entries and those beyond the limits for one time.
+
+    `entries` holds all messages of their times, the earlier ones first.
+    """
+    seen: set[tuple[float, str]] = set()
+    held: dict[float, tuple[int, int]] = {}
+    kept, repeated, too_many = [], 0, []
+    for entry in entries:
+        time, length = entry.event.time, len(entry.message.value)
+        if entry.id:
+            if (time, entry.id) in seen:
+                repeated += 1
+                continue
+            seen.add((time, entry.id))
+        count, size = held.get(time, (0, 0))
+        if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
+            detail = (
+                f"time: {count} messages ({size} bytes) already have the time {time}; one update takes at most "
+                f"{MOST_OF_ONE_TIME} messages and {BYTES_OF_ONE_TIME} bytes"
+            )
+            too_many.append((entry, detail))
+            continue
+        held[time] = (count + 1, size + length)
+        kept.append(entry)
+    return Admitted(kept, repeated, too_many)
+
+
+def limit(past: Timeline[bytes, StoredBelief], window: float, most_moments: int) -> None:
+    """Drop what late messages cannot need, and more if the messages have too many bytes.
+
+    Args:
+        window: the model's lateness window, in seconds.
+        most_moments: number of newest moments that late messages can change.
+    """
+    past.thin()
+    past.forget(window, most_moments)
+    most = len(past.moments)
+    while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
+        most //= 2
+        if most:
+            past.forget(window, most)
+        else:
+            past.close()
+
+
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
 
 
@@ -268,7 +364,7 @@ class EntityBatch:
         """Apply one new observation that follows all others; as the general way, in a third of the time."""
         entry, record = self.entries[instant.labels[0]], self.record
         self.belief, self.outcome = outcome.belief, outcome
-        record.past.moments.append(Moment(instant.time, pack_one(entry.message), outcome.belief))
+        record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief))
         record.sequence += 1
         self.arrivals.append((entry.received, instant.time))
         self.unreported.append(entry.name)

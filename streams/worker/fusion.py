@@ -16,7 +16,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -35,17 +35,39 @@ from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import encode_states
 from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
 from beliefstream.streams.worker.batch import Batch, by_partition
-from beliefstream.streams.worker.batch_validation import BatchValidator
-from beliefstream.streams.worker.checkpoints import Checkpoint, pass_by
+from beliefstream.streams.worker.batch_validation import BatchValidator, Resets
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.judged_observations import Fitted
 from beliefstream.streams.worker.misplaced_records import Placement
-from beliefstream.streams.worker.resets import Resets
-from beliefstream.streams.worker.rounds import run_rounds
+from beliefstream.streams.worker.rounds import Fitted, run_rounds
 from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
 
 log = structlog.get_logger()
 SENDING_SECONDS = 60  # seconds without a broker after which the worker gives up and is restarted
+
+Checkpoint = Literal["computed", "sending posteriors", "posteriors sent", "sending beliefs", "beliefs sent"]
+"""In their order:
+
+- `computed`: posteriors and dead letters are computed, and none is sent.
+- `sending posteriors`: posteriors and dead letters are passed to the producer.
+- `posteriors sent`: they are durable, the beliefs are not.
+- `sending beliefs`: the beliefs' records are passed to the producer.
+- `beliefs sent`: everything is durable, and no offset is committed.
+
+A batch passes both `sending` checkpoints at each attempt to send, and neither if it has nothing to send.
+"""
+CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
+_watchers: list[Callable[[Checkpoint], None]] = []
+
+
+def watch(watcher: Callable[[Checkpoint], None]) -> None:
+    """Have the watcher called at every checkpoint of this process, in the event loop."""
+    _watchers.append(watcher)
+
+
+def pass_by(checkpoint: Checkpoint) -> None:
+    """Report that the batch has reached this checkpoint."""
+    for watcher in _watchers:
+        watcher(checkpoint)
 
 
 class Fusion:

@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
 
+import numpy as np
 import structlog
 
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.health.columns import WIDTH, Array
+from beliefstream.inference.tracking.health.sums import terms
 from beliefstream.inference.tracking.innovations import innovations
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import cloudevents
 from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.state.sensor_records import Offsets
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.judged_observations import Fitted
-from beliefstream.streams.worker.soundness import are_sound
 
 log = structlog.get_logger()
 IMPLAUSIBLE_DEVIATIONS = 100.0
+
+
+def are_sound(outcomes: Sequence[Outcome | None]) -> list[bool]:
+    """Whether each outcome is finite, with positive definite covariances; None is not sound.
+
+    Almost always all are, so that one test of all together is enough. Native steps have looked already.
+    """
+    found = [outcome for outcome in outcomes if outcome is not None and not outcome.is_sound]
+    if all(map(_are_all_sound, _by_dimension(found))):
+        return [outcome is not None for outcome in outcomes]
+    return [outcome is not None and (outcome.is_sound or _are_all_sound([outcome])) for outcome in outcomes]
+
+
+def _by_dimension(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    groups: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.belief.means.shape[1]].append(outcome)
+    return list(groups.values())
+
+
+def _are_all_sound(outcomes: Sequence[Outcome]) -> bool:
+    """Whether all outcomes are sound; they have the same dimension."""
+    beliefs = [outcome.belief for outcome in outcomes]
+    if not all(len(belief.weights) for belief in beliefs):
+        return False
+    quality = sum(
+        [
+            each.effective_sample_size + each.log_evidence + each.surprise + each.accumulated_error
+            for each in outcomes
+        ]
+    )
+    weights = np.concatenate([belief.weights for belief in beliefs])
+    means = np.concatenate([belief.means for belief in beliefs])
+    covariances = np.concatenate([belief.covariances for belief in beliefs])
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = quality + weights.sum() + means.sum() + covariances.sum()
+    if not math.isfinite(total):  # it is not finite if any term is not
+        return False
+    try:
+        np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 Quality = tuple[str, float, float]  # method, effective sample size and accumulated error of a posterior
 
 
@@ -79,8 +129,8 @@ def run_rounds(
 
 def _measure(emitted: Sequence[Quality]) -> None:
     """Update the metrics of posteriors."""
-    for method, count in Counter([method for method, _, _ in emitted]).items():
-        metrics.POSTERIORS.labels(method).inc(count)
+    for method, number in Counter([method for method, _, _ in emitted]).items():
+        metrics.POSTERIORS.labels(method).inc(number)
     metrics.ACCUMULATED_ERROR.observe([error for _, _, error in emitted])
     metrics.EFFECTIVE_SAMPLE_SIZE.observe([size for method, size, _ in emitted if method != "prior"])
 
@@ -151,3 +201,80 @@ def _posterior(entity: EntityBatch, outcome: Outcome, topic: str, source: str) -
         cloudevents.POSTERIOR, source, f"{name}:{record.sequence}", outcome.belief.time
     )
     return Record(topic, entity.partition, entity.key, value, headers)
+
+
+class Fitted:
+    """The new observations of instants that were applied, and how they fit their predictions.
+
+    Each is added right after its update, when all that is taken of it is in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[int, str], int] = defaultdict(count().__next__)  # by partition and sensor
+        self.groups: list[int] = []  # one of these numbers each
+        self.times: list[float] = []
+        self.offsets: list[int] = []
+        self.bits: list[int] = []
+        self.fits: list[Array] = []
+
+    def add(self, entity: EntityBatch, instant: Instant, fits: Array) -> None:
+        """Add the new observations of an instant; `fits` are those of all its readings, ``(channels, len(Fit))``."""
+        start = 0
+        for label, reading in zip(instant.labels, instant.readings, strict=True):
+            entry, end = entity.entries[label], start + reading.sensor.value_length
+            if not entry.is_applied:
+                self.groups.append(self.numbers[entity.partition, entry.sensor])
+                self.times.append(instant.time)
+                self.offsets.append(entry.message.offset)
+                self.bits.append(entity.bit)
+                self.fits.append(fits if end - start == len(fits) else fits[start:end])
+            start = end
+
+
+class Judged(NamedTuple):
+    """``N`` new observations of one sensor in one partition, in the order in which they were applied.
+
+    Attributes:
+        times: ``(N,)``, in seconds.
+        offsets: ``(N,)``.
+        terms: what they add to the sums of the sensor, ``(N, channels, WIDTH)``.
+        newest: the latest of the times.
+        entities: the bits of their entities.
+    """
+
+    partition: int
+    sensor: str
+    times: Array
+    offsets: Offsets
+    terms: Array
+    newest: float
+    entities: int
+
+
+def by_sensor(fitted: Fitted) -> Iterator[Judged]:
+    """Yield the observations by partition and sensor, in order of the first of each.
+
+    A batch has thousands of observations. What is done for each in Python takes longer than all arithmetic.
+    """
+    if not fitted.groups:
+        return
+    group = np.array(fitted.groups)
+    order = np.argsort(group, kind="stable")
+    times, offsets = np.array(fitted.times)[order], np.array(fitted.offsets, dtype=np.int64)[order]
+    bits = np.array(fitted.bits)[order]
+    channels = np.fromiter(map(len, fitted.fits), np.int64, len(fitted.fits))
+    fits = np.concatenate(fitted.fits)
+    table = terms(fits[np.argsort(np.repeat(group, channels), kind="stable")])
+    stops = np.cumsum(np.bincount(group))
+    starts = np.concatenate([[0], stops[:-1]])
+    rows = np.concatenate([[0], np.cumsum(channels[order])])
+    newest, entities = (
+        np.maximum.reduceat(times, starts).tolist(),
+        np.bitwise_or.reduceat(bits, starts).tolist(),
+    )
+    for index, (partition, sensor) in enumerate(fitted.numbers):
+        start, stop = starts[index], stops[index]
+        found = table[rows[start] : rows[stop]].reshape(stop - start, -1, WIDTH)
+        yield Judged(
+            partition, sensor, times[start:stop], offsets[start:stop], found, newest[index], entities[index]
+        )

@@ -13,26 +13,220 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from itertools import islice
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
 from faust.types import TP
 
-from beliefstream.inference.tracking.health.verdicts import assess
-from beliefstream.inference.tracking.health.windows import Window
-from beliefstream.schemas import Sensor, SensorHealth, cloudevents
+from beliefstream.inference.tracking.health import verdicts
+from beliefstream.inference.tracking.health.verdicts import (
+    Assessment,
+    allowed_silence,
+    assess,
+    judge_together,
+)
+from beliefstream.inference.tracking.health.windows import Window, merged
+from beliefstream.schemas import ChannelHealth, HealthBlock, Sensor, SensorHealth, cloudevents
 from beliefstream.schemas.sensor_health import digest_of
-from beliefstream.streams.definitions.per_sensor import PerSensor
-from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.definitions.reader import Definitions, PerSensor
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.sensor_records import Keys, Offsets, SensorRecord, counted_in, keys_of, load
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.state.sensor_records import (
+    WHOLE,
+    Keys,
+    Offsets,
+    SensorRecord,
+    counted_in,
+    keys_of,
+    load,
+    sensor_of,
+)
 from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.worker.judged_observations import Fitted, Judged, by_sensor
-from beliefstream.streams.worker.removed_sensors import RemovedSensors
-from beliefstream.streams.worker.sensor_metrics import SensorMetrics
-from beliefstream.streams.worker.sensor_summaries import summary
+from beliefstream.streams.worker.rounds import Fitted, Judged, by_sensor
+
+MOST_AT_ONCE = 100  # sensors looked at with one batch
+
+Place = tuple[int, str]
+"""Partition and sensor."""
+
+
+class RemovedSensors:
+    """Knows which sensors have records in the partitions of a worker, and which of these are not defined any more.
+
+    A batch costs a comparison of two numbers while no definition is removed. The store is searched once for each lease
+    of a partition, because another run may have left records.
+    """
+
+    def __init__(self, definitions: Definitions, store: BeliefStore) -> None:
+        self._definitions, self._store = definitions, store
+        self._stored: dict[int, set[str]] = defaultdict(set)
+        self._searched: set[int] = set()
+        self._waiting: dict[Place, None] = {}  # to be forgotten, the next one first
+        self._removals = definitions.removals
+
+    def note(self, partition: int, sensor: str) -> None:
+        """Note that the sensor has a record in the partition."""
+        self._stored[partition].add(sensor)
+
+    def keep_partitions(self, partitions: Collection[int]) -> None:
+        """Forget what is known of other partitions, which are searched when they come back."""
+        self._stored = defaultdict(
+            set, {partition: names for partition, names in self._stored.items() if partition in partitions}
+        )
+        self._waiting = {place: None for place in self._waiting if place[0] in partitions}
+        self._searched &= set(partitions)
+
+    def next_places(self, owned: Collection[int]) -> list[Place]:
+        """Return some records of removed sensors in these partitions, each again and again until it is `done`."""
+        partitions = self._search_one(owned)
+        if self._removals != self._definitions.removals:
+            self._removals, partitions = self._definitions.removals, list(self._stored)
+        defined = self._definitions.sensors
+        for partition in partitions:
+            removed = self._stored[partition] - defined.keys()
+            self._waiting |= dict.fromkeys((partition, sensor) for sensor in sorted(removed))
+        found = []
+        for place in list(islice(self._waiting, MOST_AT_ONCE)):
+            del self._waiting[place]
+            if place[1] not in defined:  # else it is defined again
+                self._waiting[place] = None
+                found.append(place)
+        return found
+
+    def done(self, place: Place) -> None:
+        """Note that the store has no such record any more."""
+        self._waiting.pop(place, None)
+        self._stored[place[0]].discard(place[1])
+
+    def _search_one(self, owned: Collection[int]) -> list[int]:
+        """Search one of the partitions that have not been searched, and return it: a batch must not wait for all."""
+        partition = next((each for each in owned if each not in self._searched), None)
+        if partition is None:
+            return []
+        self._searched.add(partition)
+        self._stored[partition] |= {sensor_of(key) for key, _ in self._store.internal(partition, WHOLE)}
+        return [partition]
+
+
+class _Part(NamedTuple):
+    definition: bytes
+    window: Window
+
+
+class _Reached(NamedTuple):
+    event_time: float
+    at: float  # by the monotonic clock
+
+
+class SensorMetrics:
+    """Sets the metrics of sensors when they are read: an assessment costs more than counting an observation."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, bytes] = {}  # definitions of the sensors that were reported since
+        self._parts: dict[str, dict[int, _Part]] = defaultdict(dict)
+        self._alone: dict[str, Assessment] = {}
+        self._entities: dict[str, int] = {}
+        self._reached: dict[int, _Reached] = {}
+
+    def advance(self, partition: int, event_time: float) -> None:
+        """Note that the partition has come to that time, with observations of any sensor."""
+        before = self._reached.get(partition)
+        newest = event_time if before is None else max(event_time, before.event_time)
+        self._reached[partition] = _Reached(newest, monotonic())
+
+    def note(self, partition: int, sensor: str, definition: bytes, window: Window) -> None:
+        """Keep a window, which may change until the metrics are shown."""
+        if metrics.has_series(sensor):
+            self._parts[sensor][partition] = _Part(definition, window)
+            self._changed[sensor] = definition
+
+    def show(self) -> None:
+        """Set the metrics of the sensors that were reported since the last time."""
+        for sensor, definition in self._changed.items():
+            self._show(sensor, definition)
+        self._changed = {}
+
+    def _show(self, sensor: str, definition: bytes) -> None:
+        """Set the metrics from the windows of all partitions with the same definition."""
+        parts = self._parts[sensor]
+        whole = merged(part.window for part in parts.values() if part.definition == definition)
+        self._alone[sensor], self._entities[sensor] = assess(whole), whole.entities
+        found = judge_together(self._alone, self._entities)[sensor]
+        worst = max(found.channels, key=lambda channel: max(channel.evidence.values()))
+        metrics.set_sensor(
+            sensor,
+            verdict=found.verdict,
+            noise_scale=worst.noise_scale,
+            outlier_share=worst.outlier_share,
+            newest=whole.newest,
+            due=whole.newest + allowed_silence(whole),
+            clock=partial(self._clock, sensor),
+        )
+
+    def _clock(self, sensor: str) -> float:
+        """Event time of the sensor's partitions: the least, since a worker may be behind in one of them."""
+        now = monotonic()
+        reached = [self._reached[each] for each in list(self._parts[sensor]) if each in self._reached]
+        return min((each.event_time + now - each.at for each in reached), default=math.nan)
+
+    def keep_partitions(self, partitions: Collection[int]) -> None:
+        """Forget the partitions that other workers own now, and remove sensors that have no other."""
+        for partition in self._reached.keys() - set(partitions):
+            del self._reached[partition]
+        for sensor, parts in list(self._parts.items()):
+            for partition in parts.keys() - set(partitions):
+                del parts[partition]
+            if not parts:
+                self.forget(sensor)
+
+    def forget(self, sensor: str) -> None:
+        """Remove the sensor from the metrics, in all partitions."""
+        self._parts.pop(sensor, None)
+        self._changed.pop(sensor, None)
+        if self._alone.pop(sensor, None) is not None:
+            del self._entities[sensor]
+            metrics.remove_sensor(sensor)
+
+
+def summary(
+    sensor: str, partition: int, record: SensorRecord, assessment: verdicts.Assessment
+) -> SensorHealth:
+    """Return the message of a sensor in one partition; `assessment` is of its record's window."""
+    window = record.window
+    return SensorHealth(
+        sensor=sensor,
+        partition=partition,
+        time=window.newest,
+        first=window.first,
+        definition=record.definition.hex(),
+        window=window.seconds,
+        longest_gap=window.longest_gap,
+        entities=window.entities,
+        verdict=assessment.verdict,
+        channels=tuple(map(_channel, assessment.channels)),
+        blocks=tuple(
+            HealthBlock(start=block.start, length=block.length, sums=tuple(map(tuple, block.sums.tolist())))
+            for block in window.blocks
+        ),
+    )
+
+
+def _channel(found: verdicts.ChannelHealth) -> ChannelHealth:
+    known = math.isfinite(found.bias) and math.isfinite(found.bias_deviation)
+    return ChannelHealth(
+        verdict=found.verdict,
+        observations=found.count,
+        bias=found.bias if known else None,
+        bias_deviation=found.bias_deviation if known else None,
+        noise_scale=found.noise_scale,
+        outlier_share=min(max(found.outlier_share, 0.0), 1.0),
+        excess_log_evidence=found.excess,
+    )
 
 
 class Stored(NamedTuple):

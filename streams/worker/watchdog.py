@@ -26,8 +26,6 @@ from faust.types import TP
 from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.monitoring import metrics
 
-__all__ = ["BacklogReader", "StallClock", "StallWatchdog", "WorkerProbe"]
-
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.state.record import INTERNAL, BeliefRecord
-from beliefstream.streams.worker.checkpoints import CHECKPOINTS
+from beliefstream.streams.worker.fusion import CHECKPOINTS
 from tests.chaos import plan, verdict
 from tests.chaos.__main__ import arguments, command
 from tests.chaos.actors import AimedWorker

@@ -13,7 +13,7 @@ from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Mixture, Observation, Posterior
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.worker.checkpoints import CHECKPOINTS
+from beliefstream.streams.worker.fusion import CHECKPOINTS
 from tests.brokers import Broker
 from tests.chaos.actors import AimedWorker
 from tests.conftest import Names, eventually

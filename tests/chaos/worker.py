@@ -5,7 +5,7 @@
 - `CHAOS_AIM=POINT:TIMES:ACTION`: at the given pass through the point, ACTION is `kill` (-9) or `stop` (SIGSTOP), after
   a line in the log that begins with `KEPT`. The points, in the order in which a worker comes by: `rebalance`
   (partitions are assigned), `fenced` (it may write, and has not read), `recovery` (it reads the changelog), `restored`
-  (it has, and has not sought), then the checkpoints of `streams/worker/checkpoints.py`.
+  (it has, and has not sought), then the checkpoints of `streams/worker/fusion.py`.
 - `CHAOS_CLOCK=FILE`: the wall clock is off by the seconds in the file, which is looked at on every SIGUSR1.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from beliefstream.streams.kafka.faust.recovery import SafeRecovery
-from beliefstream.streams.worker.checkpoints import CHECKPOINTS, Checkpoint, watch
+from beliefstream.streams.worker.fusion import CHECKPOINTS, Checkpoint, watch
 
 POINTS = ("rebalance", "fenced", "recovery", "restored", *CHECKPOINTS)
 KEPT = "an appointment is kept"

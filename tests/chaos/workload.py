@@ -28,7 +28,8 @@ from beliefstream.schemas import (
 )
 from beliefstream.schemas.model import Coordinate
 from beliefstream.schemas.motions import RandomWalk
-from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.models import prior_change
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 
 START = 1_700_000_000.0

@@ -41,7 +41,7 @@ def expressions(panels: list[dict[str, Any]]) -> list[str]:
 def names_of_metrics(module: str = "monitoring.metrics") -> set[str]:
     """Of a worker, or of a bridge by its module, as Prometheus shows them."""
     ending = {"counter": "_total", "info": "_info"}
-    pytest.importorskip("beliefstream.streams.monitoring.machine")  # it adds to the worker's
+    pytest.importorskip("beliefstream.streams.monitoring.metrics")  # it adds to the worker's
     families = pytest.importorskip(f"beliefstream.streams.{module}").REGISTRY.collect()
     names = {family.name + ending.get(family.type, "") for family in families}
     return {name for name in names if name.startswith("beliefstream_")}

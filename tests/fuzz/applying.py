@@ -10,8 +10,7 @@ from beliefstream.schemas import LinearSensor, Posterior, Unusable, parse
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
 from beliefstream.streams.worker.rounds import run_rounds
 from beliefstream.streams.worker.validation import Validator
 from tests.streams.oracle import updater

@@ -17,12 +17,12 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.timeline import Moment, Timeline
 from beliefstream.schemas import DeadLetter, Posterior, Reason, Reset, Unusable, cloudevents, parse
-from beliefstream.streams.cli.posteriors import row
+from beliefstream.streams.cli.messages.posteriors import row
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.state.codec import DamagedRecord, StoredBelief, UnknownVersion, decode_belief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
-from beliefstream.streams.worker.dead_letters import dead_letter
+from beliefstream.streams.worker.batch import dead_letter
 from beliefstream.streams.worker.validation import Validator
 from tests.fuzz.applying import apply, observed
 from tests.fuzz.mutation import mutant

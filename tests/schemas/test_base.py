@@ -55,8 +55,9 @@ def explanation(**fields: Any) -> str:
 
 def described() -> Iterator[tuple[str, str | None]]:
     for message in MESSAGES:
+        shown = message.model_json_schema()["properties"]  # constants are described there
         for name, field in message.model_fields.items():
-            yield f"{message.__name__}.{name}", field.description
+            yield f"{message.__name__}.{name}", field.description or shown[name].get("description")
 
 
 @pytest.mark.parametrize("message", MESSAGES)

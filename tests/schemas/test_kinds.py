@@ -9,7 +9,7 @@ import pytest
 
 from beliefstream.schemas import ControlSensor, Model, Reason, Unusable, parse, parse_sensor
 from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensor import KINDS
+from beliefstream.schemas.sensors import KINDS
 from tests.schemas.kinds import MOTIONS, SENSORS, model
 
 

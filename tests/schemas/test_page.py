@@ -11,7 +11,7 @@ import pytest
 
 from beliefstream.schemas import Model, Reason, parse, parse_sensor
 from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensor import KINDS
+from beliefstream.schemas.sensors import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)

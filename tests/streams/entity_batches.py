@@ -10,13 +10,13 @@ from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Event, PriorChange
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Mixture, PositionSensor, Posterior, Reason, parse
-from beliefstream.streams.definitions.conversion import belief_from_mixture, sensor_over
+from beliefstream.streams.definitions.models import belief_from_mixture
 from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import fleet_model
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
 from beliefstream.streams.worker.rounds import run_rounds
 
 MODEL = EntityModel(fleet_model())

@@ -19,11 +19,11 @@ from beliefstream.streams.local.process_guard import PR_SET_PDEATHSIG
 
 PRELOADED = (
     "beliefstream.streams.cli.main",
-    "beliefstream.streams.cli.worker",
-    "beliefstream.streams.kafka.rights",
+    "beliefstream.streams.cli.services.worker",
+    "beliefstream.streams.kafka.topics",
     "beliefstream.streams.worker.app",
-    "beliefstream.streams.worker.shutdown",
-    "beliefstream.streams.worker.updater",
+    "beliefstream.streams.worker.process",
+    "beliefstream.streams.worker.app",
     "tests.streams.preloaded",
 )
 

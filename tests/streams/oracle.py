@@ -25,8 +25,8 @@ from beliefstream.schemas import (
     Prior,
     Sensor,
 )
-from beliefstream.streams.definitions.controls import control_of
-from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.models import prior_change
+from beliefstream.streams.definitions.observations import control_of, reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.simulated_fleet import Simulation, fleet_model
 from beliefstream.streams.settings import Settings

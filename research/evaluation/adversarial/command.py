@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from beliefstream.schemas import Mixture
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.setup import CommandError
 from research.evaluation.tables import number
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.setup import CommandError
 from research.evaluation.adversarial.command import updater
 
 if TYPE_CHECKING:

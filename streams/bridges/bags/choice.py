@@ -11,8 +11,6 @@ from beliefstream.streams.bridges.bags.quantities import TYPES, Read, type_of
 from beliefstream.streams.bridges.bags.topics import BagTopic
 from beliefstream.streams.bridges.tables import Cells, Row
 
-__all__ = ["Choice", "Use", "damaged", "rows_of", "said", "where"]
-
 NANOSECONDS = 1e9
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from foxglove.messages import (
@@ -24,8 +22,7 @@ from mcap.writer import Writer
 from numpy.typing import NDArray
 
 from beliefstream.schemas import Mixture, Posterior, parse
-
-__all__ = ["DRAWN", "WHOLE", "McapPosteriors"]
+from beliefstream.streams.bridges.posterior_tables import PosteriorWriter
 
 DRAWN, WHOLE = "/beliefs", "/posteriors"
 FRAME = "map"
@@ -40,7 +37,7 @@ _FAINTEST, _STRONGEST = 0.1, 0.7
 Array = NDArray[np.float64]
 
 
-class McapPosteriors:
+class McapPosteriors(PosteriorWriter):
     """Writes posteriors to an MCAP file, which can be read once it is closed.
 
     `/beliefs` has a `foxglove.SceneUpdate` of each posterior: the ellipses, or ellipsoids, that hold 90 % of each
@@ -75,14 +72,6 @@ class McapPosteriors:
         if not self._file.closed:
             self._writer.finish()
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def nanoseconds(time: float) -> int:

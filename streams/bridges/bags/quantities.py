@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from beliefstream.schemas import Reason, Unusable
 
-__all__ = ["TYPES", "Quantity", "type_of"]
-
 Covariance = tuple[tuple[float, ...], ...]
 _NO_FIX = 0  # sensor_msgs/NavSatStatus: a status below is none
 _UNKNOWN = 0  # sensor_msgs/NavSatFix: position_covariance_type

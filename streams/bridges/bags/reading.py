@@ -16,8 +16,6 @@ from mcap_ros2.decoder import DecoderFactory
 from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
 from beliefstream.streams.bridges.tables import BagOptions, Row, Table
 
-__all__ = ["files_of", "read_bag"]
-
 COLUMNS = ("entity", "sensor", "time", "value", "covariance")
 
 

@@ -17,8 +17,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
 from beliefstream.streams.bridges.tables import Row
 
-__all__ = ["read_sqlite"]
-
 # Recorders write definitions into a bag since Iron: one without them is of Humble, or older.
 OLD = Stores.ROS2_HUMBLE
 Decode = Callable[[bytes], Any]

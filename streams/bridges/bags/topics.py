@@ -10,41 +10,24 @@ from pydantic import Field, ValidationError, model_validator
 from beliefstream.schemas.base import Message, explain
 from beliefstream.streams.bridges.topic_templates import check_templates
 
-__all__ = ["BagTopic", "bag_topics"]
-
 
 class BagTopic(Message):
     """How the messages of the topics of one pattern become observations."""
 
-    topic: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=500,
-            description="topic, or pattern such as /{entity}/fix: {name} is a level that entity and sensor refer to",
-        ),
-    ]
-    entity: Annotated[
-        str | None,
-        Field(description="the entity, with {name} of the topic in it; absent: {entity}, if it is there"),
-    ] = None
-    sensor: Annotated[
-        str | None,
-        Field(description="the sensor, likewise; absent: {sensor}, or the topic without its first slash"),
-    ] = None
-    quantity: Annotated[
-        str | None, Field(description="what of the message is the value; absent: the first of its type")
-    ] = None
-    time: Annotated[
-        Literal["header", "log"], Field(description="the time in the header, or that of recording")
-    ] = "header"
-    covariance: Annotated[
-        Literal["message", "sensor"],
-        Field(description="whether covariances of messages replace that of the sensor's definition"),
-    ] = "message"
-    dimensions: Annotated[
-        Literal[2, 3], Field(description="numbers of a position or a velocity: with or without height")
-    ] = 2
+    topic: Annotated[str, Field(min_length=1, max_length=500)]
+    """topic, or pattern such as /{entity}/fix: {name} is a level that entity and sensor refer to"""
+    entity: str | None = None
+    """the entity, with {name} of the topic in it; absent: {entity}, if it is there"""
+    sensor: str | None = None
+    """the sensor, likewise; absent: {sensor}, or the topic without its first slash"""
+    quantity: str | None = None
+    """what of the message is the value; absent: the first of its type"""
+    time: Literal["header", "log"] = "header"
+    """the time in the header, or that of recording"""
+    covariance: Literal["message", "sensor"] = "message"
+    """whether covariances of messages replace that of the sensor's definition"""
+    dimensions: Literal[2, 3] = 2
+    """numbers of a position or a velocity: with or without height"""
 
     @model_validator(mode="after")
     def _check_templates(self) -> Self:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -19,16 +19,23 @@ from beliefstream.schemas import Observation, Prior, Unusable
 from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway import metrics
-from beliefstream.streams.bridges.gateway.answers import Outcome, answer, problem, report, unavailable
-from beliefstream.streams.bridges.gateway.bodies import JSON, LINES, read_messages
-from beliefstream.streams.bridges.gateway.draining import Draining
-from beliefstream.streams.bridges.gateway.guard import Guard
-from beliefstream.streams.bridges.gateway.limits import RateLimit, Silent, read_body
+from beliefstream.streams.bridges.gateway.bodies import (
+    JSON,
+    LINES,
+    Outcome,
+    RateLimit,
+    Silent,
+    answer,
+    problem,
+    read_body,
+    read_messages,
+    report,
+    unavailable,
+)
+from beliefstream.streams.bridges.gateway.middleware import Draining, Guard
 from beliefstream.streams.bridges.gateway.openapi import document
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader, Subscription
 from beliefstream.streams.settings import Settings
-
-__all__ = ["Gateway", "Parts"]
 
 MOST_STREAMS = 500  # clients that follow posteriors at once
 MOST_ENTITIES = 1000  # that one stream may name
@@ -36,21 +43,14 @@ KEEP_ALIVE_SECONDS = 15.0  # proxies end a connection that is silent for longer,
 READING = "the posteriors of the last hours are still being read"
 
 
-class Parts(NamedTuple):
-    """What a gateway works with."""
-
-    settings: Settings
-    writer: Writer
-    check: BrokerCheck
-    posteriors: Posteriors
-    reader: Reader
-
-
 class Gateway:
     """The endpoints; `app` is the ASGI application."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._settings, self._writer, self._check, self._posteriors, self._reader = parts
+    def __init__(
+        self, settings: Settings, writer: Writer, check: BrokerCheck, posteriors: Posteriors, reader: Reader
+    ) -> None:
+        self._settings, self._writer, self._check = settings, writer, check
+        self._posteriors, self._reader = posteriors, reader
         self._limit = RateLimit(self._settings.gateway_rate)
         self._document = document(self._settings)
         routes = [

@@ -11,8 +11,6 @@ from beliefstream.schemas import Observation, Posterior, Prior, Reason
 from beliefstream.streams.bridges.gateway.bodies import JSON, LINES, MOST_ITEMS
 from beliefstream.streams.settings import Settings
 
-__all__ = ["document"]
-
 Schema = dict[str, Any]
 
 _PLACE = "#/components/schemas/"

@@ -17,8 +17,6 @@ from beliefstream.streams.bridges.gateway import metrics
 from beliefstream.streams.client import PosteriorConsumer, TopicMissing
 from beliefstream.streams.settings import Settings
 
-__all__ = ["BACKLOG", "Posteriors", "Reader", "Subscription"]
-
 log = structlog.get_logger(__name__)
 
 BACKLOG = 256  # posteriors that wait for a slow client; then the oldest is left out

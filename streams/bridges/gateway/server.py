@@ -3,31 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
-from beliefstream.streams.bridges.gateway.app import Gateway, Parts
+from beliefstream.streams.bridges.gateway.app import Gateway
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
-from beliefstream.streams.bridges.gateway.silent_clients import ending_after
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.monitoring import logs
 from beliefstream.streams.settings import Settings
 
-__all__ = ["SOURCE", "require_topics", "serve"]
-
 log = structlog.get_logger(__name__)
-
 SOURCE = "/beliefstream/gateway"  # for the CloudEvents headers
 REPEATED_SECONDS = 5
 LOCAL = ("127.0.0.1", "::1", "localhost")
+
+_Protocol: Any = AutoHTTPProtocol
+
+
+class Connection(_Protocol):  # type: ignore[misc]
+    """A connection that ends if no request begins within `silence` seconds while none is answered.
+
+    uvicorn limits the pause between two requests only. A device that loses its network before its first request, or
+    within its headers, would keep a connection for ever. Fixed upstream when uvicorn has a limit for these too.
+    """
+
+    silence = math.inf
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, fault: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(fault)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def _watch(self) -> None:
+        if not self._waits:
+            self._stop_timer()
+        elif self._timer is None and self.silence < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(self.silence, self._end)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        self._timer = None
+        if self._waits and not self.transport.is_closing():
+            self.transport.close()
+
+
+def ending_after(silence: float) -> type[Connection]:
+    """Connections that end after so many seconds without a request."""
+    return type("Connection", (Connection,), {"silence": silence})
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +135,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
     check = BrokerCheck(settings, (settings.observations, settings.priors), renew_after_fault)
     posteriors = Posteriors(settings.gateway_entities)
     reader = Reader(settings, posteriors, loop)
-    gateway = Gateway(Parts(settings, writer, check, posteriors, reader))
+    gateway = Gateway(settings, writer, check, posteriors, reader)
     check.start()
     reader.start()
     config = uvicorn.Config(

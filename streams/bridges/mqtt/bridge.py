@@ -22,13 +22,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from beliefstream.schemas import DeadLetter, Observation, Unusable
 from beliefstream.streams.bridges.broker_check import RECONNECT
-from beliefstream.streams.bridges.mqtt import metrics
+from beliefstream.streams.bridges.mqtt import web
 from beliefstream.streams.bridges.mqtt.mapping import Mapping
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
-from beliefstream.streams.client.publisher import Publisher
+from beliefstream.streams.client.producers import Publisher
 from beliefstream.streams.settings import Settings
-
-__all__ = ["MqttBridge", "MqttRefused"]
 
 log = structlog.get_logger(__name__)
 
@@ -89,18 +87,18 @@ class MqttBridge:
                 stopped.wait(RETRY_SECONDS)
 
     def _count(self, good: bool) -> None:
-        (metrics.PUBLISHED if good else metrics.DEAD_LETTERS).inc()
+        (web.PUBLISHED if good else web.DEAD_LETTERS).inc()
         with self._lock:
             self.forwarded += good
             self.refused += not good
 
     def _set_connected(self, connected: bool) -> None:
-        metrics.CONNECTED.set(connected)
+        web.CONNECTED.set(connected)
         if not connected:
             self._connected.clear()
             return
         if self._was_connected:
-            metrics.RECONNECTS.inc()
+            web.RECONNECTS.inc()
         self._was_connected = True
         self._connected.set()
 
@@ -234,7 +232,7 @@ class _Session:
             log.warning("the connection to the MQTT broker is lost, trying again", reason=str(reason))
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
-        metrics.RECEIVED.inc()
+        web.RECEIVED.inc()
         if self._fault is not None:
             return  # not acknowledged: it comes again with the next connection
         received = time.perf_counter()
@@ -259,11 +257,11 @@ class _Session:
 
     def _done(self, packet: _Packet, good: bool, future: Future[Place]) -> None:
         if (error := future.exception()) is not None:
-            metrics.FAILED.inc()
+            web.FAILED.inc()
             self._fault = error if isinstance(error, (KafkaError, OSError)) else BrokerUnavailable("", error)
             return
         self._count(good)
-        metrics.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - packet.received)
+        web.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - packet.received)
         if packet.connection == self._connection and packet.quality:
             self._client.ack(packet.identifier, packet.quality)
 

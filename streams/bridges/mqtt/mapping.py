@@ -10,13 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
 from beliefstream.schemas import Observation, Reason, Unusable
-from beliefstream.schemas.base import Message, explain, unusable
-from beliefstream.schemas.decoding import check_size
-from beliefstream.streams.bridges.time_units import seconds
-from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates
-
-__all__ = ["Mapping", "TopicMapping"]
-
+from beliefstream.schemas.base import Message, check_size, explain, unusable
+from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates, seconds
 
 _Path = Annotated[str, Field(min_length=1, max_length=200)]
 """A place in a payload: names and list indices joined by dots, or `.` for the whole payload."""
@@ -25,38 +20,29 @@ _Path = Annotated[str, Field(min_length=1, max_length=200)]
 class TopicMapping(Message):
     """How messages on the topics of one pattern become observations."""
 
-    topic: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=500,
-            description="pattern such as sites/+/{entity}/{sensor}: + is any level, # at the end any number of levels, "
-            "{name} a level that entity and sensor refer to",
-        ),
-    ]
-    entity: Annotated[str, Field(description="the entity, with {name} of the topic in it")] = "{entity}"
-    sensor: Annotated[str, Field(description="the sensor, likewise")] = "{sensor}"
-    value: Annotated[
-        _Path | tuple[_Path, ...],
-        Field(description="where the value is in the payload, or each number of it"),
-    ] = "value"
-    time: Annotated[
-        _Path | None, Field(description="where the time is; null: when the bridge receives the message")
-    ] = "time"
-    time_unit: Annotated[Literal["s", "ms", "us", "ns"], Field(description="of a time that is a number")] = (
-        "s"
-    )
-    standard_deviation: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
-    covariance: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
-    position: Annotated[
-        _Path | tuple[_Path, ...] | None,
-        Field(description="where the sensor's position is, or each number of it, if anywhere"),
-    ] = None
-    orientation: Annotated[
-        _Path | tuple[_Path, ...] | None,
-        Field(description="where the sensor's orientation is, or each number of it, if anywhere"),
-    ] = None
-    id: Annotated[_Path | None, Field(description="where an identifier is, if anywhere")] = None
+    topic: Annotated[str, Field(min_length=1, max_length=500)]
+    """pattern such as sites/+/{entity}/{sensor}: + is any level, # at the end any number of levels, {name} a level that
+    entity and sensor refer to"""
+    entity: str = "{entity}"
+    """the entity, with {name} of the topic in it"""
+    sensor: str = "{sensor}"
+    """the sensor, likewise"""
+    value: _Path | tuple[_Path, ...] = "value"
+    """where the value is in the payload, or each number of it"""
+    time: _Path | None = "time"
+    """where the time is; null: when the bridge receives the message"""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """of a time that is a number"""
+    standard_deviation: _Path | None = None
+    """where it is, if anywhere"""
+    covariance: _Path | None = None
+    """where it is, if anywhere"""
+    position: _Path | tuple[_Path, ...] | None = None
+    """where the sensor's position is, or each number of it, if anywhere"""
+    orientation: _Path | tuple[_Path, ...] | None = None
+    """where the sensor's orientation is, or each number of it, if anywhere"""
+    id: _Path | None = None
+    """where an identifier is, if anywhere"""
 
     @model_validator(mode="after")
     def _check_pattern(self) -> Self:

@@ -7,16 +7,48 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from pydantic import SecretStr
 
 from beliefstream.streams.monitoring.bearer import CHALLENGE, may_read
 
-__all__ = ["pages"]
-
+REGISTRY = CollectorRegistry()
+_counter = partial(Counter, registry=REGISTRY)
+_gauge = partial(Gauge, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY)
+RECEIVED = _counter(
+    "beliefstream_mqtt_received",
+    "Messages that the MQTT broker has delivered; one that it delivers again counts again",
+)
+PUBLISHED = _counter("beliefstream_mqtt_published", "Observations that Kafka has acknowledged")
+DEAD_LETTERS = _counter(
+    "beliefstream_mqtt_dead_letters", "Messages that do not map, whose dead letters Kafka has acknowledged"
+)
+FAILED = _counter(
+    "beliefstream_mqtt_failed",
+    "Messages that Kafka has not taken; the MQTT broker delivers those of QoS 1 again",
+)
+CONNECTED = _gauge("beliefstream_mqtt_connected", "1 while the bridge is connected to the MQTT broker")
+RECONNECTS = _counter("beliefstream_mqtt_reconnects", "Connections after the first one of the process")
+ACKNOWLEDGE_SECONDS = _histogram(
+    "beliefstream_mqtt_acknowledge_seconds",
+    "From a message received to its acknowledgement by Kafka",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
 SECONDS = 10  # that a client may be silent
+
+ProcessCollector(registry=REGISTRY)
 
 
 @contextmanager

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.setup import CommandError, settings_for
 
 
 def doctor(

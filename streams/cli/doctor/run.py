@@ -24,10 +24,9 @@ SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes tim
 
 def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
     """Run all checks and yield each finding as it is made."""
-    from beliefstream.streams.cli.doctor.dead_letters import examine_dead_letters
     from beliefstream.streams.cli.doctor.losses import examine_losses
     from beliefstream.streams.cli.doctor.records import examine_records
-    from beliefstream.streams.cli.doctor.topics import examine_topics, missing_topics
+    from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
 
     broker = examine_broker(settings)
     missing: Collection[str] | None = None
@@ -56,7 +55,7 @@ def examine_broker(settings: Settings) -> Finding:
     """Check that the broker answers."""
     from kafka.errors import KafkaError
 
-    from beliefstream.streams.kafka.refusal import refusal
+    from beliefstream.streams.kafka.connection import refusal
     from beliefstream.streams.kafka.security import SecurityError
     from beliefstream.streams.local.broker import ask_for_metadata
 
@@ -117,9 +116,9 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
 
     try:
         from beliefstream.inference.likelihood.measurement_functions import find
-        from beliefstream.streams.definitions import measurement_modules, problems
+        from beliefstream.streams.definitions import own_code
 
-        loaded = measurement_modules.load(settings.measurements)
+        loaded = own_code.load(settings.measurements)
     except ModuleNotFoundError as error:
         return Finding("measurements", Status.skipped, f"{error.name} is missing")
     except ValueError as error:
@@ -137,11 +136,9 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
         for name, sensor in sensors.items()
         if sensor.kind == "learned"
     }
-    faults = _faults(wanted, find) + _faults(likelihoods, lambda named: problems.learned(*named))
+    faults = _faults(wanted, find) + _faults(likelihoods, lambda named: own_code.learned(*named))
     if faults:
-        remedy = (
-            f"name the module that registers it in {measurement_modules.SETTING}, here and for the workers"
-        )
+        remedy = f"name the module that registers it in {own_code.SETTING}, here and for the workers"
         return Finding("measurements", Status.problem, "; ".join(faults[:3]), remedy)
     found = f"{', '.join(loaded)}; " if loaded else ""
     more = f", of kind learned: {len(likelihoods)}" if likelihoods else ""

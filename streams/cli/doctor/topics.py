@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from kafka.admin import ConfigResource, ConfigResourceType
+import time
+from collections import Counter
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from beliefstream.streams.cli.doctor.findings import Finding, Status
-from beliefstream.streams.cli.remedies import remedy_for_topics
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import AuthorizationError, KafkaError
+
+from beliefstream.schemas import Reason, printable, to_rfc3339
+from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from beliefstream.streams.cli.remedies import remedy_for, remedy_for_topics
+from beliefstream.streams.client.dead_letters import DeadLetterConsumer
+from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing
 from beliefstream.streams.kafka.topics import UNPACKED, TopicError, administration, check
 from beliefstream.streams.settings import Settings
+
+if TYPE_CHECKING:
+    from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
+
+SUBJECT = "dead-letters"
+PERIOD_SECONDS = 3600.0
+READING_SECONDS = 10.0  # limit for counting letters; a flood takes longer
+LONGEST = 80  # characters shown of a name
 
 
 def examine_topics(settings: Settings) -> Finding:
@@ -47,3 +64,51 @@ def kept_compressed(settings: Settings) -> list[str]:
         found = admin.describe_configs(resources, config_filter="all").get("topic", {})
     kept = {name: entries.get("compression.type", {}).get("value") for name, entries in found.items()}
     return [name for name in names.read_by_workers if kept.get(name) != UNPACKED]
+
+
+def examine_dead_letters(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
+    """Report the dead letters of the last hour by reason, the newest of each, and what to do."""
+    if settings.dead_letters in missing:
+        return Finding(SUBJECT, Status.skipped, absent(settings.dead_letters))
+    counts: Counter[Reason] = Counter()
+    newest: ReceivedDeadLetter | None = None
+    deadline, is_all = time.monotonic() + READING_SECONDS, True
+    try:
+        with DeadLetterConsumer(
+            settings.brokers,
+            settings.dead_letters,
+            since=time.time() - PERIOD_SECONDS,
+            **settings.client_options,
+        ) as consumer:
+            for newest in consumer.stored():
+                counts[newest.letter.reason] += 1
+                if time.monotonic() > deadline:
+                    is_all = False
+                    break
+    except AuthorizationError as error:
+        detail = f"this user may not read {settings.dead_letters!r}: {error}"
+        return Finding(SUBJECT, Status.skipped, detail, "run it as an operator: deploy/SECURITY.md")
+    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        return Finding(SUBJECT, Status.problem, f"cannot be read: {error}", "look at the broker's log")
+    if newest is None:
+        return Finding(SUBJECT, Status.ok, "none in the last hour")
+    by_reason = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    more = "" if is_all else "more than "
+    detail = f"{more}{counts.total()} in the last hour: {by_reason}; {_example(newest, is_all)}"
+    most, _ = counts.most_common(1)[0]
+    return Finding(
+        SUBJECT,
+        Status.problem,
+        detail,
+        f"{most}: {remedy_for(most)}; all: beliefstream dead-letters --summary --since 1h",
+    )
+
+
+def _example(received: ReceivedDeadLetter, is_newest: bool) -> str:
+    letter = received.letter
+    names = (("entity", received.entity), ("sensor", received.sensor))
+    whose = "".join(f", {what} {name[:LONGEST]!r}" for what, name in names if name is not None)
+    what = "the newest" if is_newest else "one"
+    place = f"{letter.topic} {letter.partition}:{letter.offset}"
+    text = f"{what} at {to_rfc3339(received.time)[:19]}Z from {place}{whose}: {letter.detail}"
+    return printable(text)

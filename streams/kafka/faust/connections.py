@@ -13,18 +13,25 @@ beliefs would have expired in the changelog that it made. `use_safe_connections`
 
 `streams.kafka.aiokafka_clients.fault_of` finds a client whose metadata task has ended for any reason. The worker then
 stops and is restarted.
+
+**Faust hides its producer and its clients (Faust 0.15.3).** Faust sends every record through a task and a future, and
+has no method for other requests to brokers. So a worker uses the aiokafka producer and clients in the app. They have no
+public names: `Producer._producer`, `Consumer._thread._consumer`. Fixed upstream when Faust's producer and consumer have
+public attributes for them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from aiokafka import client
+import faust
+from aiokafka import AIOKafkaProducer, client
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-__all__ = ["use_safe_connections"]
+from beliefstream.streams.kafka.aiokafka_clients import client_of
 
 _send = AIOKafkaConnection.send
 
@@ -50,3 +57,21 @@ def use_safe_connections() -> None:
     """Apply the fixes to all of aiokafka's connections in this process."""
     AIOKafkaConnection.send = _send_or_say_why
     client.MetadataRequest = _OfTopicsThereAre
+
+
+async def started_producer(app: faust.App) -> AIOKafkaProducer:
+    """Return the app's producer, and start it if needed."""
+    return (await app.maybe_start_producer())._producer
+
+
+def producer_client(app: faust.App) -> AIOKafkaClient | None:
+    """The client of the app's producer; None before its start and after its end."""
+    producer = cast(Any, app.producer)._producer
+    return producer.client if producer else None
+
+
+def clients(app: faust.App) -> list[AIOKafkaClient]:
+    """The clients of the app's producer and consumer, if these are started."""
+    consumer = cast(Any, app.consumer)._thread._consumer
+    reading = client_of(consumer) if consumer else None
+    return [client for client in (producer_client(app), reading) if client]

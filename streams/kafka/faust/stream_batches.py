@@ -21,8 +21,6 @@ from typing import Any, cast
 
 from faust.types import ChannelT, EventT, StreamT
 
-__all__ = ["acknowledge", "batches"]
-
 IDLE_SECONDS = 1.0  # between two looks at whether the stream stops, while no event arrives
 
 

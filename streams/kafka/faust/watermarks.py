@@ -32,8 +32,6 @@ from beliefstream.streams.kafka.aiokafka_clients import stop_consumer, unless_ca
 from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.monitoring.logs import SERVICES
 
-__all__ = ["ConsumerThread", "HighWatermarkThread", "high_watermarks"]
-
 
 class ConsumerThread(AIOKafkaConsumerThread):
     """Faust's, which would die of the CancelledError of a fetch when it stops without a broker."""

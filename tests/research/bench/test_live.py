@@ -9,8 +9,7 @@ import pytest
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.live import beliefs, reading, viewers
-from beliefstream.streams.live.groups import groups_of
-from beliefstream.streams.live.posteriors import plain
+from beliefstream.streams.live.posteriors import groups_of, plain
 from research.bench.end_to_end import live
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beliefstream.schemas import Posterior, parse
-from beliefstream.streams.cli.replay_scores import fuse_recordings
+from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.scores.methods import classical
 from beliefstream.streams.settings import Settings

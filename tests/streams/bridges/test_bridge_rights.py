@@ -11,9 +11,8 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, ResourcePatternFilter
 
-from beliefstream.streams.client.publisher import Publisher
-from beliefstream.streams.kafka.rights import missing_topic_rights
-from beliefstream.streams.kafka.topics import TopicNames, create
+from beliefstream.streams.client.producers import Publisher
+from beliefstream.streams.kafka.topics import TopicNames, create, missing_topic_rights
 from tests.conftest import Names, eventually
 from tests.http_answers import PATIENCE
 from tests.secure_broker import SecureKafkaNode

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from beliefstream.schemas import Model, RangeSensor, Sensor, parse, parse_sensor
-from beliefstream.streams.bridges.definition_files import parse_definitions, read_definitions
-from beliefstream.streams.bridges.yaml_documents import documents
+from beliefstream.streams.bridges.definition_files import documents, parse_definitions, read_definitions
 
 SENSORS = """# two masts
 - &mast

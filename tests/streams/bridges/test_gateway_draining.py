@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from beliefstream.streams.bridges.gateway.draining import Draining
+from beliefstream.streams.bridges.gateway.middleware import Draining
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import unique_names

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from beliefstream.streams.bridges.gateway.limits import RateLimit
+from beliefstream.streams.bridges.gateway.bodies import RateLimit
 from beliefstream.streams.bridges.gateway.openapi import document
 from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.settings import Settings

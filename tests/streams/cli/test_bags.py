@@ -14,8 +14,8 @@ from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.bridges.bags import START, Sent, odometry, write_bag
 from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.cli.test_fuse_tables import MODELS
-from tests.streams.cli.test_send import arrived
+from tests.streams.cli.messages.test_send import arrived
+from tests.streams.cli.offline.test_fuse_tables import MODELS
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 SENSORS = """

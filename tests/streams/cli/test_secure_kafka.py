@@ -19,8 +19,7 @@ from kafka.errors import TopicAuthorizationFailedError
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.cli.doctor import records
-from beliefstream.streams.kafka.rights import missing_rights
-from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.kafka.topics import TopicNames, missing_rights
 from beliefstream.streams.local.broker import free_port
 from tests.conftest import eventually
 from tests.http_answers import ask_if_there

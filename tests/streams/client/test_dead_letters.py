@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from beliefstream.schemas import DeadLetter, Reason
 from beliefstream.streams.client import DeadLetterConsumer, ReceivedDeadLetter, Selection, TopicMissing
-from beliefstream.streams.client.publisher import Place
+from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.topics import TopicNames
 from tests.brokers import Broker
 from tests.streams.client.letters import NOW_MS, observation, put_letter

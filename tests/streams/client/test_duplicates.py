@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from beliefstream.schemas import Posterior
-from beliefstream.streams.client import duplicates
-from beliefstream.streams.client.duplicates import Duplicates
+from beliefstream.streams.client import posteriors
+from beliefstream.streams.client.posteriors import Duplicates
 
 
 def posterior(
@@ -49,7 +49,7 @@ def test_an_entity_that_was_forgotten_begins_anew(sequence: int) -> None:
 
 
 def test_the_entities_heard_of_last_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "MOST_ENTITIES", 2)
+    monkeypatch.setattr(posteriors, "MOST_ENTITIES", 2)
     seen = Duplicates()
     for entity, time in (("anna", 1.0), ("berta", 1.0), ("anna", 2.0), ("clara", 1.0)):
         assert seen.is_new(posterior(int(time), time, "a", entity=entity))

@@ -17,7 +17,7 @@ from beliefstream.schemas import (
     RangeChannel,
     RangeSensor,
 )
-from beliefstream.streams.client.fitting import propose
+from beliefstream.streams.client.sensor_health import propose
 
 BEACON = RangeSensor(sensor="beacon", position=(0.0, 0.0), standard_deviation=0.5, scale=2.0, bias=0.25)
 

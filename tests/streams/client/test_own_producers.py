@@ -10,7 +10,7 @@ import pytest
 from beliefstream.schemas import Mixture, Observation, Prior
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.demo.scenario import ScheduledMessage
-from beliefstream.streams.demo.sender import Sender
+from beliefstream.streams.demo.stream import Sender
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.settings import Settings

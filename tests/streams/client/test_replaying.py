@@ -11,8 +11,8 @@ from kafka.partitioner import murmur2
 
 from beliefstream.schemas import Reason, Replay, cloudevents
 from beliefstream.streams.client import DeadLetterConsumer, Replayer, Selection, replaying
-from beliefstream.streams.client.publisher import Publisher
-from beliefstream.streams.client.replay_plan import (
+from beliefstream.streams.client.producers import Publisher
+from beliefstream.streams.client.replaying import (
     DEFINITION,
     DUPLICATE,
     EMPTY,

@@ -29,14 +29,14 @@ from beliefstream.schemas import (
     Unusable,
     parse,
 )
-from beliefstream.streams.definitions.conversion import (
+from beliefstream.streams.definitions.models import (
     PosteriorWriter,
     belief_from_mixture,
     prior_change,
-    reading_of,
-    sensor_over,
     state_model,
 )
+from beliefstream.streams.definitions.observations import reading_of
+from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.local.simulated_fleet import Simulated, fleet_model, report
 
 NAMES = ("vx", "y", "x")

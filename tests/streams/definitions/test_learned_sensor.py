@@ -13,8 +13,9 @@ import torch
 
 from beliefstream.inference.sensors import encode
 from beliefstream.schemas import Observation, Reason, Unusable, parse_sensor
-from beliefstream.streams.definitions import measurement_modules, problems
-from beliefstream.streams.definitions.conversion import reading_of, sensor_over
+from beliefstream.streams.definitions import own_code
+from beliefstream.streams.definitions.observations import reading_of
+from beliefstream.streams.definitions.sensors import sensor_over
 from tests.schemas.kinds import SENSORS
 
 DEFINITION: dict[str, Any] = SENSORS["learned"]
@@ -70,12 +71,12 @@ COIN = {
 def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "coins.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(measurement_modules, "_loaded", set())
-    problems.find.cache_clear()
-    measurement_modules.load("coins")
+    monkeypatch.setattr(own_code, "_modules", set())
+    own_code.find.cache_clear()
+    own_code.load("coins")
     yield
     sys.modules.pop("coins", None)
-    problems.find.cache_clear()
+    own_code.find.cache_clear()
 
 
 def observed(value: Any, **more: Any) -> Observation:

@@ -10,7 +10,7 @@ from beliefstream.inference import motion as moving
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Control, Motion
 from beliefstream.schemas import Model
-from beliefstream.streams.definitions.conversion import state_model
+from beliefstream.streams.definitions.models import state_model
 from tests.schemas.kinds import MOTIONS, model
 
 EXPECTED: dict[str, Motion] = {

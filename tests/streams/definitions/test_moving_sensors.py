@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from beliefstream import BearingSensor, Coordinate, Mixture, Model, Observation, Posterior, RandomWalk, fuse
-from beliefstream.schemas import Unusable
-from beliefstream.schemas.sensor import parse_sensor
-from beliefstream.streams.definitions.readings import reading_of
+from beliefstream.schemas import Unusable, parse_sensor
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.sensors import sensor_over
 from tests.streams.cli.conftest import small_weights as small_weights  # the fixture
 

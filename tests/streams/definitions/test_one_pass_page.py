@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from beliefstream.streams.definitions import measurement_modules, problems
+from beliefstream.streams.definitions import own_code
 from tests.streams.cli.conftest import Run, run as run  # the fixture
 
 PAGE = (Path(__file__).parents[3] / "docs" / "one-pass.md").read_text(encoding="utf-8")
@@ -43,11 +43,11 @@ def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """The working directory, with the page's module in it, of which nothing is left behind."""
     (tmp_path / "arrivals.py").write_text(block("python"))
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(measurement_modules, "_loaded", set())
-    problems.find.cache_clear()
+    monkeypatch.setattr(own_code, "_modules", set())
+    own_code.find.cache_clear()
     yield tmp_path
     sys.modules.pop("arrivals", None)
-    problems.find.cache_clear()
+    own_code.find.cache_clear()
 
 
 def test_the_page_leads_to_the_posterior_in_closed_form(folder: Path, run: Run) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.schemas import Posterior, parse
-from beliefstream.streams.definitions import measurement_modules, problems
+from beliefstream.streams.definitions import own_code
 from tests.streams.cli.conftest import Run, run as run  # the fixture
 from tests.streams.definitions.test_own_likelihood import PAGE, blocks
 
@@ -31,11 +31,11 @@ def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """The working directory, with the page's module in it, of which nothing is left behind."""
     (tmp_path / "crowd.py").write_text(blocks("python")[1])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(measurement_modules, "_loaded", set())
-    problems.find.cache_clear()
+    monkeypatch.setattr(own_code, "_modules", set())
+    own_code.find.cache_clear()
     yield tmp_path
     sys.modules.pop("crowd", None)
-    problems.find.cache_clear()
+    own_code.find.cache_clear()
 
 
 def test_the_page_leads_to_the_posterior_of_the_exact_law(
@@ -47,7 +47,7 @@ def test_the_page_leads_to_the_posterior_of_the_exact_law(
     assert "sha256" in trained.out and (folder / "CrowdCamera.md").exists()
     lines = [SENSOR, MODEL, OBSERVATION, {**OBSERVATION, "time": 2, "value": [80, 0.9]}]
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    monkeypatch.setenv(measurement_modules.SETTING, "crowd")
+    monkeypatch.setenv(own_code.SETTING, "crowd")
     result = run("fuse", "log.jsonl", "--strict")
     assert result.status == 0, result.err
     last = [parse(Posterior, line.encode()) for line in result.out.splitlines()][-1]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.schemas import Posterior, parse
-from beliefstream.streams.definitions import measurement_modules, problems
+from beliefstream.streams.definitions import own_code
 from tests.streams.cli.conftest import Run, run as run  # the fixture
 
 Array = NDArray[np.float64]
@@ -83,11 +83,11 @@ def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     module, *_ = blocks("python")
     (tmp_path / "geiger.py").write_text(module)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(measurement_modules, "_loaded", set())
-    problems.find.cache_clear()
+    monkeypatch.setattr(own_code, "_modules", set())
+    own_code.find.cache_clear()
     yield tmp_path
     sys.modules.pop("geiger", None)
-    problems.find.cache_clear()
+    own_code.find.cache_clear()
 
 
 def log_of(observations: list[dict[str, Any]]) -> str:
@@ -100,7 +100,7 @@ def test_fuse_has_the_grids_posterior(folder: Path, run: Run, monkeypatch: pytes
         for number, (count, where) in enumerate(zip(COUNTS, COUNTERS.tolist(), strict=True))
     ]
     (folder / "log.jsonl").write_text(log_of(observations))
-    monkeypatch.setenv(measurement_modules.SETTING, "geiger")
+    monkeypatch.setenv(own_code.SETTING, "geiger")
     result = run("fuse", "log.jsonl", "--strict")
     assert result.status == 0, result.err
     posteriors = [parse(Posterior, line.encode()) for line in result.out.splitlines()]
@@ -123,15 +123,15 @@ def test_an_observation_as_on_the_page_gives_a_posterior(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "log.jsonl").write_text(log_of([OBSERVATION]))
-    monkeypatch.setenv(measurement_modules.SETTING, "geiger")
+    monkeypatch.setenv(own_code.SETTING, "geiger")
     result = run("fuse", "log.jsonl", "--strict")
     assert result.status == 0, result.err
 
 
 def test_the_problem_is_twenty_lines_and_passes_its_trial(folder: Path) -> None:
-    measurement_modules.load("geiger")
+    own_code.load("geiger")
     assert len([line for line in blocks("python")[0].splitlines() if line]) <= 20
-    function = ProblemFunction.of(problems.find("geiger:Geiger")).tried([6.0, -2.0, 5.0, 10.0])
+    function = ProblemFunction.of(own_code.find("geiger:Geiger")).tried([6.0, -2.0, 5.0, 10.0])
     at, numbers = torch.zeros(1, 3).double(), torch.tensor([[50.0, 6.0, -2.0, 5.0, 10.0]]).double()
     expected = scipy.stats.poisson(50 + 10 / 41).logpmf(50)
     assert float(function.log_likelihood(at, numbers)) == pytest.approx(expected)
@@ -150,7 +150,7 @@ def test_a_definition_that_does_not_fit_is_told_with_the_observation(
 ) -> None:
     lines = [json.dumps(each) for each in ({**SENSOR, **changes}, MODEL, OBSERVATION)]
     (folder / "log.jsonl").write_text("\n".join(lines))
-    monkeypatch.setenv(measurement_modules.SETTING, loaded)
+    monkeypatch.setenv(own_code.SETTING, loaded)
     result = run("fuse", "log.jsonl")
     assert "invalid_definition: sensor: geiger-1 cannot be used" in result.err and shown in result.err
 
@@ -172,7 +172,7 @@ def test_what_no_state_can_explain_is_a_dead_letter_and_the_belief_stays(
     observations = [{**OBSERVATION, "time": time, "value": [7, 20.0, 20.0]} for time in (1.0,)]
     lines = [json.dumps(each) for each in ({**SENSOR, "problem": "geiger:Never"}, MODEL, *observations)]
     (folder / "log.jsonl").write_text("\n".join(lines))
-    monkeypatch.setenv(measurement_modules.SETTING, "geiger")
+    monkeypatch.setenv(own_code.SETTING, "geiger")
     result = run("fuse", "log.jsonl")
     assert "numerical" in result.err and not result.out.strip()
 
@@ -185,7 +185,7 @@ def test_a_likelihood_that_was_learned_says_so(
     weak = {**OBSERVATION, "value": [50, 30.0, 30.0]}
     lines = [json.dumps(each) for each in ({**SENSOR, "problem": "geiger:Fitted"}, MODEL, weak)]
     (folder / "log.jsonl").write_text("\n".join(lines))
-    monkeypatch.setenv(measurement_modules.SETTING, "geiger")
+    monkeypatch.setenv(own_code.SETTING, "geiger")
     result = run("fuse", "log.jsonl", "--strict")
     assert result.status == 0, result.err
     assert parse(Posterior, result.out.strip().encode()).quality.likelihood == "learned"

@@ -20,9 +20,10 @@ from beliefstream.inference.sensors import encode
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, Observation, Posterior, Reason, Unusable, parse, parse_sensor
-from beliefstream.streams.definitions import measurement_modules
-from beliefstream.streams.definitions.conversion import reading_of, sensor_over
+from beliefstream.streams.definitions import own_code
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.definitions.sensors import sensor_over
 from research.evaluation.exact.grid import grid_posterior
 from tests.streams.cli.conftest import (
     Run,
@@ -90,7 +91,7 @@ def test_the_function_is_ten_lines() -> None:
 
 
 def test_the_posterior_of_an_update_is_the_grids(folder: Path) -> None:
-    assert measurement_modules.load("magnetometer") == ["magnetometer"]
+    assert own_code.load("magnetometer") == ["magnetometer"]
     model = EntityModel(Model.model_validate(MODEL))
     sensors = {each["sensor"]: model.sensor(parse_sensor(each)) for each in (DEFINITION, OTHER)}
     seen = encode([[reading_of(each, sensors[each.sensor]) for each in observations()]], 2)
@@ -103,7 +104,7 @@ def test_fuse_loads_it(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) 
     lines = [json.dumps(each) for each in (DEFINITION, OTHER, MODEL)]
     lines += [each.to_json().decode() for each in observations()]
     (folder / "log.jsonl").write_text("\n".join(lines))
-    monkeypatch.setenv(measurement_modules.SETTING, " magnetometer,")
+    monkeypatch.setenv(own_code.SETTING, " magnetometer,")
     result = run("fuse", "log.jsonl", "--strict")
     assert result.status == 0, result.err
     posterior = parse(Posterior, result.out.strip().encode())
@@ -148,7 +149,7 @@ def test_a_fault_is_looked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_definition_that_does_not_fit_the_function_is_refused(
     folder: Path, changes: dict[str, Any], shown: str
 ) -> None:
-    measurement_modules.load("magnetometer")
+    own_code.load("magnetometer")
     with pytest.raises(Unusable, match="magnetometer-1 cannot be used") as caught:
         sensor_over(parse_sensor({**DEFINITION, **changes}), ("x", "y"))
     assert caught.value.reason == Reason.invalid_definition
@@ -203,7 +204,5 @@ def test_a_module_that_cannot_be_imported_is_told_in_a_line(
     if code is not None:
         (folder / "magnetometer.py").write_text(code)
     (folder / "log.jsonl").write_text("")
-    monkeypatch.setenv(measurement_modules.SETTING, "magnetometer")
-    assert_one_line(
-        run("fuse", "log.jsonl"), f"{measurement_modules.SETTING}: magnetometer cannot be imported: {shown}"
-    )
+    monkeypatch.setenv(own_code.SETTING, "magnetometer")
+    assert_one_line(run("fuse", "log.jsonl"), f"{own_code.SETTING}: magnetometer cannot be imported: {shown}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from aiokafka import ConsumerRecord
 
 from beliefstream.schemas import PositionSensor, RangeSensor, Sensor
-from beliefstream.streams.definitions.per_sensor import PerSensor
-from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.definitions.reader import Definitions, PerSensor
 from beliefstream.streams.local.simulated_fleet import fleet_model
 
 RADAR = RangeSensor(sensor="radar", position=(0.0, 0.0), standard_deviation=0.5)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from beliefstream.schemas import Observation, Unusable, parse
-from beliefstream.streams.definitions.plain_observations import MOST_BYTES, plain_observation
+from beliefstream.streams.definitions.observations import MOST_BYTES, plain_observation
 from tests.fuzz.mutation import mutant
 
 SOUND = (

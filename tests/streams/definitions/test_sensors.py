@@ -13,7 +13,8 @@ from beliefstream.inference import sensors as measurement
 from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
 from beliefstream.inference.sensors import Reading, Sensor, encode
 from beliefstream.schemas import Observation, Reason, Unusable, parse_sensor
-from beliefstream.streams.definitions.conversion import reading_of, sensor_over
+from beliefstream.streams.definitions.observations import reading_of
+from beliefstream.streams.definitions.sensors import sensor_over
 from tests.schemas.kinds import SENSORS
 
 NAMES = ("vy", "z", "x", "heading", "vx", "y")

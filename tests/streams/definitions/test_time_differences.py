@@ -20,9 +20,9 @@ from beliefstream import (
     fuse,
 )
 from beliefstream.schemas import Unusable, parse_sensor
-from beliefstream.streams.definitions.readings import reading_of
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.sensors import sensor_over
-from beliefstream.streams.worker.plausibility import bounds_of, check_possible
+from beliefstream.streams.worker.validation import bounds_of, check_possible
 from tests.streams.cli.conftest import small_weights as small_weights  # the fixture
 
 SPEED = 343.0  # of sound, m/s

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from beliefstream.streams.demo.dotmap import DotMap
+from beliefstream.streams.demo.view import DotMap
 
 
 def test_corners_are_on_the_map_with_y_up() -> None:

@@ -10,7 +10,7 @@ from aiokafka.errors import UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
 from kafka import KafkaAdminClient
 
-from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_states
+from beliefstream.streams.kafka.reachability import TopicState, changes, topic_states
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import Broker, KafkaNode
 from tests.conftest import Names

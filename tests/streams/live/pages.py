@@ -18,12 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from beliefstream.schemas import Posterior
-from beliefstream.streams.cli.listening import listen
+from beliefstream.streams.cli.setup import listen
 from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
-from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS
-from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
 from beliefstream.streams.live.group import GroupReader
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server

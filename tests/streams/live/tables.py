@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from beliefstream.schemas import Posterior
 from beliefstream.streams.live.beliefs import Beliefs
-from beliefstream.streams.live.groups import groups_of
-from beliefstream.streams.live.posteriors import plain
+from beliefstream.streams.live.posteriors import groups_of, plain
 
 
 def take(table: Beliefs, *posteriors: Posterior) -> None:

@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 
 from beliefstream.streams.live import beliefs
-from beliefstream.streams.live.beliefs import Beliefs
-from beliefstream.streams.live.samples import MAXIMUM_SAMPLES
+from beliefstream.streams.live.beliefs import MAXIMUM_SAMPLES, Beliefs
 from tests.streams.client.topics import posterior
 from tests.streams.live.tables import take
 

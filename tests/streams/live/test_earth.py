@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from beliefstream.schemas import Coordinate, Geodetic, GeodeticSensor, Mixture, PositionSensor, Posterior
-from beliefstream.streams.live.beliefs import Beliefs
-from beliefstream.streams.live.earth import degree_plane, earth_note
+from beliefstream.streams.live.beliefs import Beliefs, degree_plane, earth_note
 from beliefstream.streams.live.posteriors import plain
 from tests.streams.client.topics import posterior
 from tests.streams.live.pages import Page, watched

@@ -10,7 +10,7 @@ import pytest
 from beliefstream.schemas import Coordinate, DeadLetter, Mixture, RangeSensor, Reason
 from beliefstream.streams.client import ObservationProducer, Registry
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.live import latencies
+from beliefstream.streams.live import beliefs
 from tests.brokers import EmbeddedNode
 from tests.conftest import eventually
 from tests.http_answers import PATIENCE
@@ -139,7 +139,7 @@ def test_latency_lag_and_workers_are_told(
     page: Page, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two observations wait, for there is no worker; a posterior has one of them."""
-    monkeypatch.setattr(latencies, "WINDOW", PATIENCE)  # a busy machine may tell nothing for seconds
+    monkeypatch.setattr(beliefs, "WINDOW", PATIENCE)  # a busy machine may tell nothing for seconds
     with watched(page) as browser:
         page.put(posterior(1))
         browser.wait_for_entities("mower")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from beliefstream.streams.live import latencies
-from beliefstream.streams.live.latencies import Latencies, Seen
+from beliefstream.streams.live import beliefs
+from beliefstream.streams.live.beliefs import Latencies, Seen
 from beliefstream.streams.live.posteriors import plain
 from tests.streams.client.topics import posterior
 
@@ -33,5 +33,5 @@ def test_it_is_unknown_without_a_match_and_after_a_while(monkeypatch: pytest.Mon
     assert found.quantiles(0.5) is None
     found.add(plain(posterior(1, applied=("0:7",))), 101.0, KNOWN)
     assert found.quantiles(0.5) == (1.0,)
-    monkeypatch.setattr(latencies, "WINDOW", 0.0)
+    monkeypatch.setattr(beliefs, "WINDOW", 0.0)
     assert found.quantiles(0.5) is None

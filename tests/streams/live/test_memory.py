@@ -11,8 +11,8 @@ import pytest
 
 from beliefstream.streams.live import history
 from beliefstream.streams.live.beliefs import Beliefs
-from beliefstream.streams.live.groups import Group, read_posteriors
 from beliefstream.streams.live.history import History
+from beliefstream.streams.live.posteriors import Group, read_posteriors
 from research.bench.end_to_end.live import _variants
 from tests.streams.live.test_history import Clock
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from beliefstream.schemas import Mixture, Posterior, Unusable, parse
-from beliefstream.streams.live import groups
+from beliefstream.streams.live import posteriors
 from beliefstream.streams.live.beliefs import BLOCK, METHODS, blocks_of
-from beliefstream.streams.live.groups import Group, read_posteriors
+from beliefstream.streams.live.posteriors import Group, read_posteriors
 from tests.streams.client.topics import posterior
 
 TWO = Mixture(
@@ -52,8 +52,8 @@ ODD: dict[str, list[Any]] = {
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to decode a mixture."""
     if request.param == "msgspec":
-        monkeypatch.setattr(groups, "_fast", None)
-    elif groups._fast is None:
+        monkeypatch.setattr(posteriors, "_fast", None)
+    elif posteriors._fast is None:
         pytest.skip("simdjson has no wheel for this Python")
 
 

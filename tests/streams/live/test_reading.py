@@ -10,7 +10,7 @@ from kafka import KafkaProducer
 
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live import reading
-from beliefstream.streams.live.groups import read_posteriors
+from beliefstream.streams.live.posteriors import read_posteriors
 from beliefstream.streams.live.reading import Batch, TopicsReader
 from tests.brokers import EmbeddedNode
 from tests.http_answers import PATIENCE

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 
-from beliefstream.streams.live.samples import MAXIMUM_SAMPLES, Samples
+from beliefstream.streams.live.beliefs import MAXIMUM_SAMPLES, Samples
 
 Plain = list[tuple[int, float, int, list[float]]]
 

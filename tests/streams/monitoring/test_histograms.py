@@ -7,7 +7,7 @@ import math
 from hypothesis import given, strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from beliefstream.streams.monitoring.histograms import BulkHistogram
+from beliefstream.streams.monitoring.metrics import BulkHistogram
 
 BUCKETS = (0.001, 0.5, 1.0, 3.0)
 values = st.one_of(st.sampled_from([*BUCKETS, 0.0, -1.0, math.inf]), st.floats(-10, 10))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.streams.monitoring.machine import Machine
+from beliefstream.streams.monitoring.metrics import Machine
 
 
 def told(machine: Machine) -> dict[str, float]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from beliefstream.streams.monitoring.throttling import PERIOD_SECONDS, REPEATED, ThrottledHandler
+from beliefstream.streams.monitoring.logs import PERIOD_SECONDS, REPEATED, ThrottledHandler
 
 
 class Log:
@@ -100,7 +100,7 @@ def test_what_was_held_back_is_written_at_the_end(log: Log) -> None:
 def test_kinds_of_lines_that_were_forgotten_have_told_their_counts(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.monitoring.throttling.MOST_KINDS", 2)
+    monkeypatch.setattr("beliefstream.streams.monitoring.logs.MOST_KINDS", 2)
     for name in ("a", "a", "b", "c"):
         log.logger.error(name)
     assert log.lines == ["a x0", "b x0", "a x1", "c x0"]

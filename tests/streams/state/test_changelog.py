@@ -1,9 +1,8 @@
-"""What a worker does with a changelog that another version wrote: an older one is taken over, a newer one refused."""
+"""What a worker does with a changelog that is there already: its own version is read, any other refused."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from faust.types import TP
 from beliefstream.inference.tracking.events import Belief, Event, instants
 from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
-from beliefstream.streams.definitions.conversion import reading_of
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
-from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.record import VERSION, BeliefRecord
+from beliefstream.streams.state.stores import BeliefTable
 from research.bench.state import records, send
 from tests.brokers import KafkaNode
 from tests.conftest import Names
@@ -41,13 +40,6 @@ BELIEF = Belief(12.5, np.ones(1), np.array([[3.0, 4.0]]), np.array([[[2.0, 0.5],
 SEEN = Observation(entity="anna", sensor="gps", time=14.0, value=(2.0, 5.0), id="after")
 
 
-def first_version(belief: Belief, sequence: int) -> bytes:
-    """As version 1 wrote it: header, names, weights, means, covariances."""
-    header = struct.pack("<BBBHQIIqqdH", 1, 1, 1, 2, sequence, 0, 0, -1, -1, belief.time, 3)
-    numbers = np.concatenate([belief.weights, belief.means.ravel(), belief.covariances.ravel()])
-    return header + b"x\ny" + numbers.astype("<f8").tobytes()
-
-
 def leave_behind(directory: Path, application: str, partition: int, stale: BeliefRecord) -> None:
     """A data directory from before the changelog topic was made again."""
     app = faust.App(application, broker="kafka://127.0.0.1:1", store="rocksdb://", Table=BeliefTable)
@@ -67,13 +59,15 @@ def leave_behind(directory: Path, application: str, partition: int, stale: Belie
 
 
 @pytest.mark.kafka
-def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
+def test_an_unknown_version_is_refused_and_its_own_is_gone_on_with(
     kafka_broker: KafkaNode, names: Names, tmp_path: Path
 ) -> None:
     changelog = names.topics.beliefs_changelog
     with stream(kafka_broker, names, tmp_path) as opened:
         opened.define([SENSOR, MODEL])
-        _, partition, _ = opened.send(changelog, b"anna", first_version(BELIEF, sequence=7))
+        _, partition, _ = opened.send(
+            changelog, b"anna", BeliefRecord.of(BELIEF, ("x", "y"), sequence=7).encode()
+        )
         unknown = bytes([NEWER]) + BeliefRecord().encode()[1:]
         _, where, _ = opened.send(changelog, b"berta", unknown)
 
@@ -85,8 +79,8 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         lines = [line for line in refused.log().splitlines() if "version" in line]
         assert lines == [
             f"beliefstream: changelog: topic {changelog}, partition {where}, key 'berta': a record of version "
-            f"{NEWER}, this program reads 1 to {VERSION}. Start the version of Beliefstream that wrote it, or "
-            "start again with another BELIEFSTREAM_APPLICATION."
+            f"{NEWER}, this program reads version {VERSION}. Start the version of Beliefstream that wrote "
+            "it, or start again with another BELIEFSTREAM_APPLICATION."
         ]
         assert "Traceback" not in refused.log()
 

@@ -14,15 +14,16 @@ import pytest
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.cli.errors import CommandError
-from beliefstream.streams.cli.worker import _claim_directory
+from beliefstream.streams.cli.services.worker import _claim_directory
+from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.disk import DirectoryInUse, DiskStore, claim
 from beliefstream.streams.state.record import INTERNAL, VERSION
+from beliefstream.streams.state.stores import BeliefTable
 
 PLACE = TP("app-beliefs-changelog", 0)
-RECORDS: dict[bytes, bytes | None] = {b"anna": b"\3one", b"berta": b"\3two"}
+SOUND = bytes([VERSION])
+RECORDS: dict[bytes, bytes | None] = {b"anna": SOUND + b"one", b"berta": SOUND + b"two"}
 
 
 class Process:
@@ -78,7 +79,7 @@ def test_the_messages_of_the_database_do_not_fill_the_disk(written: Path) -> Non
 def test_records_are_counted(tmp_path: Path) -> None:
     store = Process(tmp_path).store
     store.write(0, RECORDS, 1)
-    store.write(0, {b"anna": b"\3new", b"clara": b"\3three", b"nobody": None}, 4)
+    store.write(0, {b"anna": SOUND + b"new", b"clara": SOUND + b"three", b"nobody": None}, 4)
     assert len(store) == 3 == len(dict(store.items(0)))
     store.write(0, {b"anna": None, b"berta": None}, 6)
     assert len(store) == 1 == len(dict(store.items(0)))
@@ -87,13 +88,13 @@ def test_records_are_counted(tmp_path: Path) -> None:
 
 def test_own_records_move_the_offset_only_where_nobody_else_wrote(written: Path) -> None:
     store = Process(written).store
-    store.write_own(0, {b"anna": b"\3three", b"clara": b"\3four"}, 9, growth=1)
+    store.write_own(0, {b"anna": SOUND + b"three", b"clara": SOUND + b"four"}, 9, growth=1)
     assert store.persisted_offset(PLACE) == 9
-    store.write_own(0, {b"anna": b"\3five"}, 12, growth=0)  # 10 and 11 are another worker's
-    assert store.read(0, b"anna") == b"\3five"
+    store.write_own(0, {b"anna": SOUND + b"five"}, 12, growth=0)  # 10 and 11 are another worker's
+    assert store.read(0, b"anna") == SOUND + b"five"
     assert store.persisted_offset(PLACE) == 9
     store.complete(PLACE, 12)  # a recovery has read them
-    store.write_own(0, {b"anna": b"\3six"}, 13, growth=0)
+    store.write_own(0, {b"anna": SOUND + b"six"}, 13, growth=0)
     assert store.persisted_offset(PLACE) == 13
 
 
@@ -119,8 +120,8 @@ def test_a_copy_of_another_past_is_made_again(written: Path, first: int, last: i
     assert [line["reason"] for line in logs] == [reason]
     assert store.persisted_offset(PLACE) is None
     assert len(store) == 0 == len(dict(store.items(0)))
-    store.write(0, {b"anna": b"\3again"}, 0)
-    assert store.read(0, b"anna") == b"\3again"
+    store.write(0, {b"anna": SOUND + b"again"}, 0)
+    assert store.read(0, b"anna") == SOUND + b"again"
 
 
 @pytest.mark.parametrize("hours", [13, -13])
@@ -154,14 +155,14 @@ def test_a_copy_of_something_else_is_made_again(
     assert len(store) == 0
 
 
-def test_a_copy_with_records_of_a_newer_program_is_made_again(tmp_path: Path) -> None:
+def test_a_copy_with_records_of_another_version_is_made_again(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.store.write(0, RECORDS | {b"clara": bytes([VERSION + 1])}, 7)
     process.store.write(0, {b"clara": None}, 8)
     process.end()
     with structlog.testing.capture_logs() as logs:
         assert Process(tmp_path).store.persisted_offset(PLACE) is None
-    assert f"of version {VERSION + 1}, this program reads up to {VERSION}" in logs[0]["reason"]
+    assert f"its version is {VERSION + 1}, not {VERSION}" in logs[0]["reason"]
 
 
 def test_a_damaged_copy_is_made_again(written: Path) -> None:

@@ -26,13 +26,12 @@ from beliefstream.schemas import (
     RandomWalk,
     parse,
 )
-from beliefstream.streams.client.duplicates import Duplicates
+from beliefstream.streams.client.posteriors import Duplicates
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.expiry import LEAST, RECENT, EventClock, Expiry
 from beliefstream.streams.state.record import BeliefRecord
-from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import distance, expected

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, strategies as st
 
-from beliefstream.streams.state.lineage_records import Faults, Logs, ReadProgress, SourceRecord, compare
+from beliefstream.streams.state.lineage import Faults, Logs, ReadProgress, SourceRecord, compare
 
 SOURCE = SourceRecord("changelog", 0, {"seen": "seen-1", "stated": "stated-1"}, partitions=4)
 PROGRESS = ReadProgress({"seen": 100, "stated": 10}, {"seen": 100, "stated": 10}, {"seen": 90, "stated": 8})

@@ -8,8 +8,7 @@ import pytest
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.streams.state.codec import DamagedRecord
-from beliefstream.streams.state.record import BeliefRecord, encode_states
-from beliefstream.streams.state.record_cache import RecordCache
+from beliefstream.streams.state.record import BeliefRecord, RecordCache, encode_states
 
 KEY = b"mower"
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from beliefstream.streams.kafka.reachability import AWAY_SECONDS, STARTING_SECONDS, Reachability
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.worker.shutdown import GRACE_SECONDS
+from beliefstream.streams.worker.process import GRACE_SECONDS
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import linear_fleet

@@ -16,7 +16,7 @@ import numpy as np
 from beliefstream.inference.tracking.events import Belief, Event, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.schemas import Mixture
-from beliefstream.streams.definitions.conversion import reading_of
+from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.simulated_fleet import simulate
 from tests.streams.oracle import belief_distance, total_variation, updater

@@ -12,8 +12,7 @@ from structlog.testing import capture_logs
 from beliefstream.schemas import DeadLetter, Reason
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.worker import batch as batches
-from beliefstream.streams.worker.batch import Batch
-from beliefstream.streams.worker.dead_letters import PERIOD_SECONDS, Announcer, Example
+from beliefstream.streams.worker.batch import PERIOD_SECONDS, Announcer, Batch, Example
 
 EXAMPLE = Example(("observations", 3, 17), b"mower", "sensor: no definition of 'mast'")
 Logs = list[MutableMapping[str, Any]]

@@ -11,8 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from beliefstream.schemas import Observation, Posterior, parse
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.state.record import BeliefRecord
-from beliefstream.streams.state.record_cache import RecordCache
+from beliefstream.streams.state.record import BeliefRecord, RecordCache
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from research.bench.late_observations import OfflineTable, costs, sizes
 from tests.streams.oracle import check_ends, delayed, expected, updater

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from beliefstream.streams.worker.garbage_collection import paused
+from beliefstream.streams.worker.process import paused
 
 
 class Cycle:

@@ -12,9 +12,8 @@ from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.sums import terms
 from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
-from beliefstream.streams.worker.judged_observations import Fitted, by_sensor
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import Fitted, by_sensor
 
 PLACE = Sensor(LINEAR, np.eye(2), np.zeros(2), np.eye(2))
 MADE = {"place": PLACE, "x": PLACE.channels[0], "y": PLACE.channels[1]}

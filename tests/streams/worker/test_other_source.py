@@ -11,8 +11,7 @@ from beliefstream.schemas import Observation
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.state.lineage import OtherSource, Repartitioned, check_source
-from beliefstream.streams.state.lineage_records import SourceRecord
+from beliefstream.streams.state.lineage import OtherSource, Repartitioned, SourceRecord, check_source
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.oracle import linear_fleet

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beliefstream.schemas import Observation, Reason, Unusable, parse_sensor
-from beliefstream.streams.worker.plausibility import bounds_of, check_possible
+from beliefstream.streams.worker.validation import bounds_of, check_possible
 
 DEGREES = 180 / math.pi
 RANGE = {"kind": "range", "position": [0, 0], "standard_deviation": 0.5}

@@ -12,9 +12,9 @@ from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Posterior, Reason, Reset, Unusable
 from beliefstream.streams.state.codec import decode_belief
-from beliefstream.streams.state.record import RESET_VERSION, UNRESET_VERSION, BeliefRecord, StoredMessage
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.batch_validation import forget
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.resets import forget
 from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
 from tests.streams.oracle import updater as shared_updater
 
@@ -146,13 +146,6 @@ def test_several_resets_in_one_batch_keep_what_lies_behind_the_last(updater: Upd
     found = run(updater, entity)
     assert mixtures(found) == mixtures(run(updater, batch(seen(3.0, 5.0))))
     assert entity.record.forgotten_before == 102
-
-
-def test_a_record_is_of_the_version_before_unless_the_entity_was_reset(updater: Updater) -> None:
-    first = batch(seen(1.0))
-    run(updater, first)
-    assert first.record.encode()[0] == UNRESET_VERSION
-    assert after_reset(first.record).record.encode()[0] == RESET_VERSION
 
 
 def test_the_ids_of_the_last_resets_are_remembered() -> None:

@@ -10,7 +10,7 @@ from beliefstream.inference.tracking.events import PriorChange
 from beliefstream.inference.update.out_of_memory import OutOfMemory
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Mixture, Posterior, Reason, parse
-from beliefstream.streams.definitions.conversion import belief_from_mixture
+from beliefstream.streams.definitions.models import belief_from_mixture
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.worker.rounds import run_rounds
 from tests.streams.entity_batches import batch, reasons, run, seen, stated

@@ -9,7 +9,7 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Reason
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
 from beliefstream.streams.state.record import BeliefRecord
-from beliefstream.streams.worker import entity_batch, entries, past_limits
+from beliefstream.streams.worker import entity_batch
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.rounds import run_rounds
 from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
@@ -41,7 +41,7 @@ def test_messages_of_one_time_are_bounded_however_many_batches_they_come_in(
     updater: Updater, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device whose clock stands still: the first are applied, the others refused, and other times go on."""
-    monkeypatch.setattr(entries, "MOST_OF_ONE_TIME", 3)
+    monkeypatch.setattr(entity_batch, "MOST_OF_ONE_TIME", 3)
     entity = batch(seen(1.0), seen(1.0))
     run(updater, entity)
     entity = batch(*(seen(1.0) for _ in range(3)), seen(2.0), record=entity.record, first=200)
@@ -56,7 +56,7 @@ def test_which_messages_of_one_time_are_too_many_does_not_hang_on_the_batches(
     updater: Updater, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
     """Those sent twice are not counted, nor those refused."""
-    monkeypatch.setattr(entries, "MOST_OF_ONE_TIME", 3)
+    monkeypatch.setattr(entity_batch, "MOST_OF_ONE_TIME", 3)
     entity = batch(*(seen(1.0) for _ in range(6)))
     for entry, name in zip(entity.entries, "aabbcd", strict=True):
         entry.id = name
@@ -85,11 +85,11 @@ def test_a_record_fits_into_its_changelog_whatever_is_padded(updater: Updater) -
         run(updater, again)
         record = BeliefRecord.decode(again.record.encode())
         assert len(again.record.encode()) < MESSAGE_BYTES
-    assert entity_batch.WAITING_BYTES + past_limits.PAST_BYTES + 3 * entity_batch.MEBIBYTE < MESSAGE_BYTES
+    assert entity_batch.WAITING_BYTES + entity_batch.PAST_BYTES + 3 * entity_batch.MEBIBYTE < MESSAGE_BYTES
 
 
 def test_a_past_of_many_bytes_is_shortened(updater: Updater, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past_limits, "PAST_BYTES", 1)
+    monkeypatch.setattr(entity_batch, "PAST_BYTES", 1)
     entity = batch(*(seen(1.0 + 0.1 * step) for step in range(8)))
     run(updater, entity)
     assert len(entity.record.past.moments) < 8

@@ -20,14 +20,11 @@ from beliefstream.streams.client.sensor_health import judged, window_of
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.state.memory_store import MemoryStore
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
 from beliefstream.streams.state.sensor_records import keys_of, load
-from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
-from beliefstream.streams.worker.judged_observations import Fitted
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable, MemoryStore
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import Fitted
 from beliefstream.streams.worker.sensor_health import HealthChanges, SensorHealthKeeper
 
 SECONDS = 256.0

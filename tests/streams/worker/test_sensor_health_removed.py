@@ -16,10 +16,9 @@ from faust.types import TP
 from beliefstream.inference.tracking.health.columns import Sum
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.sensor_records import PREFIX, keys_of
-from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.worker import removed_sensors
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable
+from beliefstream.streams.worker import sensor_health
 from tests.streams.worker.test_sensor_health import GPS, LEASES, RADAR, Keeping, fitted, memory_store, seen
 
 
@@ -141,7 +140,7 @@ def test_partitions_of_other_workers_are_left_alone(removing: Removing) -> None:
 def test_many_are_forgotten_in_turn_and_one_that_must_stay_delays_no_other(
     removing: Removing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removed_sensors, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(sensor_health, "MOST_AT_ONCE", 2)
     names = [f"gone-{number}" for number in range(6)]
     for name in names:
         removing.define(name)

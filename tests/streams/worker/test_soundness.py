@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.filtering import Outcome
-from beliefstream.streams.worker.soundness import are_sound
+from beliefstream.streams.worker.rounds import are_sound
 
 
 def outcome(dimension: int = 2, components: int = 1, **changes: Any) -> Outcome:

@@ -23,11 +23,10 @@ from beliefstream.schemas import (
     Unusable,
     parse,
 )
-from beliefstream.streams.definitions.plain_observations import PlainObservation
+from beliefstream.streams.definitions.observations import PlainObservation, reading_of
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
-from beliefstream.streams.definitions.readings import reading_of
 from beliefstream.streams.local.simulated_fleet import fleet_model, fleet_sensors
-from beliefstream.streams.state.event_clock import LEAST, RECENT, EventClock
+from beliefstream.streams.state.expiry import LEAST, RECENT, EventClock
 from beliefstream.streams.worker.validation import ReferenceClock, Validator
 from tests.schemas import kinds
 

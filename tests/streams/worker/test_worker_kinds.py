@@ -11,7 +11,7 @@ import pytest
 
 from beliefstream.inference.likelihood import measurement_functions
 from beliefstream.schemas import Model, Observation, Posterior, Sensor, parse_sensor
-from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.definitions import own_code
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.schemas import kinds
@@ -108,7 +108,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(measurement_functions, "_registered", dict(measurement_functions._registered))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
-    measurement_modules.load("of_ones_own")
+    own_code.load("of_ones_own")
     return tmp_path
 
 

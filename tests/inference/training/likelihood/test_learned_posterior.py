@@ -12,7 +12,7 @@ import torch
 
 from beliefstream.inference.likelihood.learned import weights
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.streams.definitions import problems
+from beliefstream.streams.definitions import own_code
 from tests.learned import (
     Array,
     LogLikelihood,
@@ -44,7 +44,7 @@ def learned(file: Path, axes: list[int], numbers: list[float]) -> LogLikelihood:
     """The learned log likelihood of an observation, of states ``(P, 2)``."""
     with module_in(file.parent):
         problem = f"simulators:{file.stem}"
-        function = ProblemFunction.of(problems.find(problem))
+        function = ProblemFunction.of(own_code.find(problem))
         likelihood = weights.load(file, problem, function)
 
     def log_likelihood(states: Array) -> Array:

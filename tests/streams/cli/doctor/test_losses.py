@@ -17,8 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.schemas import PositionSensor, RangeSensor
 from beliefstream.streams.cli.doctor.findings import Finding, Status
-from beliefstream.streams.cli.doctor.logs import examine_changelog, examine_offsets
-from beliefstream.streams.cli.doctor.losses import COUNTERS, examine_losses
+from beliefstream.streams.cli.doctor.losses import (
+    COUNTERS,
+    examine_changelog,
+    examine_losses,
+    examine_offsets,
+)
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.local.simulated_fleet import fleet_model
@@ -220,7 +224,7 @@ def test_records_of_the_changelog_that_no_worker_can_read_are_found(
         [strange],
         "1 records",
         "are of another version",
-        f"'newer' in partition 1, changelog: record of version {VERSION + 1}",
+        f"'newer' in partition 1, a record of version {VERSION + 1}",
     )
     for key in (b"cut", b"newer"):
         producer.send(changelog, key=key, value=None, partition=1).get(30)

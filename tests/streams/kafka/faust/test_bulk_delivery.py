@@ -15,8 +15,8 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP, Message
 from hypothesis import given, settings, strategies as st
 
-from beliefstream.streams.kafka.faust.bulk_delivery import PART, BulkConsumer
 from beliefstream.streams.kafka.faust.consumer import SafeConsumer, use_safe_consumer
+from beliefstream.streams.kafka.faust.delivery import PART, BulkConsumer
 
 GENERATION = 7
 PLACES = [TP("observations", 0), TP("observations", 1), TP("priors", 0)]

@@ -13,7 +13,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from beliefstream.streams.kafka import topic_metadata, topic_states
+from beliefstream.streams.kafka import reachability, requests
 from beliefstream.streams.kafka.aiokafka_clients import fault_of
 from beliefstream.streams.kafka.faust import connections
 from beliefstream.streams.kafka.topics import check, create
@@ -66,12 +66,12 @@ def test_a_request_that_the_broker_does_not_know_is_no_broken_connection(
     embedded_broker: EmbeddedNode, safe: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NotImplementedError is a RuntimeError too; a broker that is too old is said at once, not tried for a minute."""
-    monkeypatch.setattr(topic_metadata._Question, "API_VERSION", 99)
+    monkeypatch.setattr(requests._Question, "API_VERSION", 99)
 
     async def act(producer: AIOKafkaProducer) -> bool:
         async with asyncio.timeout(WAIT):
             with pytest.raises(UnsupportedVersionError, match=r"Kafka 3\.1 or later"):
-                await topic_states.topic_states(producer.client, ["any"])
+                await reachability.topic_states(producer.client, ["any"])
         return all(connection.connected() for connection in producer.client._conns.values())
 
     assert with_producer(embedded_broker, act)

@@ -10,9 +10,8 @@ import faust
 import pytest
 from faust.types import TP
 
-from beliefstream.streams.kafka.faust.consumer import use_safe_consumer
-from beliefstream.streams.kafka.faust.consumer_seeks import SeekingConsumer
-from beliefstream.streams.kafka.topic_states import TopicState
+from beliefstream.streams.kafka.faust.consumer import SeekingConsumer, use_safe_consumer
+from beliefstream.streams.kafka.reachability import TopicState
 
 PLACE = TP("source", 0)
 STATES = {"source": TopicState("the id", 4)}

@@ -1,0 +1,39 @@
+"""`beliefstream settings`."""
+
+from __future__ import annotations
+
+from beliefstream.streams.cli.output import Format, Formatted, console, resolve
+from beliefstream.streams.cli.setup import settings_for
+
+
+def settings(format: Formatted = None) -> None:
+    """List the environment variables that configure workers and commands; a file .env is read too.
+
+    Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
+    """
+    import json
+
+    from beliefstream.streams.settings import Settings
+
+    current = settings_for()
+    prefix = str(Settings.model_config["env_prefix"])
+    rows = [
+        {
+            "variable": f"{prefix}{name.upper()}",
+            "description": " ".join((field.description or "").split()),
+            "default": str(field.default),
+            "current": str(getattr(current, name)),
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if resolve(format) is Format.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    table = Table("variable", "description", "default", "current")
+    for row in rows:
+        changed = row["current"] != row["default"]
+        table.add_row(*(str(value) for value in row.values()), style="bold" if changed else "")
+    console().print(table)

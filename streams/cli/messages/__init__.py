@@ -1,0 +1,1 @@
+"""Messages sent and read by hand: observations, priors, resets, posteriors and dead letters."""

@@ -1,0 +1,172 @@
+"""`beliefstream observe`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from beliefstream.streams.cli.messages.posteriors import row
+from beliefstream.streams.cli.options import Brokers, moment, numbers
+from beliefstream.streams.cli.output import Format, Formatted, resolve
+from beliefstream.streams.cli.sending import SOURCE, TIMEOUT, Entity, When, report, sent
+from beliefstream.streams.cli.setup import CommandError, settings_for
+
+if TYPE_CHECKING:
+    from beliefstream.schemas import DeadLetter, Posterior
+    from beliefstream.streams.client.producers import Place
+    from beliefstream.streams.settings import Settings
+
+POLL_SECONDS = 0.1  # for each of the two topics in turn
+CONTROL_SECONDS = 3.0  # a control has no posterior; a dead letter would arrive within this time
+
+
+def observe(
+    entity: Entity,
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
+    value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
+    time: When = None,
+    standard_deviation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER[,...]",
+            help="of the noise: one for all numbers, or one each",
+            show_default="of the sensor's definition",
+        ),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for the result")] = TIMEOUT,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="wait for its posterior or dead letter")
+    ] = True,
+    format: Formatted = None,
+    brokers: Brokers = None,
+) -> None:
+    """Send one observation, wait for its posterior and print it.
+
+    Also prints topic and partition:offset of the observation. Exits with 1 and the reason if it becomes a dead letter,
+    or if there is no result in time. With --no-wait it ends when the broker has accepted the observation.
+
+    Example: beliefstream observe mower beacon-1 12.5 --standard-deviation 0.3
+    """
+    from beliefstream.streams.client import ObservationProducer
+
+    reported = _one_or_all(numbers(",".join(value)))
+    noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
+    settings = settings_for(brokers)
+    with ObservationProducer(
+        settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+    ) as producer:
+        if not wait:
+            report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            return
+        control = is_control(settings, sensor)
+        with ObservationResult(settings, entity) as outcome:
+            place = sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            shape = resolve(format)
+            where = f"{place.topic} {place.partition}:{place.offset}"
+            print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
+            found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
+    if found is None and control:
+        print(
+            f"{sensor} is a control: it moves the belief, but no posterior reports it alone", file=sys.stderr
+        )
+        return
+    _print_result(found, where, shape, timeout, id)
+
+
+def _print_result(
+    found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
+) -> None:
+    """Print the posterior; raise CommandError for a dead letter, or if there is no result."""
+    from beliefstream.schemas import DeadLetter
+
+    if isinstance(found, DeadLetter):
+        raise CommandError(f"dead letter: {found.reason}: {found.detail} ({place})")
+    if found is None:
+        repeated = " An id that was applied before is dropped." if id is not None else ""
+        raise CommandError(
+            f"{place} was sent, but no posterior or dead letter came within {timeout:g} s; "
+            f"is a worker running (beliefstream doctor)?{repeated}"
+        )
+    print(found.to_json().decode() if shape is Format.json else "  ".join(row(found)), flush=True)
+
+
+def _one_or_all(numbers: list[float]) -> float | list[float]:
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+class ObservationResult:
+    """Waits for the result of an observation; create this before the observation is sent.
+
+    Raises CommandError if posteriors or dead letters cannot be read.
+    """
+
+    def __init__(self, settings: Settings, entity: str) -> None:
+        from kafka.errors import KafkaError
+
+        from beliefstream.streams.client import (
+            BrokerUnavailable,
+            DeadLetterConsumer,
+            PosteriorConsumer,
+            TopicMissing,
+        )
+
+        options = settings.client_options
+        self._stack = ExitStack()
+        try:
+            self._posteriors = self._stack.enter_context(
+                PosteriorConsumer(settings.brokers, settings.posteriors, entities=[entity], **options)
+            )
+            self._letters = self._stack.enter_context(
+                DeadLetterConsumer(settings.brokers, settings.dead_letters, **options)
+            )
+        except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+            self._stack.close()
+            raise CommandError(f"nothing was sent: {error}; --no-wait sends without waiting") from None
+
+    def wait(self, place: Place, id: str | None, timeout: float) -> Posterior | DeadLetter | None:
+        """Return the posterior or dead letter of the observation; None if neither arrives in time.
+
+        Args:
+            place: topic, partition and offset of the observation.
+            id: the id of the observation, if it has one.
+            timeout: seconds.
+        """
+        name = id or f"{place.partition}:{place.offset}"
+        source = (place.topic, place.partition, place.offset)
+        deadline = time.monotonic() + timeout
+        while True:
+            for posterior in self._posteriors.poll(POLL_SECONDS):
+                if name in posterior.applied:
+                    return posterior
+            for received in self._letters.poll(POLL_SECONDS):
+                letter = received.letter
+                if (letter.topic, letter.partition, letter.offset) == source:
+                    return letter
+            if time.monotonic() > deadline:
+                return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def is_control(settings: Settings, sensor: str) -> bool:
+    """Whether the sensor is a control, which has no posteriors; False if its definition cannot be read."""
+    from kafka.errors import KafkaError
+
+    from beliefstream.schemas import ControlSensor
+    from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
+
+    options = settings.client_options
+    try:
+        with Registry(settings.brokers, settings.sensors, settings.models, **options) as registry:
+            return isinstance(registry.sensors().get(sensor), ControlSensor)
+    except (BrokerUnavailable, TopicMissing, KafkaError):
+        return False

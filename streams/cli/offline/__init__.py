@@ -1,0 +1,1 @@
+"""Logs without a worker, and simulated ones."""

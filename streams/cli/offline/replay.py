@@ -1,0 +1,196 @@
+"""`beliefstream replay`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from beliefstream.streams.cli import options
+from beliefstream.streams.cli.options import Brokers, keep_inputs, read_definitions
+from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.setup import CommandError, settings_for
+
+if TYPE_CHECKING:
+    from beliefstream.schemas import Model, Observation, Sensor
+    from beliefstream.streams.bridges.mapping import ColumnMapping, Found
+    from beliefstream.streams.bridges.tables import BagOptions, Table
+    from beliefstream.streams.scores.recording import Recording
+    from beliefstream.streams.settings import Settings
+
+Speed = Annotated[
+    float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
+]
+Particles = Annotated[int, typer.Option(min=2, help="with --score: particles of the particle filter")]
+Seed = Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")]
+Scored = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="with --score: the table, as JSON")
+]
+
+
+class Files(NamedTuple):
+    """The files of a recording, and how they are read.
+
+    Attributes:
+        file: of the observations.
+        format: of the observations; None: by the file's name.
+        columns: of the observations.
+        truth: file of the true states; None if they are not known.
+        truth_map: its columns that are called otherwise, as `time=t`.
+    """
+
+    file: str
+    format: options.FileFormat | None
+    columns: ColumnMapping
+    truth: str | None
+    truth_map: list[str]
+
+
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a table of observations, as for `send`")],
+    sensors: Annotated[str, typer.Option(metavar="FILE|JSON", help="sensor definitions, JSON or YAML")],
+    models: Annotated[str, typer.Option(metavar="FILE|JSON", help="model definitions, JSON or YAML")],
+    speed: Speed = 16.0,
+    truth: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="CSV or Parquet with time and true coordinates, and entity"),
+    ] = None,
+    truth_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=COLUMN",
+            help="the truth's column of time, entity or a coordinate",
+            show_default="the column of its name",
+        ),
+    ] = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="with --truth: score the posteriors, and those of Kalman and particle filters",
+        ),
+    ] = False,
+    particles: Particles = 10_000,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="with --truth: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
+        ),
+    ] = None,
+    json: Scored = None,
+    map: options.Map = None,
+    set: options.Set = None,
+    mapping: options.MappingFile = None,
+    time_unit: options.Unit = None,
+    file_format: options.Formatted = None,
+    force: Force = False,
+    brokers: Brokers = None,
+) -> None:
+    """Replay your own recording: define its models and sensors, and send its observations.
+
+    Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
+    observations of a second replay are late. With --truth it is fused in this process, without Kafka, and --score
+    scores the coordinates in the truth.
+
+    Example: beliefstream replay log.csv --sensors sensors.yaml --models models.yaml --speed 16
+
+    Example: beliefstream replay log.csv --sensors sensors.yaml --models models.yaml --truth truth.csv --score
+    """
+    if truth is None and (score or out is not None):
+        raise CommandError("--score and --out need --truth; `beliefstream fuse` needs none")
+    if json is not None and not score:
+        raise CommandError("--json needs --score")
+    for written in (out, json):
+        keep_inputs(written, file, sensors, models, truth, mapping)
+    settings = settings_for(brokers)
+    columns = options.column_mapping(map, set, mapping, time_unit)
+    files = Files(file, file_format, columns, truth, truth_map or [])
+    defined = _definitions(sensors, models)
+    if truth is None:
+        _send(settings, files, *defined, speed, force)
+        return
+    from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
+    from beliefstream.streams.scores.methods import classical
+
+    methods = classical(particles, seed) if score else None
+    fuse_recordings(settings, _recordings(settings, files, *defined), methods, out, json)
+
+
+def _send(
+    settings: Settings, files: Files, sensors: list[Sensor], models: list[Model], speed: float, force: bool
+) -> None:
+    """Send the observations to Kafka, with times that begin now."""
+    observed = _observations(files)
+    shift = time.time() - observed[0].time
+    define(settings, models, sensors, speed, force)
+    moved = [each.model_copy(update={"time": each.time + shift}) for each in observed]
+    send(settings, moved, speed, f"replay {files.file}")
+
+
+def _definitions(sensors: str, models: str) -> tuple[list[Sensor], list[Model]]:
+    from beliefstream.schemas import Model, parse, parse_sensor
+    from beliefstream.streams.bridges.definition_files import parse_definitions
+
+    read = parse_definitions(read_definitions(sensors), parse_sensor)
+    return read, parse_definitions(read_definitions(models), lambda raw: parse(Model, raw))
+
+
+def _observations(files: Files) -> list[Observation]:
+    """The observations of the file by time; raises CommandError if there is none."""
+    from beliefstream.schemas import Unusable
+
+    kept: list[Observation] = []
+    for each in _found(files):
+        if isinstance(each.observation, Unusable):
+            options.tell(each)
+        else:
+            kept.append(each.observation)
+    if not kept:
+        raise CommandError(f"{files.file}: no row can be used; nothing was sent")
+    return sorted(kept, key=lambda observation: observation.time)
+
+
+def _recordings(
+    settings: Settings, files: Files, sensors: list[Sensor], models: list[Model]
+) -> list[Recording]:
+    """A recording for each entity with a truth."""
+    from beliefstream.streams.definitions import own_code
+    from beliefstream.streams.scores.own import model_of, read_truth, recordings_of, usable
+
+    own_code.load(settings.measurements)
+    observed = usable(_found(files), sensors, models, options.tell)
+    if not observed:
+        raise CommandError(f"{files.file}: no row can be used; nothing was fused")
+    entities = sorted({each.entity for each in observed})
+    mapped = dict(_split(option) for option in files.truth_map)
+    with closing(_table(str(files.truth), None)) as table:
+        model, unit = model_of(entities[0], models), files.columns.time_unit
+        scored, truth = read_truth(table, model, entities, mapped, unit, options.tell)
+    return recordings_of(Path(files.file).name, observed, sensors, models, scored, truth)
+
+
+def _found(files: Files) -> list[Found]:
+    from beliefstream.streams.bridges.mapping import observations
+
+    with closing(_table(files.file, files.format, files.columns.bag)) as table:
+        return list(observations(table, files.columns))
+
+
+def _table(file: str, format: options.FileFormat | None, bag: BagOptions | None = None) -> Table:
+    from beliefstream.streams.bridges.tables import FileFormat, format_of, open_table
+
+    return open_table(file, FileFormat(format) if format else format_of(file), bag)
+
+
+def _split(option: str) -> tuple[str, str]:
+    name, equals, column = option.partition("=")
+    if not equals or not column:
+        raise CommandError(f"--truth-map: expected FIELD=COLUMN, such as x=x_true, got {option!r}")
+    return name, column

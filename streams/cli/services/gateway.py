@@ -1,0 +1,61 @@
+"""`beliefstream gateway`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.setup import listen, require_rights, settings_for
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+BACKLOG = 2048  # connections that wait to be accepted
+
+
+def gateway(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="address to listen on; 0.0.0.0 for all", show_default="of BELIEFSTREAM_GATEWAY_HOST"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="port; 0 for any", show_default="of BELIEFSTREAM_GATEWAY_PORT"),
+    ] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Run the HTTP gateway until SIGTERM: take observations and priors, give out posteriors.
+
+    It is set up by the environment; `beliefstream settings` lists the variables. /openapi.json describes it.
+
+    Example: BELIEFSTREAM_GATEWAY_TOKEN_FILE=token beliefstream gateway --host 0.0.0.0 --port 8081
+    """
+    import asyncio
+
+    from beliefstream.streams.bridges.gateway.server import require_topics, serve
+    from beliefstream.streams.monitoring import logs
+
+    settings = settings_for(brokers, gateway_host=host, gateway_port=port)
+    _ = settings.token_of_gateway  # raises before a broker is asked
+    needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
+    require_rights(settings, needed, "the HTTP gateway")
+    with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
+        require_topics(settings)
+        print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
+        logs.configure(settings.logs, settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings, listening))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop, if it is installed: it answers a fifth more requests."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,64 @@
+"""`beliefstream live`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.setup import CommandError, listen, settings_for
+
+
+def live(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0: any that is free")] = 8090,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="that viewers must give, 16 characters at least", show_default="of BELIEFSTREAM_WEB_TOKEN"
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="where a proxy serves the page, without path; may be repeated"),
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y", help="the two coordinates of the map", show_default="x,y or the first two"
+        ),
+    ] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Serve a page with a map of all beliefs, on which priors are drawn by mouse.
+
+    Example: beliefstream live --port 8090
+    """
+    import contextlib
+    import signal
+
+    import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
+
+    from beliefstream.streams.live.access import LOOPBACK, Access
+    from beliefstream.streams.live.server import serve
+    from beliefstream.streams.monitoring import logs
+
+    settings = settings_for(brokers, web_token=token)
+    secret = settings.token
+    if secret is None and host not in LOOPBACK:
+        raise CommandError(f"--host {host}: others can reach this page; give a --token too")
+    axes = None if plane is None else tuple(plane.split(","))
+    if axes is not None and (len(axes) != 2 or not all(axes)):
+        raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
+    listening = listen(host, port)
+
+    def connected() -> None:
+        name = f"[{host}]" if ":" in host else host
+        print(f"live page: http://{name}:{listening.getsockname()[1]}/", flush=True)
+        logs.configure(settings.logs, settings.log_level)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+
+    access = Access(secret.get_secret_value() if secret else None, origin or ())
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        serve(settings, listening, access, (axes[0], axes[1]) if axes else None, connected)

@@ -1,0 +1,81 @@
+"""What commands do before they begin: read settings, check rights, open ports; and the error of a command."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from beliefstream.streams.settings import Settings
+
+
+class CommandError(RuntimeError):
+    """A command failed; its message is the one line that the user sees."""
+
+
+def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
+    """Return the settings from the environment, changed by options that are not None.
+
+    Also configures logging. Libraries log only warnings, to stderr, and Kafka's client logs nothing, because the
+    command prints its errors. With BELIEFSTREAM_LOG_LEVEL=debug all libraries log everything.
+
+    Raises CommandError that names the variable at fault, also if its name is almost that of a setting.
+    """
+    from pydantic import ValidationError
+
+    from beliefstream.streams.monitoring import logs
+    from beliefstream.streams.settings import MisspeltSetting, Settings
+
+    logs.configure_command()
+    given = {name: value for name, value in {"brokers": brokers, **changes}.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except MisspeltSetting as error:
+        raise CommandError(str(error)) from None
+    except ValidationError as error:
+        raise CommandError("; ".join(_faults(error))) from None
+    if settings.log_level == "debug":
+        logs.configure_command(debug=True)
+    return settings
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """Yield a line for each fault, with the variable and its value, unless that is a secret."""
+    from beliefstream.streams.settings import SECRETS, Settings
+
+    for fault in error.errors(include_url=False):
+        name = ".".join(map(str, fault["loc"]))
+        value = "" if name in SECRETS or not name else f" ({fault['input']!r})"
+        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{value}"
+
+
+def listen(host: str, port: int, backlog: int = 128, option: str = "--port") -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        CommandError: the address cannot be used, for example a port in use; it names the option for another one.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        raise CommandError(f"{host}:{port}: {error.strerror}; {option} is another port") from None
+
+
+def require_rights(settings: Settings, needed: Mapping[str, Sequence[str]], command: str) -> None:
+    """Raise CommandError that names the rights which this user lacks; without encryption and users, all have all.
+
+    Args:
+        settings: broker and security.
+        needed: Kafka's operations, such as `WRITE`, by topic.
+        command: who needs them.
+    """
+    from beliefstream.streams.kafka.topics import missing_topic_rights
+
+    if settings.security_protocol == "PLAINTEXT":
+        return
+    if lacking := missing_topic_rights(settings.brokers, needed, **settings.client_options):
+        raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists the rights of {command})")

@@ -1,0 +1,194 @@
+"""Converts model definitions and stated priors for inference, and outcomes of inference to posterior messages."""
+
+from __future__ import annotations
+
+import math
+from typing import assert_never
+
+import numpy as np
+import orjson
+from torch import Tensor
+
+from beliefstream.inference import motion as moving
+from beliefstream.inference.tracking.events import Belief, PriorChange, StateModel
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.schemas import Mixture, Model, Prior, Reason, Unusable
+from beliefstream.schemas.motions import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    CoordinatedTurn,
+    DecayingVelocity,
+    LinearMotion,
+    MeanReverting,
+    Motion,
+    RandomWalk,
+    Unicycle,
+)
+
+
+def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
+    """Convert a stated prior to the coordinates of a model.
+
+    Raises:
+        Unusable: `missing_coordinates` or `wrong_length` if it does not fit the model.
+    """
+    prior.check_fits(names)
+    mixture = belief_from_mixture(prior.mixture, prior.time)
+    if prior.coordinates is None:
+        return PriorChange(mixture, prior.mode)
+    return PriorChange(mixture, prior.mode, tuple(names.index(name) for name in prior.coordinates))
+
+
+class PosteriorWriter:
+    """Writes posterior messages as JSON directly from arrays; `schemas.Posterior` reads them."""
+
+    def __init__(self, model: Model) -> None:
+        self._name, self._version = model.name, model.version
+        coordinates = [coordinate.model_dump() for coordinate in model.coordinates]
+        self._coordinates = orjson.Fragment(orjson.dumps(coordinates))
+
+    def write(
+        self,
+        entity: str,
+        outcome: Outcome,
+        sequence: int,
+        prior_sequence: int,
+        applied: list[str],
+        revision: int = 0,
+    ) -> bytes:
+        """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
+        belief = outcome.belief
+        quality: dict[str, float | str | None] = {
+            "effective_sample_size": outcome.effective_sample_size,
+            "log_evidence": outcome.log_evidence,
+            "surprise": outcome.surprise,
+            "method": outcome.method,
+            "likelihood": "exact",
+            "accumulated_error": outcome.accumulated_error,
+        }
+        if outcome.learned is not None:
+            quality["likelihood"] = "learned"
+            quality["likelihood_error"] = outcome.learned.error
+            quality["outside_training"] = outcome.learned.outside
+        message = {
+            "entity": entity,
+            "time": belief.time,
+            "sequence": sequence,
+            "revision": revision,
+            "coordinates": self._coordinates,
+            "mixture": {
+                "weights": belief.weights,
+                "means": np.ascontiguousarray(belief.means),
+                "covariances": np.ascontiguousarray(belief.covariances),
+            },
+            "quality": quality,
+            "applied": applied,
+            "prior_sequence": prior_sequence,
+            "model": self._name,
+            "model_version": self._version,
+        }
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class _NearestStep(moving.FixedStep):
+    """A fixed-step motion that rounds an interval to whole steps, as for a belief stored under another model."""
+
+    def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        return super()._power((interval.double() / self.step).round() * self.step)
+
+
+def belief_from_mixture(mixture: Mixture, time: float) -> Belief:
+    """Convert a mixture message to a belief."""
+    return Belief(
+        time, np.array(mixture.weights), np.array(mixture.means), np.array(mixture.covariances, dtype=float)
+    )
+
+
+def state_model(model: Model) -> StateModel:
+    """Build the state model of a model definition.
+
+    Raises:
+        Unusable: `invalid_definition` if its numbers exceed the floating-point range.
+    """
+    try:
+        motion = motion_over(model.motion, model.coordinate_names)
+    except (ArithmeticError, ValueError) as error:
+        raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
+    expires_after = math.inf if model.expires_after is None else model.expires_after
+    return StateModel(motion, belief_from_mixture(model.prior, 0.0), model.components, expires_after)
+
+
+def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
+    """Build the motion for a state with the coordinates `names`, which must be those that the motion moves."""
+    match motion:
+        case RandomWalk():
+            return moving.RandomWalk(_each(motion.spectral_density, names))
+        case MeanReverting():
+            numbers = (motion.rate, motion.mean, motion.spectral_density)
+            return moving.MeanReverting(*(_each(number, names) for number in numbers))
+        case ConstantVelocity():
+            return moving.ConstantVelocity(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                motion.spectral_density,
+                controlled=bool(motion.inputs),
+            )
+        case DecayingVelocity():
+            return moving.DecayingVelocity(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                motion.time_constant,
+                motion.spectral_density,
+            )
+        case ConstantAcceleration():
+            return moving.ConstantAcceleration(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                _axes(motion.accelerations, names),
+                motion.spectral_density,
+            )
+        case LinearMotion():
+            return _linear(motion)
+        case Unicycle() | CoordinatedTurn():
+            return _turning(motion, names)
+        case _:
+            assert_never(motion)
+
+
+def _linear(motion: LinearMotion) -> moving.Motion:
+    if motion.drift is not None and motion.diffusion is not None:
+        return moving.Linear(motion.drift, motion.diffusion, motion.input_matrix)
+    assert motion.transition is not None and motion.noise is not None and motion.step is not None
+    return _NearestStep(motion.transition, motion.noise, motion.step, motion.input_matrix)
+
+
+def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> moving.Motion:
+    turn_rate = None if motion.turn_rate is None else names.index(motion.turn_rate)
+    first, second = _axes(motion.positions, names)
+    if isinstance(motion, Unicycle):
+        return moving.Unicycle(
+            position=(first, second),
+            heading=names.index(motion.heading),
+            speed=None if motion.speed is None else names.index(motion.speed),
+            turn_rate=turn_rate,
+            position_density=motion.position_density,
+            heading_density=motion.heading_density,
+            speed_density=motion.speed_density,
+            turn_rate_density=motion.turn_rate_density,
+        )
+    along, across = _axes(motion.velocities, names)
+    return moving.CoordinatedTurn(
+        positions=(first, second),
+        velocities=(along, across),
+        turn_rate=turn_rate,
+        acceleration_density=motion.acceleration_density,
+        turn_rate_density=motion.turn_rate_density,
+    )
+
+
+def _axes(wanted: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(names.index(name) for name in wanted)
+
+
+def _each(value: float | tuple[float, ...], names: tuple[str, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * len(names)

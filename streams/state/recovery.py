@@ -1,0 +1,93 @@
+"""Restores beliefs from their changelog in large batches, and stops at records it cannot read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+from faust.types import TP
+
+from beliefstream.streams.kafka.faust.recovery import BulkRecovery, Ends, SafeTableManager
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
+
+log = structlog.get_logger()
+FAILURE = "beliefs cannot be restored, the worker stops"
+
+
+class BeliefRecovery(BulkRecovery):
+    """Restores tables of beliefs (`streams.state.stores`)."""
+
+    _began = 0.0
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Start the clock; Faust calls this when partitions move, and asks the stores how far they are."""
+        self._began = time.monotonic()
+        with or_stop(FAILURE):
+            await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    def in_bulk(self, tp: TP) -> bool:
+        """Whether the partition is one of a table of beliefs."""
+        return isinstance(self.tp_to_table.get(tp), BeliefTable)
+
+    def start_offsets(self, ends: Mapping[TP, Ends]) -> Mapping[TP, int | None]:
+        """Let the stores discard invalid data, and return where the stores on disk continue."""
+        with or_stop(FAILURE):
+            for tp, store in self._stores(ends):
+                store.check_against(tp, *ends[tp])
+            return {tp: store.persisted_offset(tp) for tp, store in self._stores(ends) if store.on_disk}
+
+    def restore(self, tp: TP, records: Sequence[Any]) -> None:
+        """Restore the records into the partition's store."""
+        with or_stop(FAILURE):
+            for _, store in self._stores((tp,)):
+                store.restore(tp, records)
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Complete the stores; Faust calls this when the tables are restored."""
+        for tp, store in self._stores(self.active_tps):
+            if store.unreadable:
+                refuse(store.unreadable)
+            with or_stop(FAILURE):
+                store.complete(tp, self.active_highwaters[tp])
+        seconds = time.monotonic() - self._began
+        metrics.RECOVERY_SECONDS.set(seconds)
+        numbers = sorted(tp.partition for tp in self.active_tps)
+        beliefs = {tp.partition: store.size(tp.partition) for tp, store in self._stores(self.active_tps)}
+        log.info(
+            "beliefs are restored",
+            partitions=numbers,
+            beliefs=sum(beliefs.values()),
+            seconds=round(seconds, 2),
+        )
+        await super().on_recovery_completed(generation_id)
+
+    def _stores(self, tps: Iterable[TP]) -> Iterator[tuple[TP, BeliefStore]]:
+        for tp in tps:
+            table = self.tp_to_table.get(tp)
+            if isinstance(table, BeliefTable):
+                yield tp, table.store
+
+
+class BeliefTableManager(SafeTableManager):
+    """Table manager for `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`."""
+
+    recovery_class = BeliefRecovery
+
+
+def refuse(unreadable: Mapping[Any, str]) -> None:
+    """End the worker like a failed command: one line on stderr, exit status 1.
+
+    It exits at once. Faust would commit and wait first, and may wait for ever.
+    """
+    first, *others = unreadable.values()
+    more = f" (There are {len(others)} more like it.)" if others else ""
+    print(f"beliefstream: {first}{more}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)

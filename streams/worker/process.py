@@ -1,0 +1,107 @@
+"""Ends the worker: after a signal, even if no broker answers, and after a fault.
+
+After a signal Faust commits and leaves its group. Each step waits for a broker, for a minute or for ever. Skipping
+these steps loses nothing: uncommitted messages are delivered again, and the beliefs skip them by their offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import faust
+import structlog
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from beliefstream.streams.kafka.faust.hooks import SignalledWorker
+from beliefstream.streams.kafka.reachability import Reachability
+from beliefstream.streams.state.fencing import Fenced
+from beliefstream.streams.state.lineage import OtherSource, Repartitioned
+from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
+
+T = TypeVar("T")
+log = structlog.get_logger()
+GRACE_SECONDS = 5.0  # time for a broker to come back
+CHECK_SECONDS = 0.5
+TOPICS_MISSING = "topics do not exist, the worker stops: `beliefstream topics create` creates them"
+COLLECTIONS = 200_000, 20, 100  # the messages of a full queue are fewer objects
+
+
+class Runner(SignalledWorker):
+    """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
+
+    Args:
+        reachability: the `Reachability` that the app updates.
+    """
+
+    def __init__(self, app: faust.App, reachability: Reachability) -> None:
+        super().__init__(app, override_logging=False, redirect_stdouts=False, quiet=True)
+        self._reachability = reachability
+
+    async def on_signal(self) -> None:
+        """End the process if no broker answers for a few seconds."""
+        signalled = time.monotonic()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            fault = self._reachability.fault
+            if fault is not None and time.monotonic() - signalled > GRACE_SECONDS:
+                break
+        log.warning(
+            "the worker ends without a commit; uncommitted messages are delivered again, and not applied twice",
+            fault=fault,
+        )
+        for store in self._stores():
+            await store.on_stop()  # closes files; no other service needs to stop
+        logging.shutdown()
+        os._exit(0)
+
+    def _stores(self) -> Iterator[Any]:
+        tables: Any = self.app.tables
+        for table in tables.values():
+            yield table.data
+
+
+async def run_or_stop(work: Awaitable[T], failure: str) -> T:
+    """Await `work`; if it fails, end the process at once, because Faust would continue."""
+    try:
+        return await work
+    except Fenced as fenced:
+        log.error("fenced: another worker has taken its partitions, the worker stops", detail=str(fenced))
+    except Repartitioned as moved:
+        log.error("entities are in other partitions than their beliefs, the worker stops", detail=str(moved))
+    except OtherSource as other:
+        log.error("the beliefs were computed from another topic, the worker stops", detail=str(other))
+    except UnknownTopicOrPartitionError as missing:
+        log.error(TOPICS_MISSING, detail=str(missing))
+    except StoreFault as fault:
+        log.error(STORE_FAILED, detail=str(fault))
+    except Exception:
+        log.exception(failure)
+    os._exit(70)
+
+
+def prepare() -> None:
+    """Leave out all objects so far, and collect seldom; call it once everything is imported.
+
+    A turn makes tens of thousands of objects without cycles, which die with it and need no collector. But a collector
+    that runs meanwhile looks at all of them: with Python's own thresholds it takes a twentieth of the processor, and a
+    full collection stops the worker for 60 ms.
+    """
+    gc.freeze()  # a full collection would look at the half a million objects of torch and Faust each time
+    gc.set_threshold(*COLLECTIONS)
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Collect nothing inside, in any thread; what has become due is collected afterwards."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
