@@ -27,24 +27,7 @@ Result = TypeVar("Result")
 
 PORTABLE = "x86-64-v3"
 # of x86-64-v3, by LLVM's names: https://gitlab.com/x86-psABIs/x86-64-ABI, table 3.1
-_FEATURES = (
-    *(
-        "avx",
-        "avx2",
-        "bmi",
-        "bmi2",
-        "cx16",
-        "f16c",
-        "fma",
-        "lzcnt",
-        "movbe",
-        "popcnt",
-        "sahf",
-        "sse3",
-        "sse4.1",
-    ),
-    *("sse4.2", "ssse3", "xsave"),
-)
+_FEATURES = "avx avx2 bmi bmi2 cx16 f16c fma lzcnt movbe popcnt sahf sse3 sse4.1 sse4.2 ssse3 xsave"
 SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
 
 
@@ -54,7 +37,7 @@ def _is_portable() -> bool:
         has = binding.get_host_cpu_features()
     except RuntimeError:  # LLVM does not know the processor
         return False
-    return config.CPU_NAME is None and all(has.get(name, False) for name in _FEATURES)
+    return config.CPU_NAME is None and all(has.get(name, False) for name in _FEATURES.split())
 
 
 IS_PORTABLE = _is_portable()
@@ -73,9 +56,7 @@ class _Compilations(event.Listener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.functions = 0
         self.watch: Callable[[int], None] | None = None
-        self._before: list[
-            tuple[int, int, int]
-        ] = []  # thresholds; one for each function that is being compiled
+        self._before = list[tuple[int, int, int]]()  # thresholds; one for each function being compiled
 
     def on_start(self, _: event.Event) -> None:
         self._before.append(gc.get_threshold())
