@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 IMPORTS = """
 import importlib, pkgutil, sys
-for package in map(importlib.import_module, ("beliefstream.schemas", "beliefstream.inference", "beliefstream.streams")):
+for package in map(importlib.import_module, ("beliefstream", "research")):
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not found.name.endswith(("__main__", "echo_app")):  # these run on import
             importlib.import_module(found.name)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
@@ -91,14 +92,10 @@ def histogram(values: Tensor) -> Tensor:
 
 def uniformity(values: Tensor) -> Uniformity:
     """Return the uniformity of numbers ``(P,)`` between 0 and 1."""
-    count = len(values)
-    expected = count / BINS
-    chi_square = (histogram(values) - expected).square().sum() / expected
-    tail = torch.special.gammaincc(torch.tensor((BINS - 1) / 2).double(), chi_square.double() / 2)
-    ordered = values.double().sort().values
-    steps = torch.arange(count + 1, dtype=torch.float64) / count
-    distance = torch.maximum((ordered - steps[:-1]).max(), (steps[1:] - ordered).max())
-    return Uniformity(float(chi_square), float(tail), float(distance), 1.358 / math.sqrt(count))
+    square = stats.chisquare(histogram(values).numpy())
+    distance = stats.kstest(values.double().numpy(), "uniform").statistic
+    critical = 1.358 / math.sqrt(len(values))
+    return Uniformity(float(square.statistic), float(square.pvalue), float(distance), critical)
 
 
 def ranks(answer: GaussianMixture, truth: Tensor) -> Tensor:

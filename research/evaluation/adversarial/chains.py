@@ -18,6 +18,7 @@ from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from research.evaluation.adversarial.filters import Filtered, particles, walk
 from research.evaluation.adversarial.likelihood import Array
+from research.evaluation.adversarial.makers.shapes import slant
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import Exact, solve
 from research.evaluation.adversarial.problems import (
@@ -28,7 +29,6 @@ from research.evaluation.adversarial.problems import (
     report,
     source,
 )
-from research.evaluation.adversarial.shapes import slant
 
 PLANE = (0, 1)
 UPDATES = 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from research.evaluation.adversarial import planar, shapes, space
+from research.evaluation.adversarial.makers import planar, shapes, space
 from research.evaluation.adversarial.problems import Maker, Problem, source
 
 FAMILIES: dict[str, Maker] = {

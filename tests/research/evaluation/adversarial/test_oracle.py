@@ -13,10 +13,10 @@ from beliefstream.inference.sensors import function, linear, range_to
 from beliefstream.inference.sensors.readings import Reading
 from research.evaluation.adversarial.families import problems
 from research.evaluation.adversarial.grid import posterior
+from research.evaluation.adversarial.makers.shapes import sine
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
 from research.evaluation.adversarial.problems import gaussian, mixture
-from research.evaluation.adversarial.shapes import sine
 from tests.research.evaluation.adversarial.closed_forms import gaussian_divergence, linear_update
 
 

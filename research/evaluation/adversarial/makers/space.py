@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from beliefstream.inference.sensors import azimuth, bearing, elevation, range_rate, range_to
+from research.evaluation.adversarial.makers.planar import Made, place, reported
 from research.evaluation.adversarial.mixtures import Mixture
-from research.evaluation.adversarial.planar import Made, place, reported
 from research.evaluation.adversarial.problems import (
     Generator,
     Maker,

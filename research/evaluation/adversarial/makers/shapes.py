@@ -10,8 +10,8 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
 from beliefstream.inference.sensors import bearing, function, linear, position, range_to
+from research.evaluation.adversarial.makers.planar import PLANE, Made, place, reported
 from research.evaluation.adversarial.mixtures import Mixture
-from research.evaluation.adversarial.planar import PLANE, Made, place, reported
 from research.evaluation.adversarial.problems import (
     Generator,
     direction,
