@@ -23,12 +23,7 @@ def checked(matrix: Matrix, size: int | None = None) -> Matrix:
         PydanticCustomError: of type `invalid_covariance`. The matrix is not square, has another size, is not symmetric
             within 1e-6 of its largest entry, or is not positive definite.
     """
-    rows = len(matrix)
-    if rows == 0 or any(len(row) != rows for row in matrix):
-        raise _invalid("expected a square matrix")
-    if size is not None and rows != size:
-        raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
-    if rows == 1:  # the most common case, a scalar sensor: faster without numpy
+    if _size_of(matrix, size) == 1:  # the most common case, a scalar sensor: faster without numpy
         if matrix[0][0] <= 0:
             raise _invalid("expected a positive variance")
         return matrix
@@ -53,11 +48,7 @@ def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
     """Check a (D, D) covariance as `checked` does, but allow a singular one: some coordinates may have no noise."""
-    rows = len(matrix)
-    if rows == 0 or any(len(row) != rows for row in matrix):
-        raise _invalid("expected a square matrix")
-    if size is not None and rows != size:
-        raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
+    _size_of(matrix, size)
     array = np.asarray(matrix, dtype=np.float64)
     largest = np.abs(array).max()
     if np.abs(array - array.T).max() > _ASYMMETRY * largest:
@@ -66,6 +57,16 @@ def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
     if np.linalg.eigvalsh(symmetric)[0] < -_NEGATIVE * largest:
         raise _invalid("expected a positive semidefinite matrix")
     return to_matrix(symmetric)
+
+
+def _size_of(matrix: Matrix, size: int | None) -> int:
+    """Check that the matrix is square and of this size, if that is known, and return its size."""
+    rows = len(matrix)
+    if rows == 0 or any(len(row) != rows for row in matrix):
+        raise _invalid("expected a square matrix")
+    if size is not None and rows != size:
+        raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
+    return rows
 
 
 def to_matrix(array: NDArray[np.float64]) -> Matrix:

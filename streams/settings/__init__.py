@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
@@ -52,16 +52,14 @@ def check_spelling(variables: Iterable[str], prefix: str, settings: Collection[s
         prefix: of the variables that are settings, in upper case.
         settings: names of the settings, in lower case.
     """
-    if found := list(_misspelt({each.upper() for each in variables}, prefix, settings)):
-        raise MisspeltSetting("; ".join(found))
-
-
-def _misspelt(variables: Collection[str], prefix: str, settings: Collection[str]) -> Iterator[str]:
-    for variable in sorted(variables):
-        name = variable.removeprefix(prefix).lower()
-        if variable.startswith(prefix) and name not in (*settings, *_OF_OTHERS):
-            for near in get_close_matches(name, settings, 1, _SIMILAR):
-                yield f"{variable}: there is no such setting; is it {prefix}{near.upper()}?"
+    ours = {each.upper() for each in variables if each.upper().startswith(prefix)}
+    unknown = ours - {f"{prefix}{name.upper()}" for name in (*settings, *_OF_OTHERS)}
+    if faults := [
+        f"{variable}: there is no such setting; is it {prefix}{near.upper()}?"
+        for variable in sorted(unknown)
+        for near in get_close_matches(variable.removeprefix(prefix).lower(), settings, 1, _SIMILAR)
+    ]:
+        raise MisspeltSetting("; ".join(faults))
 
 
 class Settings(BaseSettings):

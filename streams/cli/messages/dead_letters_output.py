@@ -144,11 +144,6 @@ class DeadLetterSummary:
             if received.sensor is not None:
                 entry.sensors[received.sensor[:NAME_CHARACTERS]] += 1
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there are no dead letters."""
-        return not self._found
-
     def rows(self, history: ReplayHistory) -> list[dict[str, Any]]:
         """Return a row for each reason, the most frequent first."""
         from beliefstream.streams.cli.remedies import remedy_for

@@ -10,6 +10,7 @@ import pytest
 from kafka import KafkaProducer
 
 from beliefstream.schemas import Reason
+from beliefstream.streams.cli.doctor import topics as doctor_topics
 from beliefstream.streams.cli.doctor.run import Status
 from beliefstream.streams.cli.doctor.topics import examine_dead_letters
 from beliefstream.streams.kafka import topics
@@ -68,7 +69,7 @@ def test_letters_are_counted_by_reason_with_the_newest_and_what_to_do(settings: 
 def test_of_a_flood_it_says_that_there_are_more(
     settings: Settings, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topics, "READING_SECONDS", 0.0)
+    monkeypatch.setattr(doctor_topics, "READING_SECONDS", 0.0)
     for number in range(3):
         put_letter(raw, settings.dead_letters, number, stamp=stamp(60))
     raw.flush()
