@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from beliefstream.inference.likelihood.native_plane import in_plane, terms_in_plane
-from beliefstream.inference.likelihood.native_terms import Array, Seen, log_sum
+from beliefstream.inference.likelihood.native_terms import Array, Seen, in_plane, log_sum, terms_in_plane
 from beliefstream.inference.likelihood.observation_data import ANGLE
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, inner

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from beliefstream.inference.mixtures.native import inner
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.update.lasting import BENT, WEAK
-from beliefstream.inference.update.native_scaling import Shapes
 from beliefstream.inference.update.quadrature import LEAST_WEIGHT, MOST_SPREAD
+from beliefstream.inference.update.scaled_problem import Shapes
 
 Array = NDArray[np.float64]
 

@@ -68,6 +68,7 @@ def subdivided(
     rings = is_one_in_the_plane(observations, torch.ones(len(surprise), 2, dtype=torch.bool))
     least = torch.where(rings, LEAST_OF_LINES, LEAST_SURPRISE)
     fits = (observations.mask.sum(1) <= MOST_OBSERVATIONS) & (surprise > least)
+    fits &= observations.is_plain & ~observations.has_functions
     rings &= fits
     single = prior.present.sum(1) == 1
     index = torch.nonzero(fits)[:, 0]

@@ -31,7 +31,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
-from beliefstream.inference.update.closed_forms import kalman, linearised
+from beliefstream.inference.update.closed_update import kalman, linearised
 from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend

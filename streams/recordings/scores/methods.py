@@ -21,9 +21,9 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
-from beliefstream.inference.tracking.belief_prediction import predict
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step
+from beliefstream.inference.tracking.prediction import predict
 from beliefstream.streams.recordings.scores.measures import Estimate, Mixtures, Particles, Scores, batches
 from beliefstream.streams.recordings.scores.tracks import Case, Track
 
