@@ -15,22 +15,16 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import NamedTuple
 
-from beliefstream.inference.likelihood import (
-    native_likelihood,
-    native_observations,
-    native_smoothing,
-    native_surprise,
-)
+from beliefstream.inference.likelihood import native_observations, predicted_observations
 from beliefstream.inference.mixtures import (
-    native_affine,
     native_density,
     native_fitting,
     native_linear_algebra,
     native_maximisation,
-    native_reduction,
+    reduction,
 )
 from beliefstream.inference.mixtures.native import compilation_watched, processor
-from beliefstream.inference.tracking import native_accumulated_error, native_curved_steps, native_steps
+from beliefstream.inference.tracking import accumulated_error, native_curved_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
     native_cells,
@@ -39,11 +33,11 @@ from beliefstream.inference.update import (
     native_extension,
     native_importance,
     native_measured,
-    native_nearly_linear,
     native_polar_quadrature,
     native_reduction_cost,
-    native_scaling,
     native_unseen,
+    nearly_linear,
+    scaled_problem,
 )
 from beliefstream.inference.update.joint import native_joint_quadrature
 
@@ -57,8 +51,8 @@ MODULES = (
     native_joint_quadrature,
     native_curved_quadrature,
     native_fitting,
-    native_reduction,
-    native_scaling,
+    reduction,
+    scaled_problem,
     native_observations,
     native_unseen,
     native_extension,
@@ -66,16 +60,13 @@ MODULES = (
     native_density,
     native_fits,
     native_climb,
-    native_nearly_linear,
+    nearly_linear,
     native_maximisation,
-    native_likelihood,
     native_linear_algebra,
-    native_accumulated_error,
+    accumulated_error,
     native_cells,
-    native_smoothing,
     native_reduction_cost,
-    native_affine,
-    native_surprise,
+    predicted_observations,
     native_measured,
 )
 

@@ -1,59 +1,142 @@
-"""`inference.likelihood.observations` for the processor: one point and observation after another, without operators.
+"""Likelihoods and linearisations of a batch of observations at points, compiled for the processor.
 
-It takes observations with plain noise and without functions. Everything is computed in double precision, and returned
-in the precision of the points. Places that the mask leaves out are zero.
+Everything is computed in double precision, one observation and point after another, and returned in the precision of
+the points. Places that the mask leaves out, and problems (`problem_functions`), are zero.
+
+The joint log likelihood takes points a block at a time, one number of each in a row, so that the compiler vectorises
+all loops. An observation that may be an outlier has a sum of two exponentials. Its logarithm is taken once for all
+observations of a point: of the product of ``1 + exp(-|log odds|)``, which lies between 1 and a power of two.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_plane import in_plane, terms_in_plane
+from beliefstream.inference.likelihood.native_functions import SOFT, code_of, value_of
 from beliefstream.inference.likelihood.native_terms import (
+    LOG_WIDE,
+    WIDE_OUTLIER,
     Array,
     Seen,
-    linearise_at,
+    Terms,
+    difference,
+    effective_noise,
+    fill_shapes,
+    in_plane,
     log_sum,
     new_space,
+    of_function,
+    parts_at,
     relative_to,
     smallest,
-    terms,
+    terms_and_deviation,
 )
-from beliefstream.inference.likelihood.observation_data import ObservationData
+from beliefstream.inference.likelihood.observation_data import (
+    ANGLE,
+    FUNCTION,
+    LIKELIHOOD,
+    LINEAR,
+    ObservationData,
+)
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_density import BLOCK, Block, add_exponential, new_block
+from beliefstream.inference.mixtures.native_exponential import (
+    UNDERFLOW,
+    arctangent,
+    logarithm,
+    within_half_a_turn,
+)
+
+Shapes = tuple[Array, Array, Array, Array]
+# signed and squared residual, log odds, log likelihood and deviation
+Each = tuple[Array, Array, Array, Array, Array]
+
+SEVERAL = (
+    256  # observations, after which the product is taken into the sum: 2 to this power is a finite number
+)
 
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
-    seen, point, factor = smallest()
-    linearise(seen, point, factor)
-    residuals(seen, point)
+    observations, point, factor = smallest()
+    linearise(observations, point, factor)
+    residuals(observations, point)
+    differences(observations, point)
+    log_likelihood(observations, point)
+    smoothed(observations, point, factor)
 
 
 def seen(observations: ObservationData) -> Seen:
-    """The numbers of observations, in double precision."""
+    """The numbers of observations; a function of the user has none, but see `tabulated`."""
     rows, probability = observations.rows.double(), observations.outlier_probability.double()
-    numbers = (
-        observations.value,
-        observations.matrix,
-        observations.origin,
-        observations.heading,
-        observations.standard_deviation,
-        rows,
-        observations.log_scale.double() + 0.5 * rows * LOG_TWO_PI,
-        torch.log1p(-probability),
-        probability.log(),
-        observations.outlier_log_density,
-    )
+    shape, none = observations.kind.shape, torch.zeros_like(rows)
+    slope, mixture = observations.deviation_slope, observations.mixture
+    codes, parameters = _functions(observations)
     return Seen(
-        observations.kind.contiguous().numpy(),
-        observations.mask.contiguous().numpy(),
-        *(array(number) for number in numbers),
+        observations.kind.cpu().contiguous().numpy(),
+        observations.mask.cpu().contiguous().numpy(),
+        array(observations.value),
+        array(observations.matrix),
+        array(observations.origin),
+        array(observations.heading),
+        array(observations.standard_deviation),
+        array(rows),
+        array(observations.log_scale.double() + 0.5 * rows * LOG_TWO_PI),
+        array(torch.log1p(-probability)),
+        array(probability.log()),
+        array(observations.outlier_log_density),
+        array(none if slope is None else slope),
+        array(none.new_zeros(*shape, 0, 3) if mixture is None else torch.stack(mixture, -1)),
+        observations.wraps.cpu().contiguous().numpy(),
+        codes,
+        parameters,
     )
+
+
+def _functions(observations: ObservationData) -> tuple[NDArray[np.int64], Array]:
+    """Code of each function ``(B, N)``, and its parameters ``(B, N, Q)`` as `native_functions.packed`."""
+    functions = observations.functions
+    if functions is None:
+        zero = np.zeros(observations.kind.shape, np.int64)
+        return zero, np.zeros((*zero.shape, 1))
+    index, given = functions.index.cpu().numpy(), array(functions.parameters)
+    codes = np.array([*map(code_of, functions.programs), 0], np.int64)
+    sizes = [(p.rows, sum(math.prod(shape) for _, shape in p.layout)) for p in functions.programs]
+    heads = np.array([*sizes, (0, 0)], np.float64)
+    return codes[index], np.concatenate([heads[index], given], -1)
+
+
+def tabulated(observations: ObservationData, points: Tensor, derivatives: bool = True) -> Seen:
+    """The numbers of observations at `points` ``(B, P, d)``, as those of ``B · P`` entities.
+
+    PyTorch evaluates the functions of the user there: see `native_functions.TABULATED`.
+    """
+    functions = observations.functions
+    assert functions is not None
+    numbers, count = seen(observations), points.shape[1]
+    whole = Seen._make(np.repeat(part, count, 0) for part in numbers)
+    relative = observations.relative(points)
+    rows, width = relative.shape[-1], numbers.parameters.shape[-1]
+    table = np.zeros((*relative.shape[:3], max(width, 3 + rows + rows * rows if derivatives else 3)))
+    table[..., :width] = numbers.parameters[:, None]
+    for number, program in enumerate(functions.programs):
+        if code_of(program):
+            continue
+        row, column = np.nonzero(numbers.mask & (functions.index.cpu().numpy() == number))
+        if len(row) == 0:
+            continue
+        arguments = functions.arguments(program, torch.from_numpy(row), torch.from_numpy(column), relative)
+        parts = program.derivatives(*arguments) if derivatives else (program.values(*arguments),)
+        flat = np.concatenate([array(part).reshape(len(row), count, -1) for part in parts], -1)
+        table[row, :, column, 2 : 2 + flat.shape[-1]] = flat
+    return whole._replace(parameters=table.reshape(-1, *table.shape[2:]))
 
 
 def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
@@ -62,83 +145,248 @@ def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tens
     vector = (*shape, points.shape[2])
     matrix = (*vector, points.shape[2])
     shapes = np.zeros(vector), np.zeros(matrix), np.zeros(matrix), np.zeros(vector)
-    numbers = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    _linearise(observations, array(points), array(factors), shapes, numbers)
-    return tuple(torch.from_numpy(part).to(points.dtype) for part in (*shapes, *numbers))
+    each = _each(shape)
+    _linearise(observations, array(points), array(factors), shapes, each)
+    return tuple(torch.from_numpy(part).to(points) for part in (*shapes, *each))
 
 
 def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
-    """Signed and squared residuals, log odds and log likelihood ``(B, P, N)``, as `Observations.residuals`."""
-    shape = (*points.shape[:2], observations.kind.shape[1])
-    found = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    _residuals(observations, array(points), found)
-    return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
+    """The fields of `Residuals`, each ``(B, P, N)``."""
+    each = _each((*points.shape[:2], observations.kind.shape[1]))
+    _residuals(observations, array(points), each)
+    return tuple(torch.from_numpy(part).to(points) for part in each)
+
+
+def differences(observations: Seen, points: Tensor) -> Tensor:
+    """``z − h(x)`` of the scalar kinds ``(B, P, N)``, as `Observations.difference`."""
+    found = np.zeros((*points.shape[:2], observations.kind.shape[1]))
+    _differences(observations, array(points), found)
+    return torch.from_numpy(found).to(points)
+
+
+def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
+    """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`."""
+    found = np.empty(points.shape[:2])
+    _log_likelihood(observations, array(points), found)
+    return torch.from_numpy(found).to(points)
+
+
+def smoothed(observations: Seen, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Joint log likelihood smoothed over cells `frames` ``(B, P, d, d)``, and its largest variance, each ``(B, P)``.
+
+    The variance of an observation over a cell, in units of its noise, is ``tr JᵀJ + |∇²h|² / 2`` in the cell's frame.
+    """
+    total, change = np.zeros(points.shape[:2]), np.zeros(points.shape[:2])
+    _smoothed(observations, array(points), array(frames), total, change)
+    return torch.from_numpy(total).to(points), torch.from_numpy(change).to(points)
+
+
+def _each(shape: tuple[int, ...]) -> Each:
+    return np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), np.ones(shape)
 
 
 @native
-def _linearise(
-    seen: Seen,
-    points: Array,
-    factors: Array,
-    shapes: tuple[Array, Array, Array, Array],
-    numbers: tuple[Array, Array, Array, Array],
-) -> None:
+def _linearise(seen: Seen, points: Array, factors: Array, shapes: Shapes, each: Each) -> None:
     gradient, information, curvature, slope = shapes
-    rows, size = seen.matrix.shape[2:]
     space = new_space(seen)
     for b in range(len(points)):
         for k in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                if not seen.mask[b, n]:
-                    continue
-                if rows == 2 and size == 2:
-                    _put_in_plane(seen, (b, k, n), points, factors, shapes, numbers)
+                if not seen.mask[b, n] or seen.kind[b, n] == LIKELIHOOD:
                     continue
                 into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
-                found = linearise_at(seen, b, n, points[b, k], factors[b, k], space, into)
-                for part in range(4):
-                    numbers[part][b, k, n] = found[part]
+                distance = relative_to(seen, b, n, points[b, k], space.relative)
+                found, deviation = terms_and_deviation(seen, b, n, points[b, k], space.relative, distance)
+                fill_shapes(seen, b, n, factors[b, k], distance, found[0], deviation, space, into)
+                _put(found, deviation, b, k, n, each)
 
 
 @borrowing
-def _put_in_plane(
-    seen: Seen,
-    place: tuple[int, int, int],
-    points: Array,
-    factors: Array,
-    shapes: tuple[Array, Array, Array, Array],
-    numbers: tuple[Array, Array, Array, Array],
-) -> None:
-    gradient, information, curvature, slope = shapes
-    b, k, n = place
-    f = (factors[b, k, 0, 0], factors[b, k, 0, 1], factors[b, k, 1, 0], factors[b, k, 1, 1])
-    found, pull, some, bent, steep = in_plane(seen, b, n, points[b, k, 0], points[b, k, 1], f)
-    numbers[0][b, k, n], numbers[1][b, k, n] = found[0], found[1]
-    numbers[2][b, k, n], numbers[3][b, k, n] = found[2] - found[3], log_sum(found[2], found[3])
-    gradient[b, k, n, 0], gradient[b, k, n, 1] = pull
-    slope[b, k, n, 0], slope[b, k, n, 1] = steep
-    for filled, three in ((information, some), (curvature, bent)):
-        filled[b, k, n, 0, 0], filled[b, k, n, 1, 1] = three[0], three[2]
-        filled[b, k, n, 0, 1] = filled[b, k, n, 1, 0] = three[1]
+def _put(found: Terms, deviation: float, b: int, p: int, n: int, each: Each) -> None:
+    signed, squared, inlier, outlier = found
+    each[0][b, p, n], each[1][b, p, n] = signed, squared
+    each[2][b, p, n], each[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
+    each[4][b, p, n] = deviation
 
 
 @native
-def _residuals(seen: Seen, points: Array, found: tuple[Array, Array, Array, Array]) -> None:
+def _residuals(seen: Seen, points: Array, each: Each) -> None:
     relative = np.empty(seen.matrix.shape[2])
     for b in range(len(points)):
         for p in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                if seen.mask[b, n]:
-                    signed, squared, inlier, outlier = _terms(seen, b, n, points, p, relative)
-                    found[0][b, p, n], found[1][b, p, n] = signed, squared
-                    found[2][b, p, n], found[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
+                if seen.mask[b, n] and seen.kind[b, n] != LIKELIHOOD:
+                    distance = relative_to(seen, b, n, points[b, p], relative)
+                    found, deviation = terms_and_deviation(seen, b, n, points[b, p], relative, distance)
+                    _put(found, deviation, b, p, n, each)
+
+
+@native
+def _differences(seen: Seen, points: Array, found: Array) -> None:
+    relative = np.empty(seen.matrix.shape[2])
+    for b in range(len(points)):
+        for p in range(points.shape[1]):
+            for n in range(seen.kind.shape[1]):
+                if seen.mask[b, n] and seen.kind[b, n] != LINEAR and seen.kind[b, n] != LIKELIHOOD:
+                    distance = relative_to(seen, b, n, points[b, p], relative)
+                    found[b, p, n] = difference(seen, b, n, points[b, p], relative, distance)
+
+
+@native
+def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Array) -> None:
+    rows, size = seen.matrix.shape[2:]
+    space = new_space(seen)
+    into = (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size))
+    _, information, curvature, _ = into
+    for b in range(len(points)):
+        for n in range(seen.kind.shape[1]):
+            if not seen.mask[b, n] or seen.kind[b, n] == LIKELIHOOD:
+                continue
+            for p in range(points.shape[1]):
+                varied = 0.0
+                if rows == 2 and size == 2:
+                    f = (frames[b, p, 0, 0], frames[b, p, 0, 1], frames[b, p, 1, 0], frames[b, p, 1, 1])
+                    found, _, some, bent, _ = in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], f)
+                    varied = some[0] + some[2]
+                    varied += 0.5 * (bent[0] * bent[0] + 2 * bent[1] * bent[1] + bent[2] * bent[2])
+                else:
+                    found = parts_at(seen, b, n, points[b, p], frames[b, p], space, into)
+                    for i in range(size):
+                        varied += information[i, i]
+                        for j in range(size):
+                            varied += 0.5 * curvature[i, j] * curvature[i, j]
+                _, squared, inlier, outlier = found
+                gained = 0.5 * squared * (varied / (1 + varied)) - 0.5 * math.log1p(varied)
+                likely = log_sum(inlier + gained, outlier)
+                total[b, p] += -math.inf if likely != likely else likely
+                # a comparison that keeps what is not a number
+                change[b, p] = change[b, p] if varied <= change[b, p] else varied
+
+
+@native
+def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
+    number, rows, size = seen.matrix.shape[1:]
+    block, one = new_block(1, size), np.empty(rows)
+    relative, product, total = np.empty((rows, BLOCK)), np.empty(BLOCK), np.empty(BLOCK)
+    for b in range(len(points)):
+        for start in range(0, points.shape[1], BLOCK):
+            some = min(BLOCK, points.shape[1] - start)
+            for i in range(size):
+                for p in range(some):
+                    block.points[i, p] = points[b, start + p, i]
+            for p in range(BLOCK):
+                product[p], total[p] = 1.0, 0.0
+            since = 0
+            for n in range(number):
+                if not seen.mask[b, n]:
+                    continue
+                _fill_relative(seen, b, n, block, relative)
+                _fill_misfit(seen, b, n, block, relative, one)
+                _add_observation(seen, b, n, block, product, total)
+                since += 1
+                if since == SEVERAL:
+                    _close(product, total)
+                    since = 0
+            _close(product, total)
+            for p in range(some):
+                found[b, start + p] = total[p]
 
 
 @borrowing
-def _terms(
-    seen: Seen, b: int, n: int, points: Array, p: int, relative: Array
-) -> tuple[float, float, float, float]:
-    """As `terms`, at one of the points, and without arrays in the plane."""
-    if len(relative) == 2 and points.shape[2] == 2:
-        return terms_in_plane(seen, b, n, points[b, p, 0], points[b, p, 1])
-    return terms(seen, b, n, points[b, p], relative, relative_to(seen, b, n, points[b, p], relative))
+def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
+    """Coordinates of the points relative to the sensor."""
+    for r in range(len(relative)):
+        origin = seen.origin[b, n, r]
+        for p in range(BLOCK):
+            relative[r, p] = -origin
+        for j in range(len(block.points)):
+            entry = seen.matrix[b, n, r, j]
+            for p in range(BLOCK):
+                relative[r, p] += entry * block.points[j, p]
+
+
+@borrowing
+def _fill_misfit(seen: Seen, b: int, n: int, block: Block, relative: Array, one: Array) -> None:
+    """Minus twice the log density of an inlier beside its peak, into `block.offset`: a Gaussian's squared residual."""
+    misfit = block.offset
+    if seen.kind[b, n] == LINEAR:
+        for p in range(BLOCK):
+            misfit[p] = 0.0
+        for r in range(len(relative)):
+            value = seen.value[b, n, r]
+            for p in range(BLOCK):
+                misfit[p] += (value - relative[r, p]) * (value - relative[r, p])
+        return
+    _fill_difference(seen, b, n, block, relative, one)
+    if seen.noise.shape[2] == 0 and seen.slope[b, n] == 0:
+        deviation = seen.deviation[b, n]
+        for p in range(BLOCK):
+            off = misfit[p] / deviation
+            misfit[p] = off * off
+    else:
+        for p in range(BLOCK):
+            misfit[p] = -2 * effective_noise(seen, b, n, misfit[p])[2]
+
+
+@borrowing
+def _fill_difference(seen: Seen, b: int, n: int, block: Block, relative: Array, one: Array) -> None:
+    """As `difference`, into `block.offset`."""
+    off, value, rows = block.offset, seen.value[b, n, 0], len(relative)
+    if seen.kind[b, n] == FUNCTION:
+        for p in range(BLOCK):
+            for r in range(rows):
+                one[r] = relative[r, p]
+            off[p] = of_function(
+                seen, b, n, value - value_of(seen.function[b, n], seen.parameters[b, n], one)
+            )
+    elif seen.kind[b, n] == ANGLE and rows > 1:
+        for p in range(BLOCK):
+            off[p] = value
+        for j in range(len(block.points)):
+            turn = seen.heading[b, n, j]
+            for p in range(BLOCK):
+                off[p] += turn * block.points[j, p]
+        for p in range(BLOCK):
+            off[p] = within_half_a_turn(off[p] - arctangent(relative[1, p], relative[0, p]))
+    else:
+        for p in range(BLOCK):
+            off[p] = SOFT
+        for r in range(rows):
+            for p in range(BLOCK):
+                off[p] += relative[r, p] * relative[r, p]
+        for p in range(BLOCK):
+            off[p] = value - math.sqrt(off[p])
+
+
+@borrowing
+def _add_observation(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array) -> None:
+    """Add the larger of an inlier's and an outlier's log density to the total, and multiply the rest in."""
+    misfit = block.offset
+    best, constant = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n]
+    if constant == -math.inf:
+        for p in range(BLOCK):
+            total[p] += best - 0.5 * misfit[p]
+        return
+    slope = 0.0
+    if seen.kind[b, n] == LINEAR:
+        slope = -0.5 / WIDE_OUTLIER**2
+        constant -= seen.constant[b, n] + seen.rows[b, n] * LOG_WIDE
+    else:
+        constant += seen.outlier[b, n]
+    for p in range(BLOCK):
+        inlier, outlier = best - 0.5 * misfit[p], constant + slope * misfit[p]
+        total[p] += inlier if inlier > outlier else outlier
+        odds = -abs(inlier - outlier)
+        block.argument[p] = UNDERFLOW if odds < UNDERFLOW else odds
+        block.total[p] = 1.0
+    add_exponential(block.argument, block.total)
+    for p in range(BLOCK):
+        product[p] *= block.total[p]
+
+
+@borrowing
+def _close(product: Array, total: Array) -> None:
+    """Take the product into the total."""
+    for p in range(BLOCK):
+        total[p] += logarithm(product[p])
+        product[p] = 1.0

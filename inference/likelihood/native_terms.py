@@ -1,4 +1,12 @@
-"""Native functions for one observation at one point; `native_observations` loops over them."""
+"""One observation at one point: log likelihood and linearisation, compiled for the processor.
+
+A reported value is ``z = h(x) + e``, in one of the forms that `observations` lists. Of a scalar one with an inlier's
+noise ``Σ_c w_c N(b_c, (ρ_c σ(x))²)`` and ``σ(x) = σ₀ + s |h(x)|``, linearisation takes the Gaussian that has the slope
+of the log density at the residual (see `noise`). All quantities are in units of its deviation.
+
+Problems in the plane have functions of their own, with numbers in place of small arrays: most problems are, and these
+take a fraction of the time.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +18,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_derivatives import SOFT, angle, length, straight
-from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.likelihood.native_functions import (
+    SOFT,
+    derivatives_in_plane,
+    derivatives_of,
+    value_of,
+)
+from beliefstream.inference.likelihood.observation_data import ANGLE, FUNCTION, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, inner
 
 Array = NDArray[np.float64]
 Count = NDArray[np.int64]
+Bits = NDArray[np.bool_]
+Terms = tuple[float, float, float, float]
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
 
-WIDE_OUTLIER = 10.0
+WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 LOG_WIDE = math.log(WIDE_OUTLIER)
 NEGLIGIBLE = 40.0  # nats; less than rounding beside the larger of two terms
+# limits, in units of the noise: of a function's residual and slope, and of every curvature
+FAR, STEEP, BENT = 1e6, 1e6, 1e9
 
 
 class Seen(NamedTuple):
     """Numbers of a batch of observations, ``(B, N, ...)``."""
 
     kind: Count
-    mask: NDArray[np.bool_]
+    mask: Bits
     value: Array
     matrix: Array
     origin: Array
@@ -37,6 +56,11 @@ class Seen(NamedTuple):
     log_inlier: Array  # log probability of an inlier
     log_outlier: Array
     outlier: Array  # log density
+    slope: Array  # of the deviation by |h(x)|
+    noise: Array  # (B, N, C, 3) log weight, bias and ratio of each component; C is 0 where all noise is one Gaussian
+    wraps: Bits  # whether the value is an angle
+    function: Count  # code of `native_functions`
+    parameters: Array  # (B, N, Q) of the function
 
 
 class Space(NamedTuple):
@@ -45,21 +69,26 @@ class Space(NamedTuple):
     relative: Array  # (R,) coordinates relative to the sensor
     matrix: Array  # (R, d) in the frame of a point
     heading: Array  # (d,)
+    gradient: Array  # (R,) of a function
+    hessian: Array  # (R, R)
 
 
 def smallest() -> tuple[Seen, Tensor, Tensor]:
     """One observation, point and factor, to compile a function with."""
     ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
     kind = torch.zeros(1, 1, dtype=torch.int64)
-    numbers = (one, one[..., None], one, one, ones, ones, ones, ones, ones)
-    return Seen(*(part.numpy() for part in (kind, kind == 0, *numbers, ones))), one, one[..., None]
+    plain = (one, one[..., None], one, one, ones, ones, ones, ones, ones, ones, 0 * ones)
+    rest = (torch.zeros(1, 1, 0, 3, dtype=torch.float64), kind > 0, kind, one)
+    return Seen(*(part.numpy() for part in (kind, kind == 0, *plain, *rest))), one, one[..., None]
 
 
 @inner
 def new_space(seen: Seen) -> Space:
     """Space for the arithmetic of one observation."""
     rows, size = seen.matrix.shape[2:]
-    return Space(np.empty(rows), np.empty((rows, size)), np.empty(size))
+    return Space(
+        np.empty(rows), np.empty((rows, size)), np.empty(size), np.empty(rows), np.empty((rows, rows))
+    )
 
 
 @borrowing
@@ -71,10 +100,11 @@ def linearise_at(
     factor: Array,
     space: Space,
     into: tuple[Array, Array, Array, Array],
-) -> tuple[float, float, float, float]:
-    """Fill gradient, information, curvature and slope of one observation.
+) -> Terms:
+    """Fill gradient ``Jᵀe``, information ``JᵀJ``, curvature ``∇²h`` and slope ``J`` of one observation.
 
-    Returns the signed and squared residual, the log odds of an inlier, and the log likelihood.
+    They are in the frame ``x = point + factor · y``. Returns the signed and squared residual, the log odds of an
+    inlier, and the log likelihood.
     """
     signed, squared, inlier, outlier = parts_at(seen, b, n, point, factor, space, into)
     return signed, squared, inlier - outlier, log_sum(inlier, outlier)
@@ -89,61 +119,21 @@ def parts_at(
     factor: Array,
     space: Space,
     into: tuple[Array, Array, Array, Array],
-) -> tuple[float, float, float, float]:
+) -> Terms:
     """As `linearise_at`, but returns what `terms` does."""
     distance = relative_to(seen, b, n, point, space.relative)
-    found = terms(seen, b, n, point, space.relative, distance)
-    _fill_shapes(seen, b, n, factor, distance, found[0], space, into)
+    found, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
+    fill_shapes(seen, b, n, factor, distance, found[0], deviation, space, into)
     return found
 
 
 @borrowing
 def scalar_residual(seen: Seen, b: int, n: int, point: Array, space: Space) -> float:
-    """Signed residual of one observation that is not linear, in units of its noise."""
-    return _scalar(seen, b, n, point, space.relative, relative_to(seen, b, n, point, space.relative))
-
-
-@borrowing
-def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
-    """Residual of a distance or an angle, in units of its noise."""
-    off = seen.value[b, n, 0] - distance
-    if seen.kind[b, n] == ANGLE and len(relative) > 1:
-        turn = 0.0
-        for j in range(len(point)):
-            turn += seen.heading[b, n, j] * point[j]
-        off = wrapped(seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn))
-    signed: float = off / seen.deviation[b, n]
-    return signed
-
-
-@borrowing
-def _fill_shapes(
-    seen: Seen,
-    b: int,
-    n: int,
-    factor: Array,
-    distance: float,
-    signed: float,
-    space: Space,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Fill gradient, information, curvature and slope in the frame of `factor`, after `relative_to`."""
-    relative, matrix, heading = space
-    rows, size = matrix.shape
-    for j in range(size):
-        heading[j] = 0.0
-        for i in range(size):
-            heading[j] += seen.heading[b, n, i] * factor[i, j]
-        for r in range(rows):
-            matrix[r, j] = 0.0
-            for i in range(size):
-                matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
-    if seen.kind[b, n] == ANGLE and rows > 1:
-        angle(matrix, heading, relative, seen.deviation[b, n], signed, into)
-    else:
-        length(matrix, relative, distance, seen.deviation[b, n], signed, into)
-    if seen.kind[b, n] == LINEAR:
-        straight(matrix, relative, seen.value[b, n], into)
+    """Residual of one observation that is not linear, in units of its deviation σ₀."""
+    distance = relative_to(seen, b, n, point, space.relative)
+    off = difference(seen, b, n, point, space.relative, distance)
+    scaled: float = off / seen.deviation[b, n]
+    return scaled
 
 
 @borrowing
@@ -160,23 +150,380 @@ def relative_to(seen: Seen, b: int, n: int, point: Array, relative: Array) -> fl
 
 
 @borrowing
-def terms(
-    seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
-) -> tuple[float, float, float, float]:
+def difference(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
+    """``z − h(x)`` of one observation that is not linear, wrapped, in the units of its value."""
+    value = seen.value[b, n, 0]
+    if seen.kind[b, n] == FUNCTION:
+        found = value_of(seen.function[b, n], seen.parameters[b, n], relative)
+        return of_function(seen, b, n, value - found)
+    if seen.kind[b, n] == ANGLE and len(relative) > 1:
+        turn = 0.0
+        for j in range(len(point)):
+            turn += seen.heading[b, n, j] * point[j]
+        return wrapped(value - (math.atan2(relative[1], relative[0]) - turn))
+    off: float = value - distance
+    return off
+
+
+@borrowing
+def of_function(seen: Seen, b: int, n: int, off: float) -> float:
+    """The difference to a function's value, wrapped and limited; what is not a number is as far off as can be."""
+    off = wrapped(off) if seen.wraps[b, n] else off
+    most: float = FAR * seen.deviation[b, n]
+    return min(max(off, -most), most) if off == off else most
+
+
+@borrowing
+def terms(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> Terms:
     """Signed and squared residual, and the log likelihood of an inlier and of an outlier with their probabilities."""
-    constant = seen.constant[b, n]
+    return terms_and_deviation(seen, b, n, point, relative, distance)[0]
+
+
+@borrowing
+def terms_and_deviation(
+    seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
+) -> tuple[Terms, float]:
+    """What `terms` finds, and the deviation that the signed residual is in units of."""
     if seen.kind[b, n] == LINEAR:
         squared = 0.0
         for r in range(len(relative)):
             off = seen.value[b, n, r] - relative[r]
             squared += off * off
-        signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
-        density = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
+        return _of_linear(seen, b, n, seen.value[b, n, 0] - relative[0], squared), seen.deviation[b, n]
+    return _of_scalar(seen, b, n, difference(seen, b, n, point, relative, distance))
+
+
+@borrowing
+def _of_linear(seen: Seen, b: int, n: int, first: float, squared: float) -> Terms:
+    """Terms of a linear observation, from its first whitened residual and its squared length."""
+    constant = seen.constant[b, n]
+    signed = first if seen.rows[b, n] == 1.0 else 0.0
+    wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
+    inlier = seen.log_inlier[b, n] - 0.5 * squared - constant
+    return signed, squared, inlier, seen.log_outlier[b, n] + wide
+
+
+@borrowing
+def _of_scalar(seen: Seen, b: int, n: int, off: float) -> tuple[Terms, float]:
+    """Terms of a scalar observation, from its residual, and the effective deviation."""
+    signed, deviation, density = effective_noise(seen, b, n, off)
+    inlier = seen.log_inlier[b, n] + density - seen.constant[b, n]
+    outlier = seen.log_outlier[b, n] + seen.outlier[b, n]
+    return (signed, signed * signed, inlier, outlier), deviation
+
+
+@borrowing
+def effective_noise(seen: Seen, b: int, n: int, off: float) -> Triple:
+    """The Gaussian that replaces the noise at a residual, as `noise.effective`.
+
+    Returns the residual over its own deviation, this deviation, and the log density over that of ``N(0, σ₀²)`` at zero.
+    """
+    deviation = spread_at(seen, b, n, off)
+    if seen.noise.shape[2] == 0:
+        signed = off / deviation
+        if seen.slope[b, n] == 0:
+            return signed, deviation, -0.5 * signed * signed
+        return signed, deviation, -0.5 * signed * signed - math.log(deviation / seen.deviation[b, n])
+    growth = math.log(deviation / seen.deviation[b, n])
+    highest, total, precision, pull = -math.inf, 0.0, 0.0, 0.0
+    for again in range(2):
+        for c in range(seen.noise.shape[2]):
+            ratio = seen.noise[b, n, c, 2]
+            offset = off - seen.noise[b, n, c, 1]
+            offset = wrapped(offset) if seen.wraps[b, n] else offset
+            scaled = offset / (deviation * ratio)
+            value = seen.noise[b, n, c, 0] - math.log(ratio) - 0.5 * scaled * scaled
+            if again == 0:
+                highest = value if value > highest else highest
+            else:
+                share = math.exp(value - highest)
+                total += share
+                precision += share / (ratio * ratio)
+                pull += share * scaled / ratio
+    root = 1 / math.sqrt(precision / total)
+    return pull / total * root, deviation * root, highest + math.log(total) - growth
+
+
+@borrowing
+def spread_at(seen: Seen, b: int, n: int, off: float) -> float:
+    """The deviation ``σ(x) = σ₀ + s |h(x)|`` where the residual is `off`."""
+    deviation: float = seen.deviation[b, n]
+    if seen.slope[b, n] == 0:
+        return deviation
+    expected = seen.value[b, n, 0] - off
+    expected = wrapped(expected) if seen.wraps[b, n] else expected
+    deviation += seen.slope[b, n] * abs(expected)
+    return deviation
+
+
+@borrowing
+def fill_shapes(
+    seen: Seen,
+    b: int,
+    n: int,
+    factor: Array,
+    distance: float,
+    signed: float,
+    deviation: float,
+    space: Space,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Fill gradient, information, curvature and slope in the frame of `factor`, after `relative_to`."""
+    relative, matrix, heading = space.relative, space.matrix, space.heading
+    rows, size = matrix.shape
+    for j in range(size):
+        heading[j] = 0.0
+        for i in range(size):
+            heading[j] += seen.heading[b, n, i] * factor[i, j]
+        for r in range(rows):
+            matrix[r, j] = 0.0
+            for i in range(size):
+                matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
+    if seen.kind[b, n] == FUNCTION:
+        parameters = seen.parameters[b, n]
+        derivatives_of(seen.function[b, n], parameters, relative, space.gradient, space.hessian)
+        _function(matrix, space.gradient, space.hessian, deviation, signed, into)
+    elif seen.kind[b, n] == ANGLE and rows > 1:
+        angle(matrix, heading, relative, deviation, signed, into)
     else:
-        signed = _scalar(seen, b, n, point, relative, distance)
-        squared = signed * signed
-        density = seen.outlier[b, n]
-    return signed, squared, seen.log_inlier[b, n] - 0.5 * squared - constant, seen.log_outlier[b, n] + density
+        length(matrix, relative, distance, deviation, signed, into)
+    if seen.kind[b, n] == LINEAR:
+        _straight(matrix, relative, seen.value[b, n], into)
+
+
+@borrowing
+def _function(
+    matrix: Array,
+    by_place: Array,
+    hessian: Array,
+    deviation: float,
+    signed: float,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Effect of a function, by the chain rule: ``J = ∇fᵀ A L`` and ``(A L)ᵀ ∇²f A L``."""
+    gradient, information, curvature, slope = into
+    for i in range(len(slope)):
+        slope[i] = 0.0
+        for r in range(len(by_place)):
+            slope[i] += by_place[r] * matrix[r, i]
+        slope[i] = limited(slope[i], STEEP * deviation)
+        for j in range(i + 1):
+            total = 0.0
+            for r in range(len(by_place)):
+                part = 0.0
+                for q in range(len(by_place)):
+                    part += hessian[r, q] * matrix[q, j]
+                total += matrix[r, i] * part
+            curvature[i, j] = curvature[j, i] = bounded(total / deviation)
+    _scale(deviation, signed, gradient, information, slope)
+
+
+@borrowing
+def length(
+    matrix: Array,
+    relative: Array,
+    distance: float,
+    deviation: float,
+    signed: float,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Effect of a distance, from the derivative `matrix` of the coordinates."""
+    gradient, information, curvature, slope = into
+    size = len(gradient)
+    for j in range(size):
+        slope[j] = 0.0
+        for r in range(len(relative)):
+            slope[j] += matrix[r, j] * (relative[r] / distance)
+    for i in range(size):
+        for j in range(i + 1):
+            total = 0.0
+            for r in range(len(relative)):
+                total += matrix[r, i] * matrix[r, j]
+            bent = (total - slope[i] * slope[j]) / (distance * deviation)
+            curvature[i, j] = curvature[j, i] = bounded(bent)
+    _scale(deviation, signed, gradient, information, slope)
+
+
+@borrowing
+def angle(
+    matrix: Array,
+    heading: Array,
+    relative: Array,
+    deviation: float,
+    signed: float,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Effect of an angle in the plane of the first two rows."""
+    gradient, information, curvature, slope = into
+    size = len(gradient)
+    first, second = relative[0], relative[1]
+    squared = first * first + second * second + SOFT
+    for j in range(size):
+        slope[j] = (matrix[1, j] * first - matrix[0, j] * second) / squared
+        gradient[j] = (matrix[0, j] * first + matrix[1, j] * second) / squared
+    for i in range(size):
+        for j in range(i + 1):
+            bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
+            curvature[i, j] = curvature[j, i] = bounded(bent)
+    for j in range(size):
+        slope[j] -= heading[j]
+    _scale(deviation, signed, gradient, information, slope)
+
+
+@borrowing
+def bounded(bent: float) -> float:
+    """A curvature, limited close to a sensor; what is not a number stays so."""
+    return limited(bent, BENT)
+
+
+@borrowing
+def limited(value: float, most: float) -> float:
+    """A number between ±`most`; what is not a number stays so."""
+    return min(max(value, -most), most) if value == value else value
+
+
+@borrowing
+def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
+    """Divide a slope by the deviation, and fill gradient and information with it."""
+    for j in range(len(slope)):
+        slope[j] /= deviation
+        gradient[j] = slope[j] * signed
+    for i in range(len(slope)):
+        for j in range(len(slope)):
+            information[i, j] = slope[i] * slope[j]
+
+
+@borrowing
+def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
+    """Effect of a linear observation; the slope stays that of a distance."""
+    gradient, information, curvature, _ = into
+    for i in range(len(gradient)):
+        gradient[i] = 0.0
+        for r in range(len(relative)):
+            gradient[i] += matrix[r, i] * (value[r] - relative[r])
+        for j in range(len(gradient)):
+            curvature[i, j] = information[i, j] = 0.0
+            for r in range(len(relative)):
+                information[i, j] += matrix[r, i] * matrix[r, j]
+
+
+@borrowing
+def terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> Terms:
+    """What `terms` finds at ``(x, y)``."""
+    return _terms_in_plane(seen, b, n, x, y)[0]
+
+
+@borrowing
+def _terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> tuple[Terms, float]:
+    """As `terms_and_deviation`."""
+    first, second = _relative(seen, b, n, x, y)
+    value, kind = seen.value[b, n, 0], seen.kind[b, n]
+    if kind == LINEAR:
+        left, right = value - first, seen.value[b, n, 1] - second
+        return _of_linear(seen, b, n, left, left * left + right * right), seen.deviation[b, n]
+    if kind == FUNCTION:
+        found = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
+        off = of_function(seen, b, n, value - found)
+    elif kind == ANGLE:
+        turn = seen.heading[b, n, 0] * x + seen.heading[b, n, 1] * y
+        off = wrapped(value - (math.atan2(second, first) - turn))
+    else:
+        off = value - math.sqrt(first * first + second * second + SOFT)
+    return _of_scalar(seen, b, n, off)
+
+
+@borrowing
+def _relative(seen: Seen, b: int, n: int, x: float, y: float) -> Pair:
+    """Coordinates relative to the sensor."""
+    first = seen.matrix[b, n, 0, 0] * x + seen.matrix[b, n, 0, 1] * y - seen.origin[b, n, 0]
+    second = seen.matrix[b, n, 1, 0] * x + seen.matrix[b, n, 1, 1] * y - seen.origin[b, n, 1]
+    return first, second
+
+
+@borrowing
+def in_plane(
+    seen: Seen, b: int, n: int, x: float, y: float, f: tuple[float, float, float, float]
+) -> tuple[Terms, Pair, Triple, Triple, Pair]:
+    """What `parts_at` finds at ``(x, y)``, in the frame ``((f0, f1), (f2, f3))``.
+
+    Returns residuals and log likelihoods, the gradient, the information and the curvature as ``(xx, xy, yy)``, and the
+    slope.
+    """
+    numbers, deviation = _terms_in_plane(seen, b, n, x, y)
+    signed, kind = numbers[0], seen.kind[b, n]
+    first, second = _relative(seen, b, n, x, y)
+    # derivatives of both by the coordinates of the frame
+    m00, m01 = seen.matrix[b, n, 0, 0], seen.matrix[b, n, 0, 1]
+    m10, m11 = seen.matrix[b, n, 1, 0], seen.matrix[b, n, 1, 1]
+    a0, a1 = m00 * f[0] + m01 * f[2], m00 * f[1] + m01 * f[3]
+    b0, b1 = m10 * f[0] + m11 * f[2], m10 * f[1] + m11 * f[3]
+    squared_distance = first * first + second * second + SOFT
+    if kind == FUNCTION:
+        plane = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)
+        _, by_first, by_second, xx, xy, yy = _finite(plane)
+        steep = STEEP * deviation
+        slope = (
+            limited(by_first * a0 + by_second * b0, steep) / deviation,
+            limited(by_first * a1 + by_second * b1, steep) / deviation,
+        )
+        left0, right0, left1, right1 = (
+            xx * a0 + xy * b0,
+            xy * a0 + yy * b0,
+            xx * a1 + xy * b1,
+            xy * a1 + yy * b1,
+        )
+        bent = (
+            bounded((a0 * left0 + b0 * right0) / deviation),
+            bounded((a1 * left0 + b1 * right0) / deviation),
+            bounded((a1 * left1 + b1 * right1) / deviation),
+        )
+    elif kind == ANGLE:
+        across = (
+            (b0 * first - a0 * second) / squared_distance,
+            (b1 * first - a1 * second) / squared_distance,
+        )
+        along = ((a0 * first + b0 * second) / squared_distance, (a1 * first + b1 * second) / squared_distance)
+        bent = (
+            bounded(-2 * along[0] * across[0] / deviation),
+            bounded(-(along[1] * across[0] + along[0] * across[1]) / deviation),
+            bounded(-2 * along[1] * across[1] / deviation),
+        )
+        h0 = seen.heading[b, n, 0] * f[0] + seen.heading[b, n, 1] * f[2]
+        h1 = seen.heading[b, n, 0] * f[1] + seen.heading[b, n, 1] * f[3]
+        slope = ((across[0] - h0) / deviation, (across[1] - h1) / deviation)
+    else:
+        distance = math.sqrt(squared_distance)
+        s0, s1 = (a0 * first + b0 * second) / distance, (a1 * first + b1 * second) / distance
+        narrow = distance * deviation
+        bent = (
+            bounded((a0 * a0 + b0 * b0 - s0 * s0) / narrow),
+            bounded((a0 * a1 + b0 * b1 - s0 * s1) / narrow),
+            bounded((a1 * a1 + b1 * b1 - s1 * s1) / narrow),
+        )
+        slope = (s0 / deviation, s1 / deviation)
+    if kind == LINEAR:
+        left, right = seen.value[b, n, 0] - first, seen.value[b, n, 1] - second
+        gradient = (a0 * left + b0 * right, a1 * left + b1 * right)
+        information = (a0 * a0 + b0 * b0, a0 * a1 + b0 * b1, a1 * a1 + b1 * b1)
+        bent = (0.0, 0.0, 0.0)
+    else:
+        gradient = (slope[0] * signed, slope[1] * signed)
+        information = (slope[0] * slope[0], slope[0] * slope[1], slope[1] * slope[1])
+    return numbers, gradient, information, bent, slope
+
+
+@borrowing
+def _finite(numbers: tuple[float, ...]) -> tuple[float, float, float, float, float, float]:
+    """Six numbers, with zero for those that are not finite: they give no direction."""
+    zero, one, two, three, four, five = numbers
+    return (
+        zero,
+        one if math.isfinite(one) else 0.0,
+        two if math.isfinite(two) else 0.0,
+        three if math.isfinite(three) else 0.0,
+        four if math.isfinite(four) else 0.0,
+        five if math.isfinite(five) else 0.0,
+    )
 
 
 @borrowing

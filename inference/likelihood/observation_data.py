@@ -14,9 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.batched_functions import Functions
-from beliefstream.inference.likelihood.batched_likelihoods import Likelihoods
+from beliefstream.inference.likelihood.measurement_functions import Functions
 from beliefstream.inference.likelihood.noise import NoiseMixture, wrap
+from beliefstream.inference.likelihood.problem_functions import Likelihoods
 from beliefstream.inference.mixtures import linear_algebra as la
 
 LINEAR, RANGE, ANGLE, FUNCTION, LIKELIHOOD = 0, 1, 2, 3, 4
@@ -52,6 +52,12 @@ class ObservationData:
     @property
     def dimension(self) -> int:
         return self.matrix.shape[-1]
+
+    def relative(self, points: Tensor) -> Tensor:
+        """``A x − a`` at `points` ``(B, P, d)``: ``(B, P, N, R)``."""
+        batch, count, rows, size = self.matrix.shape
+        image = points @ self.matrix.reshape(batch, count * rows, size).mT
+        return image.view(batch, points.shape[1], count, rows) - self.origin[:, None]
 
     @cached_property
     def has_angles(self) -> bool:

@@ -5,15 +5,15 @@ Every measurement model has one of five forms, in ``d`` coordinates of the state
 - linear    ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
 - range     ``h(x) = |A x − a|``;
 - angle     ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped;
-- function  ``h(x) = f(A x − a, parameters)``, any registered `inference.likelihood.measurement_functions`,
-  differentiated automatically;
+- function  ``h(x) = f(A x − a, parameters)``: built in (`native_functions`), or any registered one
+  (`measurement_functions`), which PyTorch differentiates;
 - likelihood: the log likelihood of a problem (`inference.likelihood.problems`) at the parameters ``A x − a``, without
-  a residual or noise of its own. Near a state it acts by its gradient and curvature (`batched_likelihoods`).
+  a residual or noise of its own. Near a state it acts by its gradient and curvature (`problem_functions`).
 
 Noise is Gaussian. For a scalar it may also be a mixture, or have a deviation that grows with the value
 (`inference.likelihood.noise`). With probability p the value is an outlier: ten times as wide for a linear sensor,
 else of a known density. All quantities below are in units of the noise, so they do not depend on the units of state
-or sensor.
+or sensor. `native_observations` computes them, but for problems, on the processor and without gradients.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.batched_likelihoods import IMPOSSIBLE
-from beliefstream.inference.likelihood.noise import effective, wrap
+from beliefstream.inference.likelihood import native_observations
+from beliefstream.inference.likelihood.native_functions import code_of
+from beliefstream.inference.likelihood.native_terms import FAR, WIDE_OUTLIER, Seen
+from beliefstream.inference.likelihood.noise import wrap
 from beliefstream.inference.likelihood.observation_data import (
     ANGLE,
     FUNCTION,
@@ -36,9 +38,9 @@ from beliefstream.inference.likelihood.observation_data import (
     RANGE,
     ObservationData,
 )
+from beliefstream.inference.likelihood.problem_functions import IMPOSSIBLE
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
-from beliefstream.inference.mixtures.native_forms import native_form
 
 __all__ = [
     "ANGLE",
@@ -52,20 +54,6 @@ __all__ = [
     "Residuals",
     "wrap",
 ]
-
-_NATIVE = "likelihood.native_observations"
-WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
-_SOFT = 1e-24  # added to a squared distance: keeps derivatives finite at a sensor, far below any noise
-_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and derivatives, in units of the noise
-
-
-def _bounded(tensor: Tensor, most: float) -> Tensor:
-    """Clamp to ±`most`, as larger squares would overflow; NaN becomes `most`, as far off as possible."""
-    return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
-
-
-def _direction(vector: Tensor) -> Tensor:
-    return vector / la.norm(vector, True).clamp_min(1e-150)
 
 
 class Residuals(NamedTuple):
@@ -107,35 +95,34 @@ class Observations(ObservationData):
         """Minus the log density of an inlier that fits exactly, ``(B, N)``, in the sensor's own units."""
         return self.log_scale + 0.5 * self.rows * LOG_TWO_PI
 
-    def _relative(self, points: Tensor) -> Tensor:
-        """``A x − a`` at `points` ``(B, P, d)``: ``(B, P, N, R)``."""
-        batch, count, rows, size = self.matrix.shape
-        image = points @ self.matrix.reshape(batch, count * rows, size).mT
-        return image.view(batch, points.shape[1], count, rows) - self.origin[:, None]
+    @cached_property
+    def has_own_functions(self) -> bool:
+        """Whether the batch has a function of the user, which compiled code cannot call."""
+        functions = self.functions
+        if functions is None or all(map(code_of, functions.programs)):
+            return False
+        own = torch.tensor([code_of(p) == 0 for p in functions.programs] + [False], device=self.mask.device)
+        return bool((own[functions.index] & self.mask).any())
 
-    def _difference(
-        self, points: Tensor, relative: Tensor, distance: Tensor, functions: Tensor | None
-    ) -> Tensor:
-        """``value − h(x)`` of the scalar kinds, wrapped; `functions` ``(B, P, N)`` are the functions' values there."""
-        kind, value = self.kind[:, None], self.value[:, None]
-        scalar = value[..., 0] - distance
-        if relative.shape[-1] > 1 and self.has_angles:
-            turn = points @ self.heading.mT
-            angle = torch.atan2(relative[..., 1], relative[..., 0]) - turn
-            scalar = torch.where(kind == ANGLE, wrap(value[..., 0] - angle), scalar)
-        if self.functions is not None and functions is not None:
-            deviation = self.standard_deviation[:, None]
-            found = value[..., 0] - functions
-            found = torch.where(self.functions.angle[:, None], wrap(found), found)
-            found = _bounded(found / deviation, _FAR) * deviation
-            scalar = torch.where(self.functions.present[:, None], found, scalar)
-        return scalar
+    @cached_property
+    def numbers(self) -> Seen:
+        """The numbers of the observations, as compiled code takes them."""
+        return native_observations.seen(self)
+
+    @property
+    def native(self) -> Any:
+        """The numbers, if compiled code can evaluate all observations at any point; else None."""
+        whole = self.likelihoods is None or not bool((self.likelihoods.present & self.mask).any())
+        return self.numbers if whole and not self.has_own_functions else None
+
+    def keep_native(self, numbers: Seen) -> None:
+        """Keep the numbers that `numbers` would find, if they are known already."""
+        self.__dict__["numbers"] = numbers
 
     def difference(self, points: Tensor) -> Tensor:
         """Reported value minus ``h`` at `points` ``(B, P, d)``, wrapped, of the scalar kinds; returns ``(B, P, N)``."""
-        relative = self._relative(points)
-        functions = self.functions.values(relative) if self.functions is not None else None
-        return self._difference(points, relative, (la.squared_norm(relative) + _SOFT).sqrt(), functions)
+        numbers, at = self.at(points, False)
+        return native_observations.differences(numbers, at).view(*points.shape[:2], -1)
 
     def deviation(self, magnitude: Tensor) -> Tensor:
         """Noise deviation σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
@@ -170,61 +157,30 @@ class Observations(ObservationData):
             log_scale=self.log_scale + self.rows * math.log(WIDE_OUTLIER),
         )
 
-    def _residuals(self, relative: Tensor, difference: Tensor) -> Residuals:
-        linear = (self.kind == LINEAR)[:, None]
-        probability, deviation = self.outlier_probability[:, None], self.standard_deviation[:, None]
-        several = self.value[:, None] - relative
-        constant, rows = self.log_normaliser[:, None], self.rows[:, None]
-        if self.has_plain_noise:
-            scalar = difference / deviation
-            squared = torch.where(linear, la.squared_norm(several), scalar.square())
-            fit = -0.5 * squared
-        else:
-            spread = self.deviation(self.magnitude(difference))
-            scalar, deviation, fit = effective(difference, deviation, spread, self.mixture, self.wraps)
-            squared = torch.where(linear, la.squared_norm(several), scalar.square())
-            fit = torch.where(linear, -0.5 * squared, fit)
-        signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
-        inlier = torch.log1p(-probability) + fit - constant
-        wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - rows * math.log(WIDE_OUTLIER)
-        density = torch.where(linear, wide, self.outlier_log_density[:, None])
-        outlier = probability.log() + density  # minus infinity without outliers
-        return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
+    def at(self, points: Tensor, derivatives: bool = True) -> tuple[Seen, Tensor]:
+        """Numbers and points ``(B, P, d)`` for compiled code; with a function of the user, of ``B · P`` entities.
 
-    @cached_property
-    def native(self) -> Any:
-        """The numbers that `native_observations` takes; None where operators must do."""
-        code = native_form(_NATIVE, self.value, self.matrix, single=True)
-        taken = self.functions is not None or self.likelihoods is not None
-        if code is None or not self.has_plain_noise or taken:
-            return None
-        return code.seen(self)
-
-    def keep_native(self, numbers: Any) -> None:
-        """Keep the numbers that `native` would find, if they are known already."""
-        self.__dict__["native"] = numbers
-
-    def _native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
-        """Native code and the numbers that it takes; None where operators must do."""
-        code = native_form(_NATIVE, *tensors, single=True)
-        return None if code is None or self.native is None else (code, self.native)
+        Such numbers are of these points only; `derivatives` says whether they include derivatives.
+        """
+        if not self.has_own_functions:
+            return self.numbers, points
+        flat = points.reshape(-1, 1, points.shape[-1])
+        return native_observations.tabulated(self, points, derivatives), flat
 
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
-        if native := self._native_at(points):
-            code, seen = native
-            signed, squared, odds, likelihood = code.residuals(seen, points)
-            return Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
-        relative = self._relative(points)
-        functions = self.functions.values(relative) if self.functions is not None else None
-        distance = (la.squared_norm(relative) + _SOFT).sqrt()
-        found = self._residuals(relative, self._difference(points, relative, distance, functions))
-        if self.likelihoods is None:
-            return found
-        value = self.likelihoods.values(relative)
-        return self._with_likelihoods(found, value, -2 * value.clamp(IMPOSSIBLE, 0.0))
+        numbers, at = self.at(points, False)
+        found = native_observations.residuals(numbers, at)
+        return self.with_problems(Residuals(*_like(points, found)), points)
 
-    def _with_likelihoods(self, residuals: Residuals, value: Tensor, squared: Tensor) -> Residuals:
+    def with_problems(self, residuals: Residuals, points: Tensor) -> Residuals:
+        """Residuals at `points` with those of problems put in."""
+        if self.likelihoods is None:
+            return residuals
+        value = self.likelihoods.values(self.relative(points))
+        return self._put_in(residuals, value, -2 * value.clamp(IMPOSSIBLE, 0.0))
+
+    def _put_in(self, residuals: Residuals, value: Tensor, squared: Tensor) -> Residuals:
         """Residuals with those of problems put in: their log likelihoods and squared residuals ``(B, P, N)``."""
         assert self.likelihoods is not None
         own, root = self.likelihoods.present[:, None], (squared + 1e-24).sqrt()
@@ -238,18 +194,20 @@ class Observations(ObservationData):
 
     def is_undefined(self, residuals: Residuals) -> Tensor:
         """Which functions are NaN, or as far off as can be, where `residuals` are taken, ``(B, P, N)`` bool."""
-        return (self.takes_coordinates & self.mask)[:, None] & (residuals.signed.abs() > 0.99 * _FAR)
+        return (self.takes_coordinates & self.mask)[:, None] & (residuals.signed.abs() > 0.99 * FAR)
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``.
 
         It is minus infinity where a problem says that an observation is impossible.
         """
-        code = native_form("likelihood.native_likelihood", points, single=True)
-        if code and self.native is not None:
-            total: Tensor = code.log_likelihood(self.native, points)
-            return total
-        each = self.residuals(points).log_likelihood * self.mask[:, None]
+        if self.native is not None:
+            return native_observations.log_likelihood(self.native, points)
+        return self.joint(self.residuals(points).log_likelihood)
+
+    def joint(self, each: Tensor) -> Tensor:
+        """Joint log likelihood ``(B, P)`` from that of each observation ``(B, P, N)``."""
+        each = each * self.mask[:, None]
         if self.likelihoods is None:
             return each.sum(-1)
         impossible = (each <= IMPOSSIBLE) & self.likelihoods.present[:, None]
@@ -266,57 +224,22 @@ class Observations(ObservationData):
     def linearise(self, points: Tensor, factors: Tensor) -> Linearisation:
         """Gradient, information and curvature at `points` ``(B, K, d)``.
 
-        They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``. On the CPU,
-        `native_observations` does it without PyTorch's operators.
+        They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``.
         """
-        if native := self._native_at(points, factors):
-            code, seen = native
-            gradient, information, curvature, slope, *numbers = code.linearise(seen, points, factors)
-            signed, squared, odds, likelihood = numbers
-            residuals = Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
-            return Linearisation(gradient, information, curvature, slope, residuals)
-        return self.linearise_by_operators(points, factors)
+        numbers, at = self.at(points)
+        frames = factors.reshape(*at.shape[:2], *factors.shape[-2:])
+        gradient, information, curvature, slope, *each = _like(
+            points, native_observations.linearise(numbers, at, frames)
+        )
+        found = Linearisation(gradient, information, curvature, slope, Residuals(*each))
+        return self.with_quadratic(found, points, factors)
 
-    def linearise_by_operators(self, points: Tensor, factors: Tensor) -> Linearisation:
-        """As `linearise`, by PyTorch's operators on any device."""
-        relative = self._relative(points)
-        distance = (la.squared_norm(relative) + _SOFT).sqrt()
-        batch, count, rows, size = self.matrix.shape
-        flat = self.matrix.reshape(batch, 1, count * rows, size) @ factors
-        matrix = flat.view(batch, points.shape[1], count, rows, size)
-        functions = self.functions.derivatives(relative, matrix) if self.functions is not None else None
-        predicted = functions[0] if functions is not None else None
-        residuals = self._residuals(relative, self._difference(points, relative, distance, predicted))
-        gram = la.gram(matrix)
-        radial = la.transpose_times(matrix, relative / distance[..., None])
-        deviation = residuals.deviation[..., None, None]
-        slope = radial
-        curvature = (gram - la.outer(radial, radial)) / (distance[..., None, None] * deviation)
-        if rows > 1 and self.has_angles:
-            is_angle = (self.kind == ANGLE)[:, None, :, None]
-            across, bend = self._angle_derivatives(relative, matrix, self.heading[:, None] @ factors)
-            slope = torch.where(is_angle, across, slope)
-            curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
-        curvature = curvature.clamp(-_BENT, _BENT)  # unbounded close to a sensor
-        jacobian = slope / deviation[..., 0]
-        if self.functions is not None and functions is not None:
-            is_function = self.functions.present[:, None, :, None]
-            jacobian = torch.where(is_function, _bounded(functions[1] / deviation[..., 0], _STEEP), jacobian)
-            curvature = torch.where(
-                is_function[..., None], _bounded(functions[2] / deviation, _BENT), curvature
-            )
-        linear = (self.kind == LINEAR)[:, None, :, None]
-        gradient = la.transpose_times(matrix, self.value[:, None] - relative)
-        gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
-        information = torch.where(linear[..., None], gram, la.outer(jacobian, jacobian))
-        curvature = torch.where(linear[..., None], torch.zeros_like(curvature), curvature)
-        found = Linearisation(gradient, information, curvature, jacobian, residuals)
-        return found if self.likelihoods is None else self._with_quadratic(found, relative, matrix)
-
-    def _with_quadratic(self, found: Linearisation, relative: Tensor, matrix: Tensor) -> Linearisation:
-        """A linearisation with those of problems put in."""
-        assert self.likelihoods is not None
-        near, own = self.likelihoods.quadratic(relative, matrix), self.likelihoods.present[:, None, :, None]
+    def with_quadratic(self, found: Linearisation, points: Tensor, factors: Tensor) -> Linearisation:
+        """A linearisation at `points`, in the frames of `factors`, with those of problems put in."""
+        if self.likelihoods is None:
+            return found
+        near = self.likelihoods.quadratic(self.relative(points), self.matrix[:, None] @ factors[:, :, None])
+        own = self.likelihoods.present[:, None, :, None]
         # a residual of one row has a slope
         slope = la.trace(near.information)[..., None].clamp_min(0).sqrt() * _direction(near.gradient)
         return Linearisation(
@@ -324,19 +247,14 @@ class Observations(ObservationData):
             torch.where(own[..., None], near.information, found.information),
             torch.where(own[..., None], 0.0, found.curvature),
             torch.where(own, slope, found.slope),
-            self._with_likelihoods(found.residuals, near.value, near.squared),
+            self._put_in(found.residuals, near.value, near.squared),
         )
 
-    @staticmethod
-    def _angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second derivatives of an angle in the plane of the first two rows."""
-        first, second = relative[..., 0], relative[..., 1]
-        squared = first.square() + second.square() + _SOFT
-        row_first, row_second = matrix[..., 0, :], matrix[..., 1, :]
-        radial = row_first * first[..., None] + row_second * second[..., None]
-        tangent = row_second * first[..., None] - row_first * second[..., None]
-        turn = tangent / squared[..., None]
-        cross = la.outer(
-            radial / squared[..., None], turn
-        )  # dividing by squared² would underflow in single precision
-        return turn - heading, -(cross + cross.mT)
+
+def _like(points: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
+    """The parts with the leading dimensions of `points`."""
+    return [part.view(*points.shape[:2], *part.shape[2:]) for part in parts]
+
+
+def _direction(vector: Tensor) -> Tensor:
+    return vector / la.norm(vector, True).clamp_min(1e-150)

@@ -29,9 +29,10 @@ by name. The network is then given them alone, and learns faster: ``{"distance":
 A problem whose `log_likelihood` is itself an approximation, learned from its simulator, has ``is_learned = True``. It
 may say its ``expected_error``, in nats an observation.
 
-Reports may have several rows of the data: ``rows = ("set", 8)`` or ``rows = ("sequence", 8)`` for 1 to 8 of them
-(`report_rows`). Then each datum is a tensor ``(M, n)`` of n rows. `simulate` draws the longest report, and
-`log_likelihood` gets reports of equal length. That of a set does not depend on the order of its rows.
+Reports may have several rows of the data: ``rows = ("set", 8)`` or ``rows = ("sequence", 8)`` for 1 to 8 of them.
+Then each datum is a tensor ``(M, n)`` of n rows. `simulate` draws the longest report; its first n rows are a report of
+n rows, so the number of rows says nothing of the parameters. `log_likelihood` gets reports of equal length. That of a
+set does not depend on the order of its rows. As numbers of an observation, rows that a report lacks are NaN.
 
 A state has real coordinates. A coordinate y stands for the parameter ``y`` (real), ``exp(y)`` (positive) or
 ``1 / (1 + exp(−y))`` (unit). So a belief over the coordinates is a belief over the parameters of any support.
@@ -41,12 +42,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.report_rows import rows_of
+Kind = Literal["one", "set", "sequence"]
+MOST_NUMBERS = 64  # data of one report
+
+
+class Rows(NamedTuple):
+    """Kind and largest number of rows of a report."""
+
+    kind: Kind = "one"
+    most: int = 1
+
+    def lengths(self, data: Tensor) -> Tensor:
+        """Number of rows ``(M,)`` of reports whose data are ``(M, most · m)``."""
+        first = data[:, :: data.shape[1] // self.most]
+        return (~first.isnan()).sum(1)
+
+
+ONE = Rows()
+
+
+def rows_of(stated: Any, data: int) -> Rows:
+    """Read the attribute `rows` of a problem with so many `data` in a row; None is one row.
+
+    Raises ValueError if it is something else.
+    """
+    if stated is None:
+        return ONE
+    pair = isinstance(stated, (tuple, list)) and len(stated) == 2
+    if not pair or stated[0] not in ("set", "sequence") or type(stated[1]) is not int:
+        raise ValueError(f'needs ("set" or "sequence", the largest number), got {stated!r}')
+    if not 2 <= stated[1] <= MOST_NUMBERS // data:
+        raise ValueError(f"needs from 2 to {MOST_NUMBERS // data} rows of {data} data, got {stated[1]}")
+    return Rows(stated[0], stated[1])
+
+
+def padded(value: list[float], rows: Rows, context: int, data: int) -> list[float]:
+    """A report of `context` numbers and rows of `data` numbers, filled up with NaN to the most rows.
+
+    Raises ValueError if the rows are not whole, or if there are none or too many.
+    """
+    count, rest = divmod(len(value) - context, data)
+    if rest or not 1 <= count <= rows.most:
+        before = f"{context} numbers, then " if context else ""
+        raise ValueError(f"{before}1 to {rows.most} rows of {data} data expected, got {len(value)} numbers")
+    return [*value, *[float("nan")] * (data * (rows.most - count))]
+
+
+def by_length(lengths: Tensor) -> list[tuple[int, Tensor]]:
+    """Each length that occurs, with the indices of its reports."""
+    return [(int(n), torch.nonzero(lengths == n)[:, 0]) for n in torch.unique(lengths)]
+
 
 Support = Literal["real", "positive", "unit"]
 Domain = Literal["real", "positive", "unit", "count", "binary"]
@@ -166,3 +216,48 @@ def check_datum(name: str, value: float, domain: Domain) -> None:
     if not inside:
         wanted = {"count": "a whole number from 0 on", "binary": "0 or 1", "unit": "between 0 and 1"}
         raise ValueError(f"{name}: must be {wanted.get(domain, f'a {domain} number')}, got {value:g}")
+
+
+def one_number_a_case(found: Any, cases: int, label: str) -> Tensor:
+    """The tensor `found` if it has the shape ``(cases,)``; raises ProblemError, which begins with `label`."""
+    if isinstance(found, Tensor) and found.shape == (cases,):
+        return found
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise ProblemError(
+        f"{label} must return one number for each of {cases} cases, a tensor of shape ({cases},), got {got}"
+    )
+
+
+def checked_column(drawn: Any, name: str, domain: Domain, shape: tuple[int, ...], label: str) -> Tensor:
+    """One of the simulated numbers, of that shape.
+
+    Raises ProblemError, with the names of problem and number, if it is missing, of another shape, not finite or
+    outside its domain.
+    """
+    if not isinstance(drawn, Mapping) or not isinstance(drawn.get(name), Tensor):
+        got = list(drawn) if isinstance(drawn, Mapping) else type(drawn).__name__
+        raise ProblemError(f"simulate: {label} must return a tensor named {name}, got {got}")
+    found: Tensor = drawn[name]
+    if found.shape != shape:
+        raise ProblemError(f"simulate: {name} of {label} must have shape {shape}, got {tuple(found.shape)}")
+    finite = found.isfinite()
+    if not bool(finite.all()):
+        raise ProblemError(f"simulate: {name} of {label} is not finite: {float(found[~finite][0])}")
+    unusual = _outside(found, domain)
+    if bool(unusual.any()):
+        try:
+            check_datum(name, float(found[unusual][0]), domain)
+        except ValueError as error:
+            raise ProblemError(f"simulate: {label}: {error}") from error
+    return found
+
+
+def _outside(values: Tensor, domain: Domain) -> Tensor:
+    """Which values lie outside their domain."""
+    if domain == "count":
+        return (values < 0) | (values != values.floor())
+    if domain == "binary":
+        return (values != 0) & (values != 1)
+    if domain == "unit":
+        return (values < 0) | (values > 1)
+    return values <= 0 if domain == "positive" else torch.zeros_like(values, dtype=torch.bool)

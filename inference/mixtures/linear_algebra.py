@@ -1,9 +1,9 @@
 """Dense linear algebra on many small matrices, unrolled over the (static) dimension.
 
 A batched LAPACK call has an overhead per matrix. For the 1 to 9 coordinates of a state, unrolled recurrences are
-faster, with one tensor operation per entry. Under `torch.compile` they fuse into one loop. On the CPU, without
-gradients, `native_linear_algebra` does the same without PyTorch's operators. All functions broadcast over the leading
-dimensions; ``d`` is the size of the last two.
+faster, with one tensor operation per entry. Under `torch.compile` they fuse into one loop. Without gradients, on the
+processor, `native_linear_algebra` runs the same recurrences. All functions broadcast over the leading dimensions; ``d``
+is the size of the last two.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures import native_linear_algebra as native
 
-_NATIVE = "mixtures.native_linear_algebra"
+
+def on_processor(*tensors: Tensor) -> bool:
+    """Whether compiled code may take these tensors: on the processor, without gradients, not under `torch.compile`."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(tensor.is_cpu and not tensor.requires_grad for tensor in tensors)
 
 
 def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
@@ -33,14 +38,8 @@ def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
     Pivots below `floor` are raised to it. So are pivots that are only rounding beside their diagonal entry: otherwise
     an inverse could have any size.
     """
-    if native := native_form(_NATIVE, matrix, single=True):
-        factor: Tensor = native.cholesky(matrix, floor)
-        return factor
-    return cholesky_by_operators(matrix, floor)
-
-
-def cholesky_by_operators(matrix: Tensor, floor: float = 1e-12) -> Tensor:
-    """As `cholesky`, by PyTorch's operators on any device."""
+    if on_processor(matrix):
+        return native.cholesky(matrix, floor)
     size, rounding = matrix.shape[-1], torch.finfo(matrix.dtype).eps
     factor: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
     for column in range(size):
@@ -63,14 +62,8 @@ def cholesky_by_operators(matrix: Tensor, floor: float = 1e-12) -> Tensor:
 
 def invert_lower(factor: Tensor) -> Tensor:
     """Inverse of a lower-triangular ``(..., d, d)``; above its diagonal nothing is read."""
-    if native := native_form(_NATIVE, factor, single=True):
-        inverse: Tensor = native.invert_lower(factor)
-        return inverse
-    return invert_lower_by_operators(factor)
-
-
-def invert_lower_by_operators(factor: Tensor) -> Tensor:
-    """As `invert_lower`, by PyTorch's operators on any device."""
+    if on_processor(factor):
+        return native.invert_lower(factor)
     size = factor.shape[-1]
     inverse: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
     for column in range(size):
@@ -92,9 +85,8 @@ def invert(matrix: Tensor, floor: float = 1e-12) -> Tensor:
 
 def invert_from_factor(factor: Tensor) -> Tensor:
     """Inverse of ``factor factorᵀ``, from the lower factor ``(..., d, d)``."""
-    if native := native_form(_NATIVE, factor, single=True):
-        inverse: Tensor = native.invert_from_factor(factor)
-        return inverse
+    if on_processor(factor):
+        return native.invert_from_factor(factor)
     return gram(invert_lower(factor))
 
 

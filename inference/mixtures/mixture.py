@@ -11,18 +11,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.native_forms import native_form
-
-LOG_TWO_PI = math.log(2 * math.pi)
-_NATIVE = "mixtures.native_density"
+from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_density import LOG_TWO_PI as LOG_TWO_PI, log_densities
+from beliefstream.inference.mixtures.native_linear_algebra import affine_all
 
 
 def component_log_density(points: Tensor, means: Tensor, factors: Tensor) -> Tensor:
-    """Log density of each of ``K`` Gaussians at each of ``P`` points.
+    """Log density of each of ``K`` Gaussians at each of ``P`` points, by PyTorch's operators: with gradients.
 
     `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, K, P)``.
     With points last, sums over components add long rows, which the processor vectorises.
@@ -189,13 +189,21 @@ class GaussianMixture:
         """Multiply the weights by a share, given as its log: ``(B, 1)`` or one number."""
         return GaussianMixture(self.log_weights + log_share, self.means, self.covariances)
 
-    def affine(self, matrix: Tensor, covariance: Tensor | None = None) -> GaussianMixture:
-        """The mixture of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
-        means = la.times(matrix[:, None], self.means)
-        covariances = matrix[:, None] @ self.covariances @ matrix[:, None].mT
-        if covariance is not None:
-            covariances = covariances + covariance[:, None]
-        return GaussianMixture(self.log_weights, means, la.symmetrise(covariances))
+    def affine(
+        self, matrix: Tensor, covariance: Tensor | None = None, shift: Tensor | None = None
+    ) -> GaussianMixture:
+        """The mixture of ``matrix x + shift`` plus Gaussian noise; None for zero.
+
+        `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``, `shift` ``(B, E)``.
+        """
+        moved = torch.zeros_like(matrix[..., 0]) if shift is None else shift
+        covariance = torch.zeros_like(matrix @ matrix.mT) if covariance is None else covariance
+        shape = (*self.log_weights.shape, matrix.shape[1])
+        means, covariances = np.empty(shape), np.empty((*shape, matrix.shape[1]))
+        given = (array(self.means), array(self.covariances))
+        affine_all(given, (array(matrix), array(moved), array(covariance)), means, covariances)
+        parts = (torch.from_numpy(part).to(self.means) for part in (means, covariances))
+        return GaussianMixture(self.log_weights, *parts)
 
     def product(self, other: GaussianMixture, axes: Sequence[int] | None = None) -> GaussianMixture:
         """Normalised product of the two densities; `other` may be over the coordinates `axes` only.
@@ -222,19 +230,12 @@ class GaussianMixture:
 
 def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
     """As `GaussianMixture.log_density`, where the factors of the covariances are known."""
-    if native := native_form(_NATIVE, mixture.log_weights, mixture.means, factors, points):
-        found: Tensor = native.log_density(mixture, factors, points)
-        return found
-    logs = component_log_density(points, mixture.means, factors)
-    return torch.logsumexp(mixture.log_weights[..., None] + logs, 1)
+    return log_densities(mixture.log_weights, mixture.means, factors, points, False)[1]
 
 
 def component_log_densities(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
     """Log of weight × density of each component ``(B, K, P)`` at `points` ``(B, P, D)``, as `log_density`."""
-    if native := native_form(_NATIVE, mixture.log_weights, mixture.means, factors, points):
-        found: Tensor = native.component_log_densities(mixture, factors, points)[0]
-        return found
-    return mixture.log_weights[..., None] + component_log_density(points, mixture.means, factors)
+    return log_densities(mixture.log_weights, mixture.means, factors, points, True)[0]
 
 
 def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:

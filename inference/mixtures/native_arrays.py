@@ -1,14 +1,15 @@
-"""The numbers of tensors and mixtures on the processor, as native functions take them."""
+"""The numbers of tensors and mixtures on the processor, as compiled functions take them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+if TYPE_CHECKING:
+    from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 Array = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ class Numbers(NamedTuple):
 
 def array(tensor: Tensor) -> Array:
     """The numbers of a tensor, in double precision and one after another; shared with it where it is like that."""
-    found: Array = tensor.double().contiguous().numpy()
+    found: Array = tensor.double().cpu().contiguous().numpy()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Log densities of mixtures at many points, for the processor: no intermediate result leaves its cache.
+"""Log densities of Gaussian mixtures at many points, compiled for the processor: what is between stays in cache.
 
 Points are taken a block at a time, one number of each in a row, so that the compiler vectorises all loops over a block.
 """
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_exponential import (
@@ -25,6 +24,8 @@ from beliefstream.inference.mixtures.native_exponential import (
 )
 
 Array = NDArray[np.float64]
+
+LOG_TWO_PI = math.log(2 * math.pi)
 
 Frame = tuple[float, float, float, float, float, float]
 
@@ -52,28 +53,20 @@ class Block(NamedTuple):
 def prepare() -> None:
     """Compile the densities, or load them from Numba's cache."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    log_density(GaussianMixture(one[0].log(), one, one[..., None]), one[..., None], one)
+    log_densities(one[0], one, one[..., None], one, True)
 
 
-def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
-    """Log density ``(B, P)`` at `points` ``(B, P, D)``, from the covariances' lower factors."""
-    return _densities(mixture, factors, points, np.empty((0, 0, 0)))
-
-
-def component_log_densities(
-    mixture: GaussianMixture, factors: Tensor, points: Tensor
+def log_densities(
+    log_weights: Tensor, means: Tensor, factors: Tensor, points: Tensor, each: bool
 ) -> tuple[Tensor, Tensor]:
-    """Log of weight × density of each component ``(B, K, P)``, and log density of the mixture ``(B, P)``."""
-    components = np.empty((mixture.batch, mixture.components, points.shape[1]))
-    total = _densities(mixture, factors, points, components)
-    return torch.from_numpy(components), total
+    """Log of weight × density of each component ``(B, K, P)``, empty unless `each`, and of the mixture ``(B, P)``.
 
-
-def _densities(mixture: GaussianMixture, factors: Tensor, points: Tensor, components: Array) -> Tensor:
+    `factors` ``(B, K, D, D)`` are lower factors of the covariances, `points` ``(B, P, D)``.
+    """
     total = np.empty(points.shape[:2])
-    log_weights, means = array(mixture.log_weights), array(mixture.means)
-    _evaluate(log_weights, means, array(factors), array(points), total, components)
-    return torch.from_numpy(total)
+    components = np.empty((*log_weights.shape, points.shape[1]) if each else (0, 0, 0))
+    _evaluate(array(log_weights), array(means), array(factors), array(points), total, components)
+    return torch.from_numpy(components).to(points), torch.from_numpy(total).to(points)
 
 
 @native

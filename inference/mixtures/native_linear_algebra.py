@@ -1,7 +1,7 @@
-"""`inference.mixtures.linear_algebra` for the processor: one small matrix after another, without a tensor operator.
+"""Linear algebra on small matrices, one after another, compiled for the processor.
 
-Functions here have the names of their counterparts there, which say what they compute. They compute in double
-precision, and return the precision that they were given.
+Functions of tensors have the names of their counterparts in `linear_algebra`, which say what they compute. All compute
+in double precision; those return the precision that they were given.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def prepare() -> None:
     cholesky(one, 0.0)
     invert_lower(one)
     invert_from_factor(one)
+    few = np.ones((1, 1, 1, 1))
+    affine_all((few[0], few), (few[0], few[0, 0], few[0]), np.empty((1, 1, 1)), np.empty((1, 1, 1, 1)))
 
 
 def cholesky(matrix: Tensor, floor: float) -> Tensor:
@@ -150,3 +152,35 @@ def invert_product(factor: Array, lower: Array, inverse: Array) -> None:
             for k in range(row, len(factor)):
                 total += lower[k, row] * lower[k, column]
             inverse[row, column] = inverse[column, row] = total
+
+
+@native
+def affine_all(
+    given: tuple[Array, Array], change: tuple[Array, Array, Array], means: Array, covariances: Array
+) -> None:
+    """Fill means and covariances of ``A x + c`` plus noise: ``A m + c`` and ``A P Aᵀ + Q``.
+
+    `given` are means ``(B, K, D)`` and covariances of x; `change` is A ``(B, E, D)``, c ``(B, E)`` and Q ``(B, E, E)``.
+    """
+    given_means, given_covariances = given
+    matrices, shifts, noises = change
+    size, wide = matrices.shape[1:]
+    product = np.empty((size, wide))
+    for b in range(len(matrices)):
+        matrix, noise = matrices[b], noises[b]
+        for k in range(given_means.shape[1]):
+            mean, covariance = given_means[b, k], given_covariances[b, k]
+            for i in range(size):
+                value = 0.0
+                for j in range(wide):
+                    value += matrix[i, j] * mean[j]
+                    product[i, j] = 0.0
+                    for m in range(wide):
+                        product[i, j] += matrix[i, m] * 0.5 * (covariance[m, j] + covariance[j, m])
+                means[b, k, i] = value + shifts[b, i]
+            for i in range(size):
+                for j in range(i + 1):
+                    entry = 0.5 * (noise[i, j] + noise[j, i])
+                    for m in range(wide):
+                        entry += product[i, m] * matrix[j, m]
+                    covariances[b, k, i, j] = covariances[b, k, j, i] = entry

@@ -1,12 +1,14 @@
-"""Mixture reduction: fewer components with little loss.
+"""Mixture reduction: fewer components with little loss, compiled for the processor.
 
 First, components of negligible weight go. Then pairs that are each other's cheapest to merge are merged, all at once,
 and again, while the cost is below a threshold. Last, the cheapest pairs are merged while there are too many components.
 The cost is Runnalls' upper bound on the Kullback-Leibler divergence that merging adds (A. R. Runnalls,
 "Kullback-Leibler Approach to Gaussian Mixture Reduction", IEEE Trans. Aerospace and Electronic Systems 43(3), 2007, eq.
-16; he merges one pair at a time). Everything runs over the whole batch.
+16; he merges one pair at a time): of weights w, covariances P and the merged pair's covariance P₁₂,
 
-On the CPU, in double precision, `native_reduction` does the same without PyTorch's operators.
+    ½ ((w₁ + w₂) log det P₁₂ − w₁ log det P₁ − w₂ log det P₂).
+
+A covariance is its lower triangle, row by row.
 """
 
 from __future__ import annotations
@@ -14,103 +16,28 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
+from beliefstream.inference.mixtures.native_arrays import numbers_of
+from beliefstream.inference.mixtures.native_exponential import logarithm
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, put_matrix, put_vector
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 NEGLIGIBLE_WEIGHT = 1e-5  # relative to the heaviest component
-IN_CACHE = 16_384  # pairs at once whose entries stay in the processor's cache
+TOGETHER = 8  # pairs of a component; no loop over them has a rest
+MODERATE = 200.0  # log determinant of a component, beside which those of merged ones are normal numbers
 
 
-class _Parts(NamedTuple):
-    """Components with their entries first, so that arithmetic runs over long rows.
-
-    Weights ``(...)``, log determinants ``(...)``, means ``(D, ...)`` and lower triangles of covariances, row by row,
-    ``(D (D + 1) / 2, ...)``.
-    """
-
-    weights: Tensor
-    log_determinants: Tensor
-    means: Tensor
-    covariances: Tensor
-
-    @classmethod
-    def of(cls, weights: Tensor, means: Tensor, covariances: Tensor) -> _Parts:
-        """Parts ``(B, K)`` of components with the usual shapes."""
-        row, column = torch.tril_indices(means.shape[-1], means.shape[-1], device=means.device)
-        packed = covariances[..., row, column].movedim(-1, 0).contiguous()
-        log_determinants = _log_determinant(packed.clone(), means.shape[-1])
-        return cls(weights.clone(), log_determinants, means.movedim(-1, 0).contiguous(), packed)
-
-    def at(self, row: Tensor, place: Tensor) -> _Parts:
-        """The components at these problems and places, ``(N,)``."""
-        index = row * self.weights.shape[1] + place
-        # several times faster here than indexing
-        weights, log_determinants = (part.view(-1).gather(0, index) for part in self[:2])
-        means, covariances = (part.flatten(1).gather(1, index.expand(len(part), -1)) for part in self[2:])
-        return _Parts(weights, log_determinants, means, covariances)
-
-    def put(self, row: Tensor, place: Tensor, others: _Parts) -> None:
-        """Replace the components at these problems and places."""
-        index = row * self.weights.shape[1] + place
-        for part, other in zip(self, others, strict=True):
-            part.view(*part.shape[:-2], -1)[..., index] = other
-
-    def unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights, means and covariances with the usual shapes."""
-        size = self.means.shape[0]
-        row, column = torch.tril_indices(size, size, device=self.means.device)
-        place = torch.empty(size, size, dtype=torch.int64, device=self.means.device)
-        place[row, column] = place[column, row] = torch.arange(len(row), device=self.means.device)
-        return self.weights, self.means.movedim(0, -1), self.covariances[place].movedim((0, 1), (-2, -1))
-
-
-def _joined(first: _Parts, second: _Parts) -> tuple[Tensor, Tensor, Tensor]:
-    """Total weights, shares of the first, and covariances of pairs ``(N,)`` merged with their joint moments."""
-    total = first.weights + second.weights
-    share = first.weights / total.clamp_min(1e-300)
-    offset = (first.means - second.means) * (share * (1 - share)).sqrt()
-    covariances = torch.lerp(second.covariances, first.covariances, share)
-    place = 0
-    for row in range(len(offset)):
-        for column in range(row + 1):
-            covariances[place].addcmul_(offset[row], offset[column])
-            place += 1
-    return total, share, covariances
-
-
-def _log_determinant(packed: Tensor, size: int) -> Tensor:
-    """Log determinants of covariances ``(D (D + 1) / 2, ...)``, by elimination in place.
-
-    Pivots have the same lower bounds as in `linear_algebra.cholesky`.
-    """
-    start = [row * (row + 1) // 2 for row in range(size)]
-    rounding, total = torch.finfo(packed.dtype).eps, torch.zeros_like(packed[0])
-    entire = packed[[start[row] + row for row in range(size)]]
-    for column in range(size):
-        pivot = packed[start[column] + column]
-        pivot = torch.maximum(pivot, rounding * entire[column]).clamp_min(1e-300)
-        total = total + pivot.log()
-        for row in range(size - 1, column, -1):
-            part = packed[start[row] + column] / pivot
-            for other in range(column + 1, row + 1):
-                packed[start[row] + other].addcmul_(part, packed[start[other] + column], value=-1)
-    return total
-
-
-def _pair_costs(parts: _Parts, row: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Runnalls' cost of merging the components at `left` and `right` of the problems at `row`, ``(N,)``."""
-    chunks = zip(*(torch.split(index, IN_CACHE) for index in (row, left, right)), strict=True)
-    return torch.cat([_pair_cost(parts.at(some, i), parts.at(some, j)) for some, i, j in chunks])
-
-
-def _pair_cost(first: _Parts, second: _Parts) -> Tensor:
-    total, _, merged = _joined(first, second)
-    cost = total * _log_determinant(merged, len(first.means)) - first.weights * first.log_determinants
-    return 0.5 * (cost - second.weights * second.log_determinants)
+def prepare() -> None:
+    """Compile the reduction, or load it from Numba's cache."""
+    ones = torch.ones(1, 2, 1, dtype=torch.float64)
+    reduce(GaussianMixture(ones[..., 0], ones, ones[..., None]), 1, 0.0)
 
 
 def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -> GaussianMixture:
@@ -118,96 +45,515 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
-    tensors = (mixture.log_weights, mixture.means, mixture.covariances)
-    native = native_form("mixtures.native_reduction", *tensors)
-    if native is None:
-        return reduce_by_operators(mixture, components, threshold)
-    reduced: GaussianMixture = native.reduce(mixture, components, threshold)
-    return reduced
+    log_weights, means, covariances = numbers_of(mixture)
+    found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
+    most = reduce_all((log_weights, means, covariances), components, threshold, found)
+    parts = (torch.from_numpy(array[:, :most]).contiguous().to(mixture.means) for array in found)
+    return GaussianMixture(*parts)
 
 
-def reduce_by_operators(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:
-    """As `reduce`, by PyTorch's operators on any device."""
-    weights = torch.softmax(mixture.log_weights, -1)
-    weights = torch.where(weights < NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True), 0.0, weights)
-    weights = weights / weights.sum(1, keepdim=True)
-    weights, order = weights.sort(dim=1, descending=True, stable=True)
-    places = max(1, int((weights > 0).sum(1).max()))
-    weights, order = weights[:, :places].clone(), order[:, :places]
-    row = torch.arange(mixture.batch, device=weights.device)[:, None]
-    means, covariances = mixture.means[row, order], mixture.covariances[row, order]
-    if places > 1:
-        weights, means, covariances = _merge(weights, means, covariances, components, threshold)
-        weights, order = weights.sort(dim=1, descending=True, stable=True)
-        places = max(1, int((weights > 0).sum(1).max()))
-        weights, order = weights[:, :places], order[:, :places]
-        means, covariances = means[row, order], covariances[row, order]
-    absent = weights <= 0
-    eye = torch.eye(mixture.dimension, dtype=means.dtype, device=means.device)
-    return GaussianMixture(
-        weights.log(),
-        torch.where(absent[..., None], 0.0, means),
-        torch.where(absent[..., None, None], eye, la.symmetrise(covariances)),
+@native
+def reduce_all(
+    given: tuple[Array, Array, Array], components: int, threshold: float, found: tuple[Array, Array, Array]
+) -> int:
+    """Reduce mixtures, `given` and `found` as log weights, means and covariances; the most components one has left."""
+    batch, places, size = given[1].shape
+    room, most, left = new_room(places, size), 0, np.empty(batch, np.int64)
+    for row in range(batch):
+        one = (given[0][row], given[1][row], given[2][row])
+        left[row] = reduce_one(
+            one, components, threshold, room, (found[0][row], found[1][row], found[2][row])
+        )
+        most = max(most, left[row])
+    most = max(1, most)
+    for row in range(batch):
+        leave_absent(left[row], most, found[0][row], found[1][row], found[2][row])
+        # weights sum to one, so these are no numbers
+        if left[row] == 0:
+            for part in range(most):
+                found[0][row, part] = math.nan
+                put_vector(found[1][row, part], given[1][row, part])
+                put_matrix(found[2][row, part], given[2][row, part])
+    return most
+
+
+@borrowing
+def reduce_one(
+    given: tuple[Array, Array, Array],
+    components: int,
+    threshold: float,
+    room: Room,
+    found: tuple[Array, Array, Array],
+) -> int:
+    """Reduce one mixture, into the first places of `found`; how many components it has left."""
+    _shares(given[0], room.weights[: len(given[0])])
+    count = _sort(room.weights, len(given[0]), room.order)
+    _pack(room.weights, given[1], given[2], room.order[:count], room.parts)
+    _merge(room.parts, room.pairs, count, components, threshold, room.cost, room.partner, room.chosen)
+    left = _sort(room.parts.weights, count, room.order)
+    _unpack(room.parts, room.order[:left], found[0], found[1], found[2])
+    return left
+
+
+@borrowing
+def _shares(log_weights: Array, weights: Array) -> None:
+    """Weights that sum to one, without negligible ones."""
+    highest, total, heaviest, kept = log_weights[0], 0.0, 0.0, 0.0
+    for value in log_weights:
+        highest = max(highest, value)
+    for place, value in enumerate(log_weights):
+        weights[place] = math.exp(value - highest)
+        total += weights[place]
+        heaviest = max(heaviest, weights[place])
+    for place in range(len(weights)):
+        if weights[place] < NEGLIGIBLE_WEIGHT * heaviest:
+            weights[place] = 0.0
+        weights[place] /= total
+        kept += weights[place]
+    for place in range(len(weights)):
+        weights[place] /= kept
+
+
+@borrowing
+def _sort(weights: Array, places: int, order: Places) -> int:
+    """Put the places with weight in falling order of it, equal ones in their order; how many there are."""
+    count = 0
+    for place in range(places):
+        # negated, so that what is not a number is left out
+        if not weights[place] > 0:
+            continue
+        at = count
+        while at > 0 and weights[order[at - 1]] < weights[place]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = place
+        count += 1
+    return count
+
+
+@borrowing
+def _pack(weights: Array, means: Array, covariances: Array, order: Places, parts: Parts) -> None:
+    """Take these components in this order."""
+    for place in range(len(order)):
+        source, entry = order[place], 0
+        parts.weights[place] = weights[source]
+        for row in range(means.shape[1]):
+            parts.means[row, place] = means[source, row]
+            for column in range(row + 1):
+                parts.covariances[entry, place] = covariances[source, row, column]
+                entry += 1
+
+
+@borrowing
+def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covariances: Array) -> None:
+    """Give these components in this order."""
+    for place in range(len(order)):
+        source, entry = order[place], 0
+        log_weights[place] = math.log(parts.weights[source])
+        for row in range(means.shape[1]):
+            means[place, row] = parts.means[row, source]
+            for column in range(row + 1):
+                value = parts.covariances[entry, source]
+                covariances[place, row, column] = covariances[place, column, row] = value
+                entry += 1
+
+
+@borrowing
+def leave_absent(start: int, end: int, log_weights: Array, means: Array, covariances: Array) -> None:
+    """Mark places as without a component."""
+    for place in range(start, end):
+        log_weights[place] = -math.inf
+        for row in range(means.shape[1]):
+            means[place, row] = 0.0
+            for column in range(means.shape[1]):
+                covariances[place, row, column] = 1.0 if row == column else 0.0
+
+
+@borrowing
+def _merge(
+    parts: Parts,
+    row: Row,
+    count: int,
+    components: int,
+    threshold: float,
+    cost: Array,
+    partner: Places,
+    chosen: NDArray[np.bool_],
+) -> None:
+    """Merge the first `count` components; those that are left keep their order, and the others have no weight."""
+    size = len(parts.offset)
+    for one in range(count):
+        for entry in range(len(parts.merged)):
+            parts.merged[entry] = parts.covariances[entry, one]
+        parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
+    for one in range(count):
+        row_costs(parts, one, one, count, row)
+        cost[one, one] = math.inf
+        for other in range(one + 1, count):
+            cost[one, other] = cost[other, one] = row.cost[other]
+    left = count
+    while True:
+        pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
+        if pairs == 0:
+            return
+        left -= pairs
+        for one in range(count):
+            if chosen[one]:
+                _merge_pair(parts, one, partner[one])
+        _close_up(parts, count, cost, chosen)
+        count = left
+        # the cost between two merged components is computed once: rounding could differ
+        for one in range(count):
+            if chosen[one]:
+                row_costs(parts, one, 0, count, row)
+                for third in range(count):
+                    new = chosen[third] and third <= one
+                    if third != one and not new:
+                        cost[one, third] = cost[third, one] = row.cost[third]
+
+
+@borrowing
+def _merge_pair(parts: Parts, one: int, other: int) -> None:
+    """Put the merged pair in the place of the first."""
+    share, size = joined(parts, one, other), len(parts.offset)
+    for row in range(size):
+        parts.means[row, one] = between(parts.means[row, other], parts.means[row, one], share)
+    for entry in range(len(parts.merged)):
+        parts.covariances[entry, one] = parts.merged[entry]
+    parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
+    parts.weights[one] += parts.weights[other]
+    parts.weights[other] = 0.0
+
+
+@borrowing
+def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) -> None:
+    """Move components without weight, and their costs, out of the first places."""
+    weights, left = parts.weights, 0
+    for place in range(count):
+        if weights[place] > 0:
+            parts.places[left] = place
+            left += 1
+    for one in range(left):
+        source = parts.places[one]
+        chosen[one], weights[one] = chosen[source], weights[source]
+        parts.log_determinants[one] = parts.log_determinants[source]
+        for row in range(len(parts.means)):
+            parts.means[row, one] = parts.means[row, source]
+        for entry in range(len(parts.covariances)):
+            parts.covariances[entry, one] = parts.covariances[entry, source]
+        for other in range(left):
+            cost[one, other] = cost[source, parts.places[other]]
+    for place in range(left, count):
+        weights[place] = 0.0
+
+
+@borrowing
+def _nearest(cost: Array, count: int) -> int:
+    """The first of the least costs."""
+    one = other = third = last = math.inf  # each takes a quarter, and waits for itself only
+    for place in range(0, count - 3, 4):
+        one = _less(cost[place], one)
+        other = _less(cost[place + 1], other)
+        third = _less(cost[place + 2], third)
+        last = _less(cost[place + 3], last)
+    for place in range(count // 4 * 4, count):
+        one = _less(cost[place], one)
+    least = _less(_less(one, other), _less(third, last))
+    for place in range(count):
+        if cost[place] == least:
+            return place
+    return 0
+
+
+@borrowing
+def _less(value: float, other: float) -> float:
+    """The smaller one, the second where the first is not a number."""
+    return value if value < other else other
+
+
+@borrowing
+def _pairs(
+    cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: NDArray[np.bool_]
+) -> int:
+    """Choose the pairs to merge now, by their firsts; how many."""
+    pairs, cheap = 0, False
+    for one in range(count):
+        partner[one] = _nearest(cost[one], count)
+    for one in range(count):
+        other = partner[one]
+        least = cost[one, other]
+        chosen[one] = partner[other] == one and one < other and math.isfinite(least)
+        pairs += chosen[one]
+        cheap |= chosen[one] and least < threshold
+    limit = math.inf if cheap else max(excess, 0)
+    for one in range(count):
+        if cheap and chosen[one] and cost[one, partner[one]] >= threshold:
+            chosen[one] = False
+            pairs -= 1
+    while pairs > limit:
+        dearest = -1
+        for one in range(count):
+            if chosen[one] and (dearest < 0 or cost[one, partner[one]] >= cost[dearest, partner[dearest]]):
+                dearest = one
+        chosen[dearest] = False
+        pairs -= 1
+    return pairs
+
+
+class Parts(NamedTuple):
+    """Components of one mixture, and space for the arithmetic of one pair."""
+
+    weights: Array  # (K,)
+    log_determinants: Array  # (K,)
+    means: Array  # (D, K)
+    covariances: Array  # (D (D + 1) / 2, K)
+    offset: Array  # (D,)
+    merged: Array  # (D (D + 1) / 2,)
+    reduced: Array  # (D (D + 1) / 2,)
+    places: NDArray[np.int64]  # (K,) of the components that are left
+
+
+class Row(NamedTuple):
+    """Space for the pairs of one component with every other, so that the compiler vectorises loops over them."""
+
+    share: Array  # (K,) of the one component, as the next three
+    root: Array
+    part: Array
+    cost: Array  # of each pair
+    offsets: Array  # (D, K)
+    variances: Array  # (D, K)
+    merged: Array  # (D (D + 1) / 2, K)
+
+
+class Room(NamedTuple):
+    """Space to reduce one mixture in."""
+
+    parts: Parts
+    pairs: Row
+    weights: Array  # (K,)
+    order: Places  # (K,)
+    cost: Array  # (K, K)
+    partner: Places  # (K,)
+    chosen: NDArray[np.bool_]  # (K,)
+
+
+@inner
+def new_room(places: int, size: int) -> Room:
+    """Space to reduce one mixture of up to so many `places`; those that a loop takes beyond are numbers too."""
+    packed, count = size * (size + 1) // 2, places
+    places = (count + TOGETHER - 1) // TOGETHER * TOGETHER
+    parts = Parts(
+        np.ones(places),
+        np.ones(places),
+        np.ones((size, places)),
+        np.ones((packed, places)),
+        np.empty(size),
+        np.empty(packed),
+        np.empty(packed),
+        np.empty(places, np.int64),
+    )
+    vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
+    pairs = Row(
+        vectors[0],
+        vectors[1],
+        vectors[2],
+        vectors[3],
+        matrices[0],
+        matrices[1],
+        np.empty((packed, places)),
+    )
+    places_of = np.empty((2, places), np.int64)
+    return Room(
+        parts,
+        pairs,
+        np.empty(places),
+        places_of[0],
+        np.empty((places, places)),
+        places_of[1],
+        np.empty(places, np.bool_),
     )
 
 
-def _merge(
-    weights: Tensor, means: Tensor, covariances: Tensor, components: int, threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge; a merged-away component keeps weight zero."""
-    parts = _Parts.of(weights, means, covariances)
-    cost, rows = _costs(parts), torch.arange(len(weights), device=weights.device)
-    while True:
-        place, first, second = _pairs(cost, (parts.weights[rows] > 0).sum(1) - components, threshold)
-        if len(place) == 0:
-            return parts.unpacked()
-        # drop rows with nothing left to merge
-        busy, place = torch.unique(place, return_inverse=True)
-        if len(busy) < len(rows):
-            rows, cost = rows[busy], cost[busy]
-        row = rows[place]
-        one, other = parts.at(row, first), parts.at(row, second)
-        total, share, merged = _joined(one, other)
-        mean = torch.lerp(other.means, one.means, share)
-        fresh = _Parts(total, _log_determinant(merged.clone(), len(mean)), mean, merged)
-        parts.put(row, first, fresh)
-        parts.weights[row, second] = 0.0
-        cost[place, second] = cost[place, :, second] = math.inf
-        # the cost between two merged components is computed once: rounding could differ
-        new = torch.zeros(cost.shape[:2], dtype=torch.bool, device=cost.device)
-        new[place, first] = True
-        third = torch.arange(cost.shape[1], device=cost.device)
-        due = (parts.weights[row] > 0) & ~(new[place] & (third <= first[:, None]))
-        pair, third = torch.nonzero(due, as_tuple=True)
-        left, place = first[pair], place[pair]
-        again = _pair_costs(parts, row[pair], left, third)
-        cost[place, left, third] = cost[place, third, left] = again
+@borrowing
+def joined(parts: Parts, one: int, other: int) -> float:
+    """Merge the covariances of two components into `parts.merged`; the share of the first."""
+    weight = parts.weights[one]
+    share: float = weight / max(weight + parts.weights[other], 1e-300)
+    root = math.sqrt(share * (1 - share))
+    entry = 0
+    for row in range(len(parts.offset)):
+        parts.offset[row] = (parts.means[row, one] - parts.means[row, other]) * root
+        for column in range(row + 1):
+            average = between(parts.covariances[entry, other], parts.covariances[entry, one], share)
+            parts.merged[entry] = average + parts.offset[row] * parts.offset[column]
+            entry += 1
+    return share
 
 
-def _costs(parts: _Parts) -> Tensor:
-    """Cost of merging each pair, ``(B, K, K)``, symmetric; infinite on the diagonal and for absent components."""
-    batch, places = parts.weights.shape
-    device = parts.weights.device
-    cost = torch.full((batch, places, places), math.inf, dtype=parts.weights.dtype, device=device)
-    left, right = torch.triu_indices(places, places, 1, device=device)
-    present = parts.weights > 0
-    row, pair = torch.nonzero(present[:, left] & present[:, right], as_tuple=True)
-    left, right = left[pair], right[pair]
-    cost[row, left, right] = cost[row, right, left] = _pair_costs(parts, row, left, right)
-    return cost
+@borrowing
+def between(start: float, end: float, share: float) -> float:
+    """``start + share (end − start)``, as `torch.lerp` rounds it."""
+    step = end - start
+    return start + share * step if share < 0.5 else end - step * (1 - share)
 
 
-def _pairs(cost: Tensor, excess: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, first and second of the pairs to merge now; `cost` ``(B, K, K)``, symmetric, `excess` ``(B,)`` too many.
+@borrowing
+def log_determinant(packed: Array, reduced: Array, size: int) -> float:
+    """Log determinant of a covariance; `reduced` is space to work in."""
+    for entry in range(len(packed)):
+        reduced[entry] = packed[entry]
+    total, product = 0.0, 1.0
+    for column in range(size):
+        start = column * (column + 1) // 2
+        pivot = reduced[start + column]
+        pivot = max(pivot, ROUNDING * packed[start + column], 1e-300)
+        product *= pivot
+        # one logarithm for several pivots, where their product is far from overflow
+        if not 1e-8 < product < 1e8:
+            total, product = total + math.log(product), 1.0
+        for row in range(size - 1, column, -1):
+            base = row * (row + 1) // 2
+            part = reduced[base + column] / pivot
+            for other in range(column + 1, row + 1):
+                reduced[base + other] -= part * reduced[other * (other + 1) // 2 + column]
+    return total + math.log(product)
 
-    If no pair is cheap enough, the cheapest ones, at most as many as there are too many.
-    """
-    place = torch.arange(cost.shape[1], device=cost.device)
-    partner = cost.argmin(2)  # the first of equals, so that some pair is mutual
-    least = cost.gather(2, partner[..., None])[..., 0]
-    mutual = (partner.gather(1, partner) == place) & (place < partner) & least.isfinite()
-    cheap = mutual & (least < threshold)
-    rank = torch.where(mutual, least, math.inf).argsort(dim=1, stable=True).argsort(dim=1)
-    chosen = torch.where(cheap.any(1, keepdim=True), cheap, mutual & (rank < excess[:, None]))
-    row, first = torch.nonzero(chosen, as_tuple=True)
-    return row, first, partner[row, first]
+
+@borrowing
+def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
+    """Fill the costs of merging one component with each from `start` to `count`, itself and some more among them."""
+    size, known, cost = len(parts.offset), parts.log_determinants, row.cost
+    weight, weights = parts.weights[one], parts.weights
+    own = weight * known[one]
+    # a place without a sign cannot be negative, which would have to be looked at each time
+    first, end = np.uint64(start // TOGETHER), np.uint64((count + TOGETHER - 1) // TOGETHER)
+    first, end = first * np.uint64(TOGETHER), end * np.uint64(TOGETHER)
+    moderate = abs(known[one]) < MODERATE
+    if moderate and size == 2:
+        _add_logs_of_two(parts, one, first, end, math.exp(-known[one]), cost)
+    elif moderate and size == 4:
+        _add_logs_of_four(parts, one, first, end, math.exp(-known[one]), cost)
+    else:
+        _join_row(parts, one, first, end, row)
+        _eliminate(row, first, end, size)
+        for other in range(first, end):
+            cost[other] = 0.0
+        for column in range(size):
+            for other in range(first, end):
+                cost[other] += logarithm(row.variances[column, other])
+    beside = known[one] if moderate and (size == 2 or size == 4) else 0.0
+    for other in range(first, end):
+        value = (weight + weights[other]) * (cost[other] + beside)
+        cost[other] = 0.5 * (value - (own + weights[other] * known[other]))
+
+
+@fusing
+def _add_logs_of_two(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """As `_join_row` and `_eliminate` in two coordinates: logs of the determinants by `scale`, in one loop."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y = weights[one], means[0, one], means[1, one]
+    c0, c1, c2 = covariances[0, one], covariances[1, one], covariances[2, one]
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy = x - means[0, other], y - means[1, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m0 = _pivot(m0, m0)
+        cost[other] = logarithm(scale * m0 * _pivot(m2 - m1 * m1 / m0, m2))
+
+
+@fusing
+def _add_logs_of_four(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """The same in four coordinates."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y, z, t = weights[one], means[0, one], means[1, one], means[2, one], means[3, one]
+    c0, c1, c2, c3, c4 = (
+        covariances[0, one], covariances[1, one], covariances[2, one], covariances[3, one], covariances[4, one],
+    )  # fmt: skip
+    c5, c6, c7, c8, c9 = (
+        covariances[5, one], covariances[6, one], covariances[7, one], covariances[8, one], covariances[9, one],
+    )  # fmt: skip
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy, dz, dt = x - means[0, other], y - means[1, other], z - means[2, other], t - means[3, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m3 = between(covariances[3, other], c3, share) + root * dx * dz
+        m4 = between(covariances[4, other], c4, share) + root * dy * dz
+        m5 = between(covariances[5, other], c5, share) + root * dz * dz
+        m6 = between(covariances[6, other], c6, share) + root * dx * dt
+        m7 = between(covariances[7, other], c7, share) + root * dy * dt
+        m8 = between(covariances[8, other], c8, share) + root * dz * dt
+        m9 = between(covariances[9, other], c9, share) + root * dt * dt
+        m0 = _pivot(m0, m0)
+        over = 1 / m0
+        y1, z1, t1 = m1 * over, m3 * over, m6 * over
+        m4, m7, m8 = m4 - z1 * m1, m7 - t1 * m1, m8 - t1 * m3
+        second = _pivot(m2 - y1 * m1, m2)
+        over = 1 / second
+        z2, t2 = m4 * over, m7 * over
+        m8 -= t2 * m4
+        third = _pivot(m5 - z1 * m3 - z2 * m4, m5)
+        last = _pivot(m9 - t1 * m6 - t2 * m7 - m8 * m8 / third, m9)
+        cost[other] = logarithm(scale * m0 * second * third * last)
+
+
+@borrowing
+def _pivot(value: float, variance: float) -> float:
+    least = ROUNDING * variance
+    value = least if value < least else value
+    return 1e-300 if value < 1e-300 else value
+
+
+@borrowing
+def _join_row(parts: Parts, one: int, first: np.uint64, end: np.uint64, row: Row) -> None:
+    """As `joined`, for all pairs of one component."""
+    share, root, weight, weights = row.share, row.root, parts.weights[one], parts.weights
+    means, covariances, offsets, merged = parts.means, parts.covariances, row.offsets, row.merged
+    for other in range(first, end):
+        share[other] = weight / max(weight + weights[other], 1e-300)
+        root[other] = math.sqrt(share[other] * (1 - share[other]))
+    entry = 0
+    for i in range(len(parts.offset)):
+        mean = means[i, one]
+        for other in range(first, end):
+            offsets[i, other] = (mean - means[i, other]) * root[other]
+        for j in range(i + 1):
+            own = covariances[entry, one]
+            for other in range(first, end):
+                average = between(covariances[entry, other], own, share[other])
+                merged[entry, other] = average + offsets[i, other] * offsets[j, other]
+            entry += 1
+
+
+@borrowing
+def _eliminate(row: Row, first: np.uint64, end: np.uint64, size: int) -> None:
+    """Leave the pivots of the merged covariances in `variances`, as `log_determinant` finds them."""
+    variances, merged, part = row.variances, row.merged, row.part
+    for column in range(size):
+        place = column * (column + 3) // 2
+        for other in range(first, end):
+            variances[column, other] = merged[place, other]
+    for column in range(size):
+        place = column * (column + 3) // 2
+        for other in range(first, end):
+            least = ROUNDING * variances[column, other]
+            pivot = merged[place, other]
+            pivot = least if pivot < least else pivot
+            variances[column, other] = 1e-300 if pivot < 1e-300 else pivot
+        for below in range(size - 1, column, -1):
+            base = below * (below + 1) // 2
+            for other in range(first, end):
+                part[other] = merged[base + column, other] / variances[column, other]
+            for beside in range(column + 1, below + 1):
+                lead = beside * (beside + 1) // 2 + column
+                for other in range(first, end):
+                    merged[base + beside, other] -= part[other] * merged[lead, other]

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 
@@ -41,12 +40,7 @@ class LinearMotion(ABC):
     ) -> GaussianMixture:
         """See `Motion.predict`; exact."""
         matrix, shift, noise = self.change(interval, control)
-        native = native_form("mixtures.native_affine", mixture.log_weights, mixture.means, matrix)
-        if native is not None:
-            moved: GaussianMixture = native.affine(mixture, matrix, shift, noise)
-            return moved
-        moved = mixture.affine(matrix, noise)
-        return GaussianMixture(moved.log_weights, moved.means + shift[:, None], moved.covariances)
+        return mixture.affine(matrix, noise, shift)
 
     def change(self, interval: Tensor, control: Control | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The matrix ``(B, D, D)``, shift ``(B, D)`` and added covariance ``(B, D, D)`` of a motion over `interval`.

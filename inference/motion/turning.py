@@ -1,7 +1,7 @@
 """Base class of turning motions, each of which defines a `moments.Path`.
 
 The predicted mean and covariance of every component are exact, for any spread of heading and turn rate. One Gaussian
-does not describe a curved prediction, such as an arc or a ring, so `inference.tracking.mixture_prediction` splits
+does not describe a curved prediction, such as an arc or a ring, so `inference.tracking.prediction` splits
 components first. Angles in the state are not wrapped. Inputs and their errors are constant over the interval; they
 follow the coordinates of the state in all vectors.
 """

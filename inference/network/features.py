@@ -13,6 +13,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.network.linearisation import linearise
 
 TOKEN_CONSTANTS, PAIR_FEATURES, TOKEN_FEATURES = 7, 19, 18
 
@@ -61,7 +62,7 @@ def whiten(
     sibling_average: Tensor,
 ) -> Frame:
     """Linearise at each token's mean and express the result in the token's whitened frame."""
-    linearisation = observations.linearise(means, factors)
+    linearisation = linearise(observations, means, factors)
     residuals = linearisation.residuals
     inverse = la.invert_lower(factors)
     prior_offset = la.times(prior_inverse, prior_means - means)

@@ -24,6 +24,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import features
+from beliefstream.inference.network.linearisation import log_likelihood
 
 
 class Tokens(NamedTuple):
@@ -252,7 +253,7 @@ class DistributionTransformer(nn.Module):
             state, step, factor, more = layer(state, frame, observations, (evidence, volume, change))
             means, factors, change = means + la.times(factors, step), factors @ factor, change + more
         offset = la.times(prior_inverse, tokens.means - means)
-        evidence = -0.5 * la.squared_norm(offset) + observations.log_likelihood(means)
+        evidence = -0.5 * la.squared_norm(offset) + log_likelihood(observations, means)
         laplace = evidence + la.log_diagonal(factors) - la.log_diagonal(prior_factor)
         relative = (laplace - laplace.amax(1, keepdim=True)).clamp(min=-40)
         return Estimate(torch.log_softmax(tokens.log_weights + relative + change, -1), means, factors)

@@ -15,12 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.batched_functions import Functions
-from beliefstream.inference.likelihood.batched_likelihoods import Likelihoods
+from beliefstream.inference.likelihood.measurement_functions import Functions
 from beliefstream.inference.likelihood.noise import Array, NoiseMixture
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
+from beliefstream.inference.likelihood.problem_functions import Likelihoods
 from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
-from beliefstream.inference.sensors.sensor_table import SensorTable, own_covariances, sensor_table
+from beliefstream.inference.sensors.sensor_table import (
+    SensorTable,
+    noise_components,
+    own_covariances,
+    sensor_table,
+)
 
 
 def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | None = None) -> Observations:
@@ -167,19 +172,9 @@ def _observations(
 
 
 def _mixture(sensors: Sequence[Sensor], index: NDArray[np.int64], where: _Places) -> NoiseMixture | None:
-    most = max([len(s.noise.weights) for s in sensors if s.noise and s.noise.is_mixture], default=0)
-    if not most:
+    table = noise_components(sensors)
+    if table is None:
         return None
-    table = np.zeros((len(sensors), 3, most))
-    table[:, 0, 0], table[:, 2] = 1.0, 1.0
-    for row, sensor in zip(table, sensors, strict=True):
-        if sensor.noise is not None:
-            count = len(sensor.noise.weights)
-            row[0, :count] = np.array(sensor.noise.weights) / sum(sensor.noise.weights)
-            row[1, :count] = np.array(sensor.noise.biases) / sensor.scale
-            row[2, :count] = sensor.noise.ratios
-    with np.errstate(divide="ignore"):
-        table[:, 0] = np.log(table[:, 0])
     weights, bias, ratio = (table[index, part] for part in range(3))
     placed = where.put(weights, -math.inf)
     placed[..., 0] = torch.where(placed.isneginf().all(-1), 0.0, placed[..., 0])

@@ -10,8 +10,7 @@ import numpy as np
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LIKELIHOOD
 from beliefstream.inference.likelihood.problem_functions import Learned, ProblemFunction
-from beliefstream.inference.likelihood.problems import Problem
-from beliefstream.inference.likelihood.report_rows import ONE
+from beliefstream.inference.likelihood.problems import ONE, Problem
 from beliefstream.inference.sensors.checks import selection
 from beliefstream.inference.sensors.readings import Sensor
 

@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from beliefstream.inference.likelihood.measurement_functions import Program
+from beliefstream.inference.likelihood.native_functions import TABULATED, code_of
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.report_rows import ONE, padded
+from beliefstream.inference.likelihood.problems import ONE, padded
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -125,18 +126,17 @@ class Sensor:
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
 
     @functools.cached_property
-    def is_plain(self) -> bool:
-        """Whether its noise is Gaussian of a constant deviation, and it has neither a function nor a problem."""
+    def is_built_in(self) -> bool:
+        """Whether compiled code can evaluate it: it has neither a function of the user nor a problem."""
         if self.parts:
-            return all(part.is_plain for part in self.parts)
-        noise = self.noise is None or (not self.noise.is_mixture and self.noise.slope == 0)
-        return noise and self.program is None and self.problem is None
+            return all(part.is_built_in for part in self.parts)
+        return self.problem is None and (self.program is None or code_of(self.program) != TABULATED)
 
     @functools.cached_property
     def is_simple(self) -> bool:
-        """Whether it is plain, and its outliers do not depend on the reported value."""
+        """Whether it is built in, and its outliers do not depend on the reported value."""
         clutter = self.noise is not None and bool(self.noise.clutter)
-        return self.is_plain and not clutter and all(part.is_simple for part in self.parts)
+        return self.is_built_in and not clutter and all(part.is_simple for part in self.parts)
 
     @functools.cached_property
     def is_one_number(self) -> bool:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from beliefstream.inference.likelihood.native_functions import code_of, packed
 from beliefstream.inference.likelihood.noise import Array
-from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.likelihood.observations import ANGLE, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.sensors.readings import Sensor
 
@@ -43,6 +44,11 @@ class Numbers(NamedTuple):
     bias: Array
     probability: Array
     log_scale: Array
+    slope: Array  # of the deviation
+    noise: Array  # (S, C, 3) components of noise mixtures, as in `native_terms.Seen`
+    wraps: NDArray[np.bool_]
+    function: NDArray[np.int64]
+    parameters: Array  # (S, Q)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,7 @@ class SensorTable:
         """The numbers of the sensors, without clutter."""
         with np.errstate(divide="ignore"):
             log_outlier = np.log(self.probability)
+        components = noise_components(self.sensors)
         numbers = (
             self.kind,
             self.matrix,
@@ -86,6 +93,15 @@ class SensorTable:
             self.bias,
             self.probability,
             self.log_scale,
+            _column(s.noise.slope if s.noise is not None else 0.0 for s in self.sensors),
+            np.zeros((len(self.kind), 0, 3)) if components is None else components.swapaxes(1, 2),
+            np.array(
+                [
+                    s.kind == ANGLE or (s.program is not None and s.program.measurement.angle)
+                    for s in self.sensors
+                ]
+            ),
+            *_functions(self.sensors),
         )
         return Numbers(*map(np.ascontiguousarray, numbers))
 
@@ -185,6 +201,43 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
         scale,
         _column(s.bias for s in sensors),
     )
+
+
+def noise_components(sensors: Sequence[Sensor]) -> Array | None:
+    """Log weights, biases and ratios ``(S, 3, C)`` of the sensors' noise; None if all of it is one Gaussian."""
+    most = max([len(s.noise.weights) for s in sensors if s.noise and s.noise.is_mixture], default=0)
+    if not most:
+        return None
+    table = np.zeros((len(sensors), 3, most))
+    table[:, 0, 0], table[:, 2] = 1.0, 1.0
+    for row, sensor in zip(table, sensors, strict=True):
+        if sensor.noise is not None:
+            count = len(sensor.noise.weights)
+            row[0, :count] = np.array(sensor.noise.weights) / sum(sensor.noise.weights)
+            row[1, :count] = np.array(sensor.noise.biases) / sensor.scale
+            row[2, :count] = sensor.noise.ratios
+    with np.errstate(divide="ignore"):
+        table[:, 0] = np.log(table[:, 0])
+    return table
+
+
+def _functions(sensors: Sequence[Sensor]) -> tuple[NDArray[np.int64], Array]:
+    """Code of each sensor's function ``(S,)``, and its parameters ``(S, Q)``, as compiled code takes them."""
+    programs = [sensor.program for sensor in sensors]
+    codes = np.array([0 if program is None else code_of(program) for program in programs], np.int64)
+    rows = [
+        np.zeros(1) if program is None else packed(program, sensor.parameters)
+        for program, sensor in zip(programs, sensors, strict=True)
+    ]
+    found = np.zeros((len(rows), max(map(len, rows), default=1)))
+    for into, row in zip(found, rows, strict=True):
+        into[: len(row)] = row
+    return codes, found
+
+
+def _wraps(sensor: Sensor) -> bool:
+    """Whether its value is an angle."""
+    return sensor.kind == ANGLE or (sensor.program is not None and sensor.program.measurement.angle)
 
 
 def _column(values: Iterable[float]) -> Array:

@@ -23,18 +23,30 @@ P is the covariance of the whole mixture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    LEAST_PIVOT,
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+)
 from beliefstream.inference.update.result import Method, Update
+
+Array = NDArray[np.float64]
+Work = tuple[Array, Array, Array, Array, Array, Array]
 
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
@@ -43,8 +55,6 @@ LEAST_ALIKE = 0.07  # least correlation of a new error with the earlier ones
 OF_BOUND = (
     2 / 3
 )  # of 2 461 linearised updates, 95 % lost less than this share of their bound, all together a quarter
-_NATIVE = "tracking.native_accumulated_error"
-_FLOOR = 1e-12  # smallest pivot of a correlation matrix
 
 
 class AccumulatedError(NamedTuple):
@@ -71,79 +81,51 @@ NO_ERROR = AccumulatedError()
 
 @dataclass(frozen=True)
 class AccumulatedErrors:
-    """Accumulated errors of a batch: the fields of `AccumulatedError`, each ``(B,)`` float64.
+    """Accumulated errors of a batch.
 
-    `left` is the share of `small` before the current step that is left in it.
+    Attributes:
+        table: the fields of `AccumulatedError`, and the share of `small` before the current step that is left in it,
+            ``(B, 4)``.
     """
 
-    small: Tensor
-    large: Tensor
-    learnt: Tensor
-    left: Tensor
+    table: Array
 
     @classmethod
     def of(cls, errors: Sequence[AccumulatedError]) -> AccumulatedErrors:
         """Stack the errors of single entities."""
-        small, large, learnt = torch.tensor(errors, dtype=torch.float64).reshape(-1, 3).unbind(1)
-        return cls(small, large, learnt, torch.ones_like(small))
+        table = np.ones((len(errors), 4))
+        table[:, :3] = errors
+        return cls(table)
 
     def single(self) -> list[AccumulatedError]:
         """Split into the errors of single entities."""
-        columns = (self.small.tolist(), self.large.tolist(), self.learnt.tolist())
-        return [AccumulatedError(*row) for row in zip(*columns, strict=True)]
+        return [AccumulatedError(*row) for row in self.table[:, :3].tolist()]
 
     def rows(self, index: Tensor) -> AccumulatedErrors:
         """Return the errors of the entities at `index`."""
-        return AccumulatedErrors(*(getattr(self, field.name)[index] for field in fields(self)))
+        return AccumulatedErrors(self.table[index.numpy()])
 
     def beside(self, others: AccumulatedErrors) -> AccumulatedErrors:
         """Return these errors, and then the others."""
-        names = [field.name for field in fields(self)]
-        return AccumulatedErrors(*(torch.cat([getattr(self, name), getattr(others, name)]) for name in names))
+        return AccumulatedErrors(np.concatenate([self.table, others.table]))
 
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
-        native = native_form(_NATIVE, noise, predicted.means, predicted.log_weights)
-        taken = native.share_of_noise(noise, predicted) if native else share(noise, predicted.moments()[1])
-        remaining = 1 - taken[0].clamp(max=1)
-        # an error that the motion itself makes has not faded, whatever the batch
-        left = torch.where(self.small > 0, self.left * remaining, self.left)
-        return AccumulatedErrors(self.small * remaining, self.large, self.learnt, left)
+        found = self.table.copy()
+        _move_all(numbers_of(predicted), array(noise), found)
+        return AccumulatedErrors(found)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
         """Return the errors after an update, without the loss of the update itself."""
-        if not bool(((self.small > 0) | (self.large > 0)).any()):
-            return self
-        native = native_form(_NATIVE, prior.means, prior.log_weights, posterior.means, posterior.log_weights)
-        if native:
-            ratio, information = native.share_of_posterior(posterior, prior)
-        else:
-            ratio, information = share(posterior.moments()[1], prior.moments()[1])
-        ratio = ratio.clamp(max=GROWTH).sqrt()
-        learnt = (self.learnt + information).clamp_min(0)
-        return AccumulatedErrors(self.small * ratio, self.large, learnt, self.left * ratio)
+        found = self.table.copy()
+        _update_all(numbers_of(prior), numbers_of(posterior), found)
+        return AccumulatedErrors(found)
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:
-        """Add a new loss of each entity, ``(B,)``, nats; a loss that is not finite counts as `MOST`.
-
-        It is alike to the earlier ones, see above. Information from before the loss reduces only the earlier share of
-        `large`.
-        """
-        if not bool(lost.any()):  # NaN is not zero
-            return self
-        new = np.nan_to_num(lost.double().numpy(), nan=MOST).clip(0, MOST)
-        beyond, large, learnt = new - SMALL, self.large.numpy(), self.learnt.numpy()
-        little, before = np.minimum(new, SMALL), self.small.numpy()
-        alike = np.sqrt((1 - self.left.numpy()).clip(LEAST_ALIKE**2))
-        small = torch.from_numpy(before + little + 2 * alike * np.sqrt(before * little))
-        if not (beyond > 0).any():
-            return AccumulatedErrors(small, self.large, self.learnt, self.left)
-        is_large, beyond = beyond > 0, np.maximum(beyond, 0.0)
-        earlier = large / (1 + learnt)
-        kept = np.where(is_large, earlier / np.maximum(earlier + beyond, 1e-300), 1.0)
-        learnt = learnt * kept
-        large = np.where(is_large, (earlier + beyond) * (1 + learnt), large)
-        return AccumulatedErrors(small, torch.from_numpy(large), torch.from_numpy(learnt), self.left)
+        """Add a new loss of each entity, ``(B,)``, nats; see `add_loss`."""
+        found = self.table.copy()
+        _add_all(array(lost), found)
+        return AccumulatedErrors(found)
 
 
 def counted(update: Update) -> Tensor:
@@ -152,16 +134,131 @@ def counted(update: Update) -> Tensor:
     return torch.where(bound, OF_BOUND, 1.0).double() * update.divergence
 
 
-def share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``; 1 and 0 instead of NaN.
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    mixture = GaussianMixture(one[0].log(), one, one[..., None])
+    errors = AccumulatedErrors.of([AccumulatedError(0.1, 0.1, 0.1)])
+    errors.moved(mixture, one).updated(mixture, mixture).plus(one[0, 0])
 
-    On the CPU, `native_accumulated_error` finds it without PyTorch's operators.
+
+@native
+def _move_all(predicted: Numbers, noise: Array, errors: Array) -> None:
+    work = space_for(noise.shape[1])
+    for b in range(len(noise)):
+        covariance_of(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
+        fade_by_noise(noise[b], work, errors[b])
+
+
+@native
+def _update_all(prior: Numbers, posterior: Numbers, errors: Array) -> None:
+    size = prior[1].shape[2]
+    work, part = space_for(size), np.empty((size, size))
+    for b in range(len(prior[1])):
+        covariance_of(posterior[0][b], posterior[1][b], posterior[2][b], part, work[1])
+        covariance_of(prior[0][b], prior[1][b], prior[2][b], work[0], work[1])
+        fade_by_information(part, work, errors[b])
+
+
+@native
+def _add_all(lost: Array, errors: Array) -> None:
+    for b in range(len(lost)):
+        add_loss(lost[b], errors[b])
+
+
+@borrowing
+def fade_by_noise(noise: Array, work: Work, error: Array) -> None:
+    """Let an error fade in a motion that adds `noise`, in place; the predicted covariance is the first of `work`."""
+    remaining = 1 - min(share_of(noise, work)[0], 1.0)
+    # an error that the motion itself makes has not faded
+    error[3] *= remaining if error[0] > 0 else 1.0
+    error[0] *= remaining
+
+
+@borrowing
+def fade_by_information(posterior: Array, work: Work, error: Array) -> None:
+    """Let an error fade in an update to a covariance, in place; the prior's is the first of `work`."""
+    if error[0] > 0 or error[1] > 0:
+        ratio, information = share_of(posterior, work)
+        left = math.sqrt(min(ratio, GROWTH))
+        error[0] *= left
+        error[3] *= left
+        error[2] = max(error[2] + information, 0.0)
+
+
+@borrowing
+def add_loss(loss: float, error: Array) -> None:
+    """Add a new loss to an error, in place; a loss that is not a number counts as `MOST`.
+
+    It is alike to the earlier ones, see above. Information from before the loss reduces only the earlier share of the
+    large part.
     """
-    # in units of the standard deviations of `whole`, because coordinates may have very different scales
-    scale = whole.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
-    whole, part = (each * scale[..., None] * scale[..., None, :] for each in (whole, part))
-    factor = la.cholesky(whole, _FLOOR)
-    trace = (la.invert_from_factor(factor) * part).sum((-2, -1))
-    learnt = la.log_diagonal(factor) - la.log_diagonal(la.cholesky(part, torch.finfo(part.dtype).tiny))
-    share = torch.nan_to_num(trace / whole.shape[-1], nan=1.0, posinf=1.0).clamp_min(0)
-    return share, torch.nan_to_num(learnt, nan=0.0, posinf=0.0, neginf=0.0)
+    new = min(max(loss, 0.0), MOST) if loss == loss else MOST
+    little, alike = min(new, SMALL), math.sqrt(max(1 - error[3], LEAST_ALIKE * LEAST_ALIKE))
+    error[0] += little + 2 * alike * math.sqrt(error[0] * little)
+    beyond = new - SMALL
+    if beyond > 0:
+        earlier = error[1] / (1 + error[2])
+        error[2] *= earlier / max(earlier + beyond, 1e-300)
+        error[1] = (earlier + beyond) * (1 + error[2])
+
+
+@inner
+def space_for(size: int) -> Work:
+    matrices = np.empty((5, size, size))
+    return matrices[0], np.empty(size), matrices[1], matrices[2], matrices[3], matrices[4]
+
+
+@borrowing
+def covariance_of(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
+    """Fill the covariance of a whole mixture; `mean` is space to work in."""
+    size = len(mean)
+    for i in range(size):
+        mean[i] = 0.0
+        for j in range(size):
+            into[i, j] = 0.0
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            mean[i] += weight * means[k, i]
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            for j in range(i + 1):
+                offset = (means[k, i] - mean[i]) * (means[k, j] - mean[j])
+                entry = 0.5 * (covariances[k, i, j] + covariances[k, j, i])
+                into[i, j] += weight * (entry + offset)
+    for i in range(size):
+        for j in range(i):
+            into[j, i] = into[i, j]
+
+
+@borrowing
+def share_of(part: Array, work: Work) -> tuple[float, float]:
+    """``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``; 1 and 0 in place of what is not a number.
+
+    The `whole` covariance is the first of `work`. Both are in units of its standard deviations, because coordinates may
+    have very different scales.
+    """
+    whole, scale, scaled, factor, lower, inverse = work
+    size = len(scale)
+    for i in range(size):
+        scale[i] = 1 / math.sqrt(max(whole[i, i], 1e-300))
+    for i in range(size):
+        for j in range(size):
+            scaled[i, j] = whole[i, j] * scale[i] * scale[j]
+    factorise(scaled, LEAST_PIVOT, ROUNDING, factor)
+    invert_product(factor, lower, inverse)
+    trace = learnt = 0.0
+    for i in range(size):
+        learnt += math.log(factor[i, i])
+        for j in range(size):
+            scaled[i, j] = part[i, j] * scale[i] * scale[j]
+            trace += inverse[i, j] * scaled[i, j]
+    factorise(scaled, TINY, ROUNDING, factor)
+    for i in range(size):
+        learnt -= math.log(factor[i, i])
+    share = trace / size
+    if math.isnan(share) or share == math.inf:
+        share = 1.0
+    return (0.0 if share < 0 else share), (learnt if math.isfinite(learnt) else 0.0)

@@ -1,10 +1,9 @@
-"""Steps that end in closed form, without PyTorch's operators: from the beliefs of a round straight to its outcomes.
+"""Steps that end in closed form: from the beliefs of a round straight to its outcomes, in compiled code.
 
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
-arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
-`native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature along
-them or around their sensor. `inference.tracking.filtering` takes what both leave open, with its prediction; without
-Numba, that is everything.
+arithmetic, and no tensor. `native_steps` does all of it in one compiled function. `native_curved_steps` goes on with
+single ranges and bearings that bend too much for a closed form, by quadrature. `inference.tracking.filtering` takes
+what both leave open, with its prediction.
 """
 
 from __future__ import annotations
@@ -12,29 +11,29 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.motion import Motion
 from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.sensors.encoding import tabulated
 from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
-from beliefstream.inference.tracking.belief_prediction import Step, begun, controls
-from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.events import Belief, stacked
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
+from beliefstream.inference.tracking.native_curved_steps import follow
+from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
-from beliefstream.inference.tracking.stacking import stacked
+from beliefstream.inference.tracking.prediction import Step, begun, controls
+from beliefstream.inference.update.closed_update import Limits
+from beliefstream.inference.update.native_reduction_cost import points_of
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]
-
-_NATIVE, _CURVED = "tracking.native_steps", "tracking.native_curved_steps"
 
 
 class Ahead(NamedTuple):
@@ -54,32 +53,30 @@ class Solved(NamedTuple):
 
 
 def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> Solved | None:
-    """Advance the steps that end in native functions, as `filtering.advance`; None where operators must do everything.
+    """Advance the steps that end in compiled functions, as `filtering.advance`; None if there are none.
 
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    native: Any = native_form(_NATIVE)
-    chosen = [] if native is None else [i for i, step in enumerate(steps) if _is_simple(step)]
+    chosen = [i for i, step in enumerate(steps) if _is_simple(step)]
     if not chosen:
         return None
     some = [steps[i] for i in chosen]
     beliefs, intervals = begun(some)
-    given = _given(native, some, beliefs, np.array(intervals))
+    given = _given(some, beliefs, np.array(intervals))
     whole = [step.instant.readings for step in some]
     sensors = {reading.sensor for row in whole for reading in row}
     readings = [expanded(row) for row in whole] if any(sensor.parts for sensor in sensors) else whole
-    reported = _reported(native, [r for row in readings for r in row], list(map(len, readings)), given)
-    judged = _judged(native, whole, reported, given) if with_fits else _unjudged(native, reported)
-    limits = native.Limits(
+    reported = _reported([r for row in readings for r in row], list(map(len, readings)), given)
+    judged = _judged(whole, reported, given) if with_fits else _unjudged(reported)
+    limits = Limits(
         settings.most_components,
         float(settings.merge_below),
         float(settings.linear_below),
-        native.points_of(given.means.shape[1]),
+        points_of(given.means.shape[1]),
     )
-    found = native.solve(given, reported, judged, limits)
-    bent: Any = native_form(_CURVED)
-    bent.follow(given, reported, found, settings)
+    found = solve(given, reported, judged, limits)
+    follow(given, reported, found, settings)
     tables = _fits(judged) if with_fits else None
     outcomes: list[Outcome | None] = [None] * len(steps)
     left = []
@@ -90,7 +87,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
             left.append(row)
     if not left:
         return Solved(outcomes, [], None)
-    errors = AccumulatedErrors(*torch.from_numpy(found.errors[left]).unbind(1))
+    errors = AccumulatedErrors(found.errors[left])
     known = None if tables is None else [tables[row] for row in left]
     return Solved(
         outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
@@ -110,18 +107,26 @@ def _is_simple(step: Step) -> bool:
     return len(expanded(readings)) <= MOST_TOGETHER
 
 
-def _given(native: Any, steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Any:
+def _given(steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Given:
     """Stack the beliefs, one component after another, with their motions."""
-    parts = (
-        [belief.weights for belief in beliefs],
-        [belief.means for belief in beliefs],
-        [belief.covariances for belief in beliefs],
-    )
-    whole = (np.ascontiguousarray(np.concatenate(part, dtype=np.float64)) for part in parts)
+    weights = [belief.weights for belief in beliefs]
     errors = np.fromiter(chain.from_iterable([belief.error for belief in beliefs]), np.float64)
-    counts = np.fromiter(map(len, parts[0]), np.int64, len(beliefs))
-    changes = _changes(steps, beliefs, intervals)
-    return native.Given(counts, *whole, errors.reshape(len(beliefs), -1), intervals, *changes)
+    matrix, shift, noise = _changes(steps, beliefs, intervals)
+    return Given(
+        np.fromiter(map(len, weights), np.int64, len(beliefs)),
+        _flat(weights),
+        _flat([belief.means for belief in beliefs]),
+        _flat([belief.covariances for belief in beliefs]),
+        errors.reshape(len(beliefs), -1),
+        intervals,
+        matrix,
+        shift,
+        noise,
+    )
+
+
+def _flat(parts: Sequence[Array]) -> Array:
+    return np.ascontiguousarray(np.concatenate(parts, dtype=np.float64))
 
 
 def _changes(
@@ -151,36 +156,36 @@ def _changes_alike(motion: Motion, beliefs: Sequence[Belief], intervals: Array) 
     return matrix, shift, noise
 
 
-def _reported(native: Any, flat: Sequence[Reading], counts: Sequence[int], given: Any) -> Any:
+def _reported(flat: Sequence[Reading], counts: Sequence[int], given: Given) -> Reported:
     table, rows, values = tabulated(flat, given.means.shape[1])
-    return native.Reported(np.array(counts, np.int64), rows, values, table.numbers)
+    return Reported(np.array(counts, np.int64), rows, values, table.numbers)
 
 
-def _unjudged(native: Any, reported: Any) -> Any:
+def _unjudged(reported: Reported) -> Judged:
     """No channels."""
     none = reported._replace(counts=np.zeros_like(reported.counts))
-    return native.Judged(none, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
+    return Judged(none, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
 
 
-def _judged(native: Any, readings: Sequence[Sequence[Reading]], reported: Any, given: Any) -> Any:
+def _judged(readings: Sequence[Sequence[Reading]], reported: Reported, given: Given) -> Judged:
     """The channels of all readings."""
     first = np.ones(len(readings), np.bool_)
     sensors = {reading.sensor for row in readings for reading in row}
     if sum(map(len, readings)) > len(readings) or not all(sensor.is_one_number for sensor in sensors):
         channels = Channels.of(readings)
         counts = np.bincount(channels.entities, minlength=len(readings)).tolist()
-        reported, first = _reported(native, channels.readings, counts, given), np.array(channels.first)
-    return native.Judged(reported, first, np.zeros((len(first), len(Fit))))
+        reported, first = _reported(channels.readings, counts, given), np.array(channels.first)
+    return Judged(reported, first, np.zeros((len(first), len(Fit))))
 
 
-def _fits(judged: Any) -> list[Array]:
+def _fits(judged: Judged) -> list[Array]:
     """The fits of each entity."""
     table, counts = judged.found, judged.reported.counts.tolist()
     ends = accumulate(counts)
     return [table[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None]) -> list[Outcome | None]:
+def _outcomes(steps: Sequence[Step], found: Found, tables: Sequence[Array | None]) -> list[Outcome | None]:
     """The outcome of each step; None where there is none."""
     weights, means, covariances = found.posterior
     columns = (found.method, found.counts, *found.numbers.T)
@@ -203,7 +208,7 @@ def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None])
     return outcomes
 
 
-def _predicted(given: Any, found: Any, rows: Sequence[int]) -> GaussianMixture:
+def _predicted(given: Given, found: Found, rows: Sequence[int]) -> GaussianMixture:
     """The predictions of the entities at `rows`, as one batch."""
     ends = np.cumsum(given.counts)
     spans = [slice(int(ends[row] - given.counts[row]), int(ends[row])) for row in rows]

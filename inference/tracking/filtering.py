@@ -18,13 +18,20 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
-from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
 from beliefstream.inference.tracking.closed_steps import Ahead, Solved, solved
-from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
+from beliefstream.inference.tracking.events import (
+    Belief,
+    Event,
+    Instant,
+    StateModel,
+    instants,
+    single_belief,
+    with_axes,
+)
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.stacking import single_belief, with_axes
+from beliefstream.inference.tracking.prediction import Step, moved_with_errors, without_expired
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.settings import MOST_TOGETHER
 from beliefstream.inference.update.updater import Update, Updater
@@ -46,12 +53,12 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     outcomes: list[Outcome | None] = [None] * len(steps)
     shapes = {model: (model.motion.dimension, model.components) for model in models}
     sensors = {reading.sensor for step in steps for reading in step.instant.readings}
-    special = {sensor for sensor in sensors if not sensor.is_plain}
+    special = {sensor for sensor in sensors if not sensor.is_built_in}
     groups: dict[tuple[tuple[int, int], bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
-        # native forms take plain sensors only, so that one other in a batch would hold up all of them
-        plain = not special or special.isdisjoint([reading.sensor for reading in step.instant.readings])
-        groups[shapes[step.model], plain].append(index)
+        # PyTorch evaluates functions of the user, which would hold up all others of a batch
+        built_in = not special or special.isdisjoint([reading.sensor for reading in step.instant.readings])
+        groups[shapes[step.model], built_in].append(index)
     for ((_, components), _), indices in groups.items():
         tuned = updater.with_components(components)
         for index, outcome in zip(

@@ -11,7 +11,7 @@ import torch
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expand
-from beliefstream.inference.tracking.belief_prediction import Step, predict, without_expired
+from beliefstream.inference.tracking.prediction import Step, predict, without_expired
 
 
 def innovations(steps: Sequence[Step]) -> list[list[float]]:

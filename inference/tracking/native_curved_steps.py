@@ -12,15 +12,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.likelihood.observation_data import LINEAR
+from beliefstream.inference.likelihood.predicted_observations import probability
 from beliefstream.inference.mixtures.native import borrowing, inlined, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.tracking.native_step_columns import Found, Given, Reported, seen_of, smallest
-from beliefstream.inference.tracking.native_steps import keep
-from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
-from beliefstream.inference.update.native_closed_forms import Components
-from beliefstream.inference.update.native_closed_update import (
+from beliefstream.inference.tracking.native_steps import Found, Given, Reported, keep, seen_of, smallest
+from beliefstream.inference.update.closed_forms import Components
+from beliefstream.inference.update.closed_update import (
     BENT,
     EVIDENCE,
     SIZE,
@@ -30,6 +28,7 @@ from beliefstream.inference.update.native_closed_update import (
     new_pose_space,
     pose,
 )
+from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
 from beliefstream.inference.update.native_curved_parts import Tables
 from beliefstream.inference.update.native_curved_quadrature import new_room, solve_one
 from beliefstream.inference.update.native_polar_quadrature import (
@@ -40,10 +39,10 @@ from beliefstream.inference.update.native_polar_quadrature import (
     solve_one as solve_around,
 )
 from beliefstream.inference.update.native_polar_work import Work, new_work
-from beliefstream.inference.update.native_scaling import Shapes
 from beliefstream.inference.update.polar_rules import LEAST_OF_LINES
 from beliefstream.inference.update.quadrature import LEAST_WEIGHT, MOST_SPREAD
 from beliefstream.inference.update.result import Method
+from beliefstream.inference.update.scaled_problem import Shapes
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]

@@ -1,37 +1,38 @@
-"""Steps of entities whose updates end in closed form, each in one native function: `inference.tracking.closed_steps`.
+"""Steps of entities whose updates end in closed form, each in one compiled function: see `closed_steps`.
 
-It calls the native forms of the operators that `inference.tracking.filtering` calls otherwise, for one entity after
-another. So an answer does not depend on the others of a batch. A step that does not end in closed form is left open,
-with its prediction. So is one whose numbers are not finite.
+It predicts, updates and reduces one entity after another, so an answer does not depend on the others of a batch. A step
+that does not end in closed form is left open, with its prediction. So is one whose numbers are not finite.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
-from beliefstream.inference.mixtures.native_affine import affine_all
-from beliefstream.inference.mixtures.native_linear_algebra import is_definite
-from beliefstream.inference.sensors.sensor_table import Numbers
-from beliefstream.inference.tracking.accumulated_error import GROWTH, LEAST_ALIKE, MOST, OF_BOUND, SMALL
-from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.tracking.native_accumulated_error import covariance_of, share_of, space_for
-from beliefstream.inference.tracking.native_step_columns import (
-    Found,
-    Given,
-    Judged,
-    Reported,
-    fill_readings,
-    smallest,
-    space_for_answers,
-    space_for_readings,
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    affine_all,
+    is_definite,
+    put_matrix,
+    put_vector,
 )
-from beliefstream.inference.update.native_closed_forms import Components
-from beliefstream.inference.update.native_closed_update import (
+from beliefstream.inference.sensors.sensor_table import Numbers
+from beliefstream.inference.tracking.accumulated_error import (
+    OF_BOUND,
+    add_loss,
+    covariance_of,
+    fade_by_information,
+    fade_by_noise,
+    space_for,
+)
+from beliefstream.inference.tracking.health import native_fits
+from beliefstream.inference.update.closed_forms import Components
+from beliefstream.inference.update.closed_update import (
+    BENT,
     LINEARISED,
     OPEN,
     Limits,
@@ -44,6 +45,154 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Bits = NDArray[np.bool_]
 SpaceOfFits = tuple[native_fits.Work, native_fits.Predictive]
+
+
+class Given(NamedTuple):
+    """Beliefs of ``B`` entities and how they move; their ``T`` components one after another."""
+
+    counts: Counts  # (B,) of components
+    weights: Array  # (T,)
+    means: Array  # (T, D)
+    covariances: Array  # (T, D, D)
+    errors: Array  # (B, 3), the fields of `AccumulatedError`
+    intervals: Array  # (B,)
+    matrix: Array  # (B, D, D), of the motion
+    shift: Array  # (B, D)
+    noise: Array  # (B, D, D)
+
+
+class Reported(NamedTuple):
+    """Readings of ``B`` entities, one after another."""
+
+    counts: Counts  # (B,) of readings
+    sensors: Counts  # (N,) rows of the table
+    values: Array  # (N, R)
+    table: Numbers
+
+
+class Judged(NamedTuple):
+    """Channels of these readings, one after another, and their fits."""
+
+    reported: Reported
+    first: Bits  # (C,) whether it is the first of its sensor
+    found: Array  # (C, len(Fit))
+
+
+class Found(NamedTuple):
+    """Predictions, in the places of `Given`, and what the updates found."""
+
+    log_weights: Array  # (T,), predicted, as the next two
+    means: Array
+    covariances: Array
+    errors: Array  # (B, 4), the table of `AccumulatedErrors`, predicted; after the update where there is one
+    method: Counts  # (B,), `OPEN` or `BENT` where there is none
+    numbers: Array  # (B, 3): effective sample size, log evidence, surprise
+    counts: Counts  # (B,) of components of a posterior
+    posterior: tuple[Array, Array, Array]  # weights (B, K), means and covariances
+
+
+def smallest() -> tuple[Given, Reported, Found]:
+    """The smallest step, for which native forms are compiled; it is `BENT`."""
+    one, few = np.ones(1), np.ones(1, np.int64)
+    matrix = one.reshape(1, 1, 1)
+    table = Numbers(
+        few - 1,
+        matrix,
+        matrix[0],
+        matrix[0],
+        matrix,
+        matrix[0],
+        *(one,) * 2,
+        *(-one,) * 4,
+        *(one,) * 4,
+        0 * one,
+        np.zeros((1, 0, 3)),
+        one < 0,
+        few - 1,
+        matrix[0],
+    )
+    given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix)
+    found = space_for_answers(given, 1)
+    found.method[0] = BENT
+    return given, Reported(few, few - 1, matrix[0], table), found
+
+
+def space_for_answers(given: Given, most: int) -> Found:
+    """Space for predictions, and for answers of `most` components."""
+    batch, size = len(given.counts), given.means.shape[1]
+    return Found(
+        np.empty_like(given.weights),
+        np.empty_like(given.means),
+        np.empty_like(given.covariances),
+        np.empty((batch, 4)),
+        np.empty(batch, np.int64),
+        np.empty((batch, 3)),
+        np.empty(batch, np.int64),
+        (np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))),
+    )
+
+
+@inner
+def seen_of(reported: Reported, start: int, end: int) -> Seen:
+    """The readings from `start` to `end` as observations of one entity."""
+    found = space_for_readings(end - start, reported.table)
+    fill_readings(reported, start, found)
+    return found
+
+
+@inner
+def space_for_readings(number: int, table: Numbers) -> Seen:
+    """Space for so many observations of one entity."""
+    rows, size = table.matrix.shape[1], table.matrix.shape[2]
+    numbers = np.empty((7, 1, number))
+    return Seen(
+        np.empty((1, number), np.int64),
+        np.ones((1, number), np.bool_),
+        np.empty((1, number, rows)),
+        np.empty((1, number, rows, size)),
+        np.empty((1, number, rows)),
+        np.empty((1, number, size)),
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
+        numbers[6],
+        np.empty((1, number, table.noise.shape[1], 3)),
+        np.zeros((1, number), np.bool_),
+        np.zeros((1, number), np.int64),
+        np.empty((1, number, table.parameters.shape[1])),
+    )
+
+
+@borrowing
+def fill_readings(reported: Reported, start: int, into: Seen) -> None:
+    """Fill observations with the readings from `start` on."""
+    table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
+    for n in range(into.kind.shape[1]):
+        s = reported.sensors[start + n]
+        into.kind[0, n] = table.kind[s]
+        for r in range(rows):
+            total = 0.0
+            for q in range(rows):
+                plain = (reported.values[start + n, q] - table.bias[s]) / table.scale[s] * table.inside[s, q]
+                total += table.whitening[s, r, q] * plain
+            into.value[0, n, r], into.origin[0, n, r] = total, table.origin[s, r]
+            for i in range(size):
+                into.matrix[0, n, r, i] = table.matrix[s, r, i]
+        for i in range(size):
+            into.heading[0, n, i] = table.heading[s, i]
+        into.deviation[0, n], into.rows[0, n] = table.deviation[s], table.rows[s]
+        into.constant[0, n], into.log_inlier[0, n] = table.constant[s], table.log_inlier[s]
+        into.log_outlier[0, n], into.outlier[0, n] = table.log_outlier[s], table.outlier[s]
+        into.slope[0, n], into.wraps[0, n], into.function[0, n] = (
+            table.slope[s],
+            table.wraps[s],
+            table.function[s],
+        )
+        put_matrix(into.noise[0, n], table.noise[s])
+        put_vector(into.parameters[0, n], table.parameters[s])
 
 
 def prepare() -> None:
@@ -117,8 +266,7 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
     if given.errors[b, 0] * given.intervals[b] > 0:
         work = space_for(size)
         covariance_of(log_weights[0], means[0], covariances[0], work[0], work[1])
-        found.errors[b, 3] = 1 - min(share_of(given.noise[b], work)[0], 1.0)
-        found.errors[b, 0] *= found.errors[b, 3]
+        fade_by_noise(given.noise[b], work, found.errors[b])
     return log_weights, means, covariances
 
 
@@ -148,31 +296,13 @@ def keep(prior: Components, posterior: Components, loss: float, b: int, found: F
         weights[k] /= share
     found.counts[b] = count
     error = found.errors[b]
-    _update_error(prior, posterior, loss, error)
-    return math.isfinite(error[0] + error[1] + error[2])
-
-
-@inlined
-def _update_error(prior: Components, posterior: Components, loss: float, error: Array) -> None:
-    """As `AccumulatedErrors.updated` and `AccumulatedErrors.plus`, of one finite loss."""
     if error[0] > 0 or error[1] > 0:
-        size = prior[1].shape[2]
-        work, part = space_for(size), np.empty((size, size))
+        work, part = space_for(size), factor
         covariance_of(posterior[0][0], posterior[1][0], posterior[2][0], part, work[1])
         covariance_of(prior[0][0], prior[1][0], prior[2][0], work[0], work[1])
-        ratio, information = share_of(part, work)
-        left = math.sqrt(min(ratio, GROWTH))
-        error[0] *= left
-        error[3] *= left
-        error[2] = max(error[2] + information, 0.0)
-    new = min(max(loss, 0.0), MOST)
-    little, alike = min(new, SMALL), math.sqrt(max(1 - error[3], LEAST_ALIKE * LEAST_ALIKE))
-    error[0] += little + 2 * alike * math.sqrt(error[0] * little)
-    beyond = new - SMALL
-    if beyond > 0:
-        earlier = error[1] / (1 + error[2])
-        error[2] *= earlier / max(earlier + beyond, 1e-300)
-        error[1] = (earlier + beyond) * (1 + error[2])
+        fade_by_information(part, work, error)
+    add_loss(loss, error)
+    return math.isfinite(error[0] + error[1] + error[2])
 
 
 @inner
@@ -202,4 +332,4 @@ def _judge(
         channels.sign[0], channels.value[0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
         channels.probability[0], channels.log_scale[0] = table.probability[s], table.log_scale[s]
         fill_readings(reported, n, seen)
-        native_fits.fill_one(prior, 0, seen, 0, channels, 0, work, judged.found[n])
+        native_fits.fill_one(prior, 0, seen, 0, 0, channels, 0, work, judged.found[n])

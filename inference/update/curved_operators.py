@@ -13,6 +13,7 @@ from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
+from beliefstream.inference.network.linearisation import by_operators
 from beliefstream.inference.update.curved_rules import Limits, Rule, outside, rules
 
 STEPS = 4  # to the peak along a line
@@ -110,7 +111,7 @@ def _seen(
 
 def _frames(prior: GaussianMixture, seen: GaussianMixture, single: Observations, axes: Tensor) -> Frames:
     lower = seen.factors()
-    linear = single.linearise_by_operators(seen.means, lower)
+    linear = by_operators(single, seen.means, lower)
     slope, curvature = linear.slope[:, :, 0], linear.curvature[:, :, 0]
     spread = slope.square().sum(-1).sqrt()
     turned = _axes(slope / spread[..., None], curvature)
@@ -181,7 +182,7 @@ def _nodes(single: Observations, frames: Frames, rule: Rule, logs: Tensor) -> No
 
     def at(peak: Tensor) -> tuple[Tensor, Tensor]:
         points = (bases + peak[..., None] * line).reshape(flat)
-        linear = single.linearise_by_operators(points, factors.reshape(*flat, size))
+        linear = by_operators(single, points, factors.reshape(*flat, size))
         off, slope = linear.residuals.signed[..., 0], linear.slope[..., 0, 0]
         return off.view(peak.shape), slope.view(peak.shape)
 

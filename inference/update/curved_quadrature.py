@@ -58,7 +58,7 @@ def _fits(observations: Observations, touched: Tensor) -> Tensor:
     """Which problems have one plain range or bearing of few coordinates, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
     single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) <= MOST_TOUCHED)
-    return single if observations.native is not None else single & observations.is_plain
+    return single & observations.is_plain
 
 
 def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

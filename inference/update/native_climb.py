@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_plane import in_plane, terms_in_plane
 from beliefstream.inference.likelihood.native_terms import (
     WIDE_OUTLIER,
     Array,
     Seen,
     Space,
+    in_plane,
     log_sum,
     new_space,
     parts_at,
     relative_to,
     smallest,
     terms,
+    terms_in_plane,
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import borrowing, native

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_derivatives import SOFT, angle, length
-from beliefstream.inference.likelihood.native_terms import Seen, wrapped
+from beliefstream.inference.likelihood.native_functions import SOFT
+from beliefstream.inference.likelihood.native_terms import Seen, angle, length, wrapped
 from beliefstream.inference.likelihood.observation_data import ANGLE
 from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers

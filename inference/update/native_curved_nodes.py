@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_derivatives import SOFT
+from beliefstream.inference.likelihood.native_functions import SOFT
 from beliefstream.inference.likelihood.native_terms import wrapped
 from beliefstream.inference.mixtures.native import adding, borrowing, inner
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential

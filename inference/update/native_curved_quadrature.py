@@ -23,8 +23,12 @@ from beliefstream.inference.mixtures.native_density import (
     whiten,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
-from beliefstream.inference.mixtures.native_pair_costs import Room as Reduction, new_room as new_reduction
-from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
+from beliefstream.inference.mixtures.reduction import (
+    Room as Reduction,
+    leave_absent,
+    new_room as new_reduction,
+    reduce_one,
+)
 from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
 from beliefstream.inference.update.native_curved_parts import (
     LIGHT,
@@ -35,7 +39,7 @@ from beliefstream.inference.update.native_curved_parts import (
     collect,
     new_work,
 )
-from beliefstream.inference.update.native_scaling import example
+from beliefstream.inference.update.scaled_problem import example
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.mixtures.native import inner
 from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_fitting import FEWEST_LINES, fit_all
-from beliefstream.inference.mixtures.native_pair_costs import new_room
-from beliefstream.inference.mixtures.native_reduction import reduce_one
+from beliefstream.inference.mixtures.reduction import new_room, reduce_one
 from beliefstream.inference.update.importance import TRUNCATION, normal_points
 from beliefstream.inference.update.missed_mass import SEED
 from beliefstream.inference.update.native_measured import draw_all, quality_of_all

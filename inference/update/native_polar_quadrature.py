@@ -14,7 +14,7 @@ from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
-from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
+from beliefstream.inference.mixtures.reduction import leave_absent, reduce_one
 from beliefstream.inference.update.native_polar_answers import (
     add_wide,
     divergence,
@@ -47,8 +47,8 @@ from beliefstream.inference.update.native_polar_work import (
     put_gathered,
     tables_of,
 )
-from beliefstream.inference.update.native_scaling import example
 from beliefstream.inference.update.polar_rules import ASKED, MOST_BEYOND
+from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.wide_components import WIDER
 

@@ -14,7 +14,7 @@ from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_density import BLOCK, sum_plane
 from beliefstream.inference.mixtures.native_fitting import Points
-from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
+from beliefstream.inference.mixtures.reduction import Room, new_room
 from beliefstream.inference.update.native_curved_quadrature import first_of
 from beliefstream.inference.update.native_measured import Measured
 from beliefstream.inference.update.native_polar_answers import AnswerSpace, Plane, new_answer_space

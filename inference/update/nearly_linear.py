@@ -18,19 +18,87 @@ the square on average, and never above it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import LINEAR, RANGE, Linearisation, Observations
-from beliefstream.inference.likelihood.predicted_observations import Prediction
-from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.likelihood.native_functions import TABULATED
+from beliefstream.inference.likelihood.native_observations import tabulated
+from beliefstream.inference.likelihood.native_terms import (
+    FAR,
+    LOG_WIDE,
+    WIDE_OUTLIER,
+    Seen,
+    Space,
+    linearise_at,
+    new_space,
+    scalar_residual,
+    smallest,
+)
+from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
+from beliefstream.inference.likelihood.observations import Linearisation, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array, numbers_of
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    LEAST_PIVOT,
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+    put_matrix,
+    put_vector,
+)
+from beliefstream.inference.update.closed_forms import Components, moved
 from beliefstream.inference.update.reduction_cost import condense
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
 MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back
+UNDEFINED = 0.99 * FAR  # residual of a function that has no value
+
+
+class Bends(NamedTuple):
+    """What says how far observations are from linear, of each component and observation."""
+
+    information: Array  # (B, K, N, D, D)
+    curvature: Array  # (B, K, N, D, D)
+    slope: Array  # (B, K, N, D)
+    signed: Array  # (B, K, N)
+    factors: Array  # (B, K, D, D)
+
+
+class Work(NamedTuple):
+    """Space for one update of one component."""
+
+    space: Space
+    gradient: Array  # (D,), as the next two
+    slope: Array
+    pull: Array
+    information: Array  # (D, D), as all below
+    curvature: Array
+    factor: Array
+    total: Array
+    grown: Array
+    gain: Array
+    lower: Array
+
+
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    seen, point, _ = smallest()
+    one = point.numpy()
+    order_all(seen.mask, (one[0], one, one[..., None, None]), np.zeros((1, 1), np.int64))
+    joint = one[0].copy(), one.copy(), one[..., None].copy()
+    hypotheses_of((one[0], one, one[..., None]), seen, np.zeros(1, np.int64), joint)
+    bends = Bends(one[..., None, None], one[..., None, None], one[..., None], one, one[..., None])
+    divergence_all(one[0], one, seen, bends, 1.0, np.empty((0, 0, 0, 0)), np.empty(1))
 
 
 def divergence(
@@ -46,69 +114,33 @@ def divergence(
     network, which is checked.
     `linear` is the linearisation at the prior's means, in the frames of its factors, if known.
     """
-    plain = observations.is_plain
-    if not bool(plain.any()):
-        return torch.full((prior.batch,), math.inf, dtype=prior.means.dtype)
-    linear = linear or observations.linearise(prior.means, prior.factors())
-    signed = linear.residuals.signed
-    undefined = observations.is_undefined(linear.residuals) & prior.present[..., None]
-    plain = plain & ~undefined.any((1, 2))
-    spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
-    bent = linear.curvature.square().sum((-1, -2)) / 4
-    found = torch.where(plain, _total(prior, observations, signed, spread, bent), math.inf)
-    near = torch.nonzero(found < below)[:, 0]
-    if len(near):
-        some, seen = prior.rows(near), observations.rows_of(near)
-        larger = torch.maximum(bent[near], missed(some, seen, signed[near], linear.slope[near]))
-        total = _total(some, seen, signed[near], spread[near], larger)
-        found[near] = torch.where(turns_back(some, seen, linear.rows(near)), math.inf, total)
-    return found
-
-
-def turns_back(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
-    """Whether the posterior may have mass where a distance has turned back, ``(B,)`` bool.
-
-    Along the line of its slope, a distance is shortest at a plane. Of a component t deviations away from it, less than
-    ``exp(−t²/2)`` lies beyond, compared with the evidence. There, a linear residual r that falls by s per deviation is
-    off by about 2 s, so that the log likelihood is off by some ``2 s √(1 + r²)``. The loss is the square of that.
-    """
-    distances = (observations.kind == RANGE) & observations.mask
-    if not bool(distances.any()):
-        return torch.zeros(prior.batch, dtype=torch.bool)
-    plain = observations.matrix[:, None] @ prior.factors()[:, :, None]  # (B, K, N, R, D)
-    relative = la.times(observations.matrix[:, None], prior.means[:, :, None]) - observations.origin[:, None]
-    line = la.times(plain, la.transpose_times(plain, relative))
-    foot = (relative * line).sum(-1).abs() / la.transpose_times(plain, line).square().sum(-1).sqrt()
-    spread, squared = linear.slope.square().sum(-1), linear.residuals.squared
-    unlikely = 0.5 * squared / (1 + spread) + 0.5 * spread.log1p()
-    unlikely = torch.minimum(unlikely, (linear.residuals.log_odds + 0.5 * squared).clamp_min(0))
-    log_weights, off = prior.log_weights[..., None], 4 * spread * (1 + squared)
-    least = (log_weights - unlikely).amax(1, keepdim=True) + math.log(MOST_BEYOND)
-    # negated, so that what is not a number counts as beyond
-    beyond = (
-        ~(log_weights - 0.5 * foot.square() + off.log() < least)
-        & prior.present[..., None]
-        & distances[:, None]
+    factors = prior.factors()
+    linear = linear or observations.linearise(prior.means, factors)
+    parts = (linear.information, linear.curvature, linear.slope, linear.residuals.signed, factors)
+    log_weights, means, covariances = numbers_of(prior)
+    given = (log_weights, means, covariances)
+    later = (lambda: observations) if observations.has_own_functions else None
+    return torch.from_numpy(
+        find_divergence(given, observations.numbers, Bends(*map(array, parts)), below, later)
     )
-    return beyond.any(2).any(1)
 
 
-def _total(
-    prior: GaussianMixture, observations: Observations, signed: Tensor, spread: Tensor, defect: Tensor
-) -> Tensor:
-    """Sum over observations and components, ``(B,)``.
-
-    `signed` residuals and `spread` of the expected value are in noise units, `defect` is for a residual of one:
-    ``(B, K, N)``.
-    """
-    deviation = observations.standard_deviation[:, None]
-    uncertain = (spread * deviation > MOST_ANGLE) | (signed.abs() * deviation > 2.0)
-    defect = defect * signed.square().clamp_min(1.0)
-    defect = torch.where(observations.wraps[:, None] & uncertain, math.inf, defect)
-    exact = (observations.kind == LINEAR) | ~observations.mask
-    defect = torch.where(exact[:, None], 0.0, defect)
-    share = prior.log_weights.exp()
-    return torch.where(share > 0, share * defect.sum(-1), 0.0).sum(1)
+def find_divergence(
+    prior: Components, seen: Seen, bends: Bends, below: float, observations: Callable[[], Observations] | None
+) -> Array:
+    """As `divergence`; `observations` gives them where they have functions of the user, which PyTorch evaluates."""
+    found, unknown = np.empty(len(prior[1])), np.empty((0, 0, 0, 0))
+    divergence_all(
+        prior[0], prior[1], seen, bends, below if observations is None else -math.inf, unknown, found
+    )
+    if observations is not None and (found < below).any():
+        steps = 2 * bends.factors.swapaxes(-1, -2)  # rows: the columns of the factor
+        points = np.concatenate([prior[1][:, :, None] - steps, prior[1][:, :, None] + steps], 2)
+        batch, count, several, size = points.shape
+        at = torch.from_numpy(points.reshape(batch, -1, size))
+        there = array(observations().residuals(at).signed).reshape(batch, count, several, -1)
+        divergence_all(prior[0], prior[1], seen, bends, below, there, found)
+    return found
 
 
 def missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
@@ -130,17 +162,13 @@ def update(
     threshold: float,
     linear: Linearisation | None = None,
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `condensing.condense`.
+    """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `reduction_cost.condense`.
 
-    `linear` as in `divergence`. On the CPU, `native_nearly_linear` does it without PyTorch's operators.
+    `linear` as in `divergence`.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
     lost, belief = torch.zeros_like(total), prior
-    order, hypotheses = order_by_operators, hypotheses_by_operators
-    native = native_form("update.native_nearly_linear", prior.means, prior.log_weights, linear.information)
-    if native is not None and observations.native is not None:
-        order, hypotheses = native.order, native.hypotheses
     for places in order(prior, observations, linear).unbind(1):
         joint = hypotheses(belief, observations, places)
         total = total + torch.logsumexp(joint.log_weights, 1)
@@ -149,68 +177,402 @@ def update(
     return belief, total, lost
 
 
-def order_by_operators(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
+def order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
     """Places ``(B, N)`` of the observations, most informative first, so that their given order does not matter.
 
     N is the most that one entity has.
     """
-    said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
-    said = (prior.log_weights.exp()[..., None] * said).sum(1)
-    order = torch.where(observations.mask, said, -1.0).argsort(dim=1, descending=True, stable=True)
-    return order[:, : int(observations.mask.sum(1).max())]
+    mask = observations.numbers.mask
+    places = np.empty(mask.shape, np.int64)
+    numbers = array(prior.log_weights), array(linear.residuals.squared), array(linear.information)
+    most = order_all(mask, numbers, places)
+    return torch.from_numpy(places[:, :most])
 
 
-def hypotheses_by_operators(
-    prior: GaussianMixture, observations: Observations, places: Tensor
-) -> GaussianMixture:
+def hypotheses(prior: GaussianMixture, observations: Observations, places: Tensor) -> GaussianMixture:
     """Every component after the observation at `places` ``(B,)``, as an inlier and as an outlier; not normalised."""
-    row = torch.arange(prior.batch)[:, None]
-    single = observations.map(lambda tensor: tensor[row, places[:, None]])
-    probability, used = single.outlier_probability[:, 0], single.mask
-    inlier = _gaussian(prior, single)
-    log_weights = inlier.log_weights + torch.log1p(-probability)[:, None]
-    parts = [GaussianMixture(log_weights, inlier.means, inlier.covariances).where(used, prior)]
-    if bool((probability > 0).any()):
-        is_linear = single.kind == LINEAR
-        weights = prior.log_weights + single.outlier_log_density
-        outlier = GaussianMixture(weights, prior.means, prior.covariances)
-        if bool(is_linear.any()):
-            outlier = _kalman(prior, single.widened()).where(is_linear, outlier)
-        possible = used & (probability > 0)[:, None]
-        weights = torch.where(possible, outlier.log_weights + probability.log()[:, None], -math.inf)
-        parts.append(GaussianMixture(weights, outlier.means, outlier.covariances))
-    return beside(parts)
+    seen, (batch, count, size) = observations.numbers, prior.means.shape
+    log_weights, means, covariances = numbers_of(prior)
+    at = places.contiguous().numpy()
+    if (
+        observations.has_own_functions
+    ):  # each component as an entity of its own, with the functions at its mean
+        seen, at = tabulated(observations, prior.means), np.repeat(at, count)
+        batch, count = batch * count, 1
+        given = log_weights.reshape(-1, 1), means.reshape(-1, 1, size), covariances.reshape(-1, 1, size, size)
+    else:
+        given = log_weights, means, covariances
+    both = 2 * count if (seen.log_outlier > -math.inf).any() else count
+    found = np.empty((batch, both)), np.empty((batch, both, size)), np.empty((batch, both, size, size))
+    hypotheses_of(given, seen, at, found)
+    parts = (torch.from_numpy(part) for part in found)
+    if batch > prior.batch:  # all inliers first
+        shape = (prior.batch, prior.components, both)
+        parts = (part.view(*shape, *part.shape[2:]).transpose(1, 2).flatten(1, 2) for part in parts)
+    return GaussianMixture(*parts)
 
 
-def _gaussian(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    """Every component after an inlier, weighted by its evidence."""
-    is_linear = single.kind == LINEAR
-    if bool(is_linear.all()):
-        return _kalman(prior, single)
-    bent = _second_order(prior, single)
-    if not bool(is_linear.any()):
-        return bent
-    return _kalman(prior, single).where(is_linear, bent)
+@native
+def divergence_all(
+    log_weights: Array, means: Array, seen: Seen, bends: Bends, below: float, there: Array, found: Array
+) -> None:
+    """Fill the divergence of each entity ``(B,)``.
+
+    `there` ``(B, K, 2 D, N)`` are the residuals two deviations below and above the means along each column of the
+    factors; empty if they are not known, which matters for functions of the user.
+    """
+    space, point = new_space(seen), np.empty(means.shape[2])
+    for b in range(len(means)):
+        divergence_of(log_weights, means, seen, bends, below, there, b, space, point, found)
 
 
-def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixture:
+@borrowing
+def divergence_of(
+    log_weights: Array,
+    means: Array,
+    seen: Seen,
+    bends: Bends,
+    below: float,
+    there: Array,
+    b: int,
+    space: Space,
+    point: Array,
+    found: Array,
+) -> None:
+    """As `divergence_all`, of one entity."""
+    if not is_plain(seen, b):
+        found[b] = math.inf
+        return
+    found[b] = _total(log_weights, means, seen, bends, b, False, there, space, point)
+    if found[b] < below:
+        found[b] = _total(log_weights, means, seen, bends, b, True, there, space, point)
+        if _turns_back(log_weights, means, seen, bends, b, space, point):
+            found[b] = math.inf
+
+
+@borrowing
+def is_plain(seen: Seen, b: int) -> bool:
+    """Whether all noise is Gaussian with a constant deviation, and no observation is a problem's."""
+    for n in range(seen.kind.shape[1]):
+        if seen.mask[b, n] and (seen.kind[b, n] == LIKELIHOOD or seen.slope[b, n] != 0):
+            return False
+        if seen.mask[b, n] and seen.noise.shape[2] > 0 and not has_one_gaussian(seen, b, n):
+            return False
+    return True
+
+
+@borrowing
+def has_one_gaussian(seen: Seen, b: int, n: int) -> bool:
+    """Whether a mixture of noise is one Gaussian of the standard deviation."""
+    for c in range(1, seen.noise.shape[2]):
+        if seen.noise[b, n, c, 0] > -math.inf:
+            return False
+    plain: bool = seen.noise[b, n, 0, 1] == 0.0 and seen.noise[b, n, 0, 2] == 1.0
+    return plain
+
+
+@borrowing
+def is_closed(seen: Seen, b: int) -> bool:
+    """Whether all observations are linear and none may be an outlier."""
+    for n in range(seen.kind.shape[1]):
+        certain = seen.kind[b, n] == LINEAR and seen.log_outlier[b, n] == -math.inf
+        if seen.mask[b, n] and not certain:
+            return False
+    return True
+
+
+@borrowing
+def _total(
+    log_weights: Array,
+    means: Array,
+    seen: Seen,
+    bends: Bends,
+    b: int,
+    beyond: bool,
+    there: Array,
+    space: Space,
+    point: Array,
+) -> float:
+    """Sum over observations and components; `beyond` looks at two standard deviations too, with `there` if need be."""
+    total = 0.0
+    for k in range(log_weights.shape[1]):
+        share, defects = math.exp(log_weights[b, k]), 0.0
+        if share == 0:
+            continue
+        for n in range(seen.kind.shape[1]):
+            if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
+                bent = _bent(bends.curvature[b, k, n])
+                if beyond:
+                    own = seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED
+                    if own and len(there) == 0:
+                        return math.inf
+                    other = _missed(means[b, k], seen, bends, b, k, n, there, own, space, point)
+                    if other > bent or other != other:
+                        bent = other
+                defects += _defect(seen, bends, b, k, n, bent)
+        total += share * defects
+    return total
+
+
+@borrowing
+def _bent(curvature: Array) -> float:
+    total = 0.0
+    for i in range(len(curvature)):
+        for j in range(len(curvature)):
+            total += curvature[i, j] * curvature[i, j]
+    return total / 4
+
+
+@borrowing
+def _defect(seen: Seen, bends: Bends, b: int, k: int, n: int, bent: float) -> float:
+    """The defect for the residual; infinite where a direction may wrap, or a function is undefined."""
+    signed, deviation = bends.signed[b, k, n], seen.deviation[b, n]
+    if seen.kind[b, n] == FUNCTION and not abs(signed) <= UNDEFINED:
+        return math.inf
+    if seen.wraps[b, n]:
+        variance = 0.0
+        for i in range(bends.slope.shape[3]):
+            variance += bends.information[b, k, n, i, i]
+        if math.sqrt(variance) * deviation > MOST_ANGLE or abs(signed) * deviation > 2.0:
+            return math.inf
+    squared = signed * signed
+    return bent if squared < 1.0 else bent * squared
+
+
+@borrowing
+def _missed(
+    mean: Array,
+    seen: Seen,
+    bends: Bends,
+    b: int,
+    k: int,
+    n: int,
+    there: Array,
+    own: bool,
+    space: Space,
+    point: Array,
+) -> float:
+    """Mean square error of a linear h at two standard deviations, over sixteen, of one component and observation."""
+    total, size = 0.0, len(mean)
+    for column in range(size):
+        for side in range(2):
+            way = 4.0 * side - 2.0
+            for i in range(size):
+                point[i] = mean[i] + way * bends.factors[b, k, i, column]
+            expected = bends.signed[b, k, n] - way * bends.slope[b, k, n, column]
+            signed = (
+                there[b, k, side * size + column, n] if own else scalar_residual(seen, b, n, point, space)
+            )
+            total += (signed - expected) * (signed - expected)
+    return total / (2 * size) / 16
+
+
+@borrowing
+def _turns_back(
+    log_weights: Array, means: Array, seen: Seen, bends: Bends, b: int, space: Space, point: Array
+) -> bool:
+    """Whether the posterior may have mass where a distance has turned back.
+
+    Along the line of its slope, a distance is shortest at a plane. Of a component t deviations away from it, less than
+    ``exp(−t²/2)`` lies beyond, compared with the evidence. There, a linear residual r that falls by s per deviation is
+    off by about 2 s, so that the log likelihood is off by some ``2 s √(1 + r²)``. The loss is the square of that.
+    """
+    for n in range(seen.kind.shape[1]):
+        if not seen.mask[b, n] or seen.kind[b, n] != RANGE:
+            continue
+        odds = seen.log_inlier[b, n] - seen.constant[b, n] - seen.log_outlier[b, n] - seen.outlier[b, n]
+        least = -math.inf
+        for k in range(log_weights.shape[1]):
+            spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+            unlikely = 0.5 * signed * signed / (1 + spread) + 0.5 * math.log1p(spread)
+            least = max(least, log_weights[b, k] - min(unlikely, max(odds, 0.0)))
+        for k in range(log_weights.shape[1]):
+            if log_weights[b, k] > -math.inf:
+                foot = _foot(means[b, k], bends.factors[b, k], seen, b, n, space, point)
+                spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+                off = math.log(4 * spread * (1 + signed * signed))
+                if not log_weights[b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
+                    return True
+    return False
+
+
+@borrowing
+def _squared(vector: Array) -> float:
+    total = 0.0
+    for i in range(len(vector)):
+        total += vector[i] * vector[i]
+    return total
+
+
+@borrowing
+def _foot(mean: Array, factor: Array, seen: Seen, b: int, n: int, space: Space, along: Array) -> float:
+    """Deviations to the plane where a distance turns back; `along` is space."""
+    rows, size = seen.matrix.shape[2], len(mean)
+    for i in range(size):
+        along[i] = 0.0
+    for r in range(rows):
+        space.relative[r] = -seen.origin[b, n, r]
+        for i in range(size):
+            space.relative[r] += seen.matrix[b, n, r, i] * mean[i]
+            space.matrix[r, i] = 0.0
+            for j in range(size):
+                space.matrix[r, i] += seen.matrix[b, n, r, j] * factor[j, i]
+        for i in range(size):
+            along[i] += space.matrix[r, i] * space.relative[r]
+    first = second = 0.0
+    for i in range(size):
+        first += along[i] * along[i]
+    for i in range(size):
+        total = 0.0
+        for r in range(rows):
+            for j in range(size):
+                total += space.matrix[r, i] * space.matrix[r, j] * along[j]
+        second += total * total
+    return first / math.sqrt(second)
+
+
+@native
+def order_all(mask: NDArray[np.bool_], numbers: tuple[Array, Array, Array], places: Places) -> int:
+    """Fill the places; the most observations that one entity has."""
+    log_weights, squared, information = numbers
+    said, most = np.empty(mask.shape[1]), 0
+    for b in range(len(mask)):
+        count = 0
+        for n in range(len(said)):
+            said[n] = -1.0
+            if mask[b, n]:
+                count += 1
+                said[n] = _information(log_weights[b], squared[b], information[b], n)
+            at = n
+            while at > 0 and said[places[b, at - 1]] < said[n]:
+                places[b, at] = places[b, at - 1]
+                at -= 1
+            places[b, at] = n
+        most = max(most, count)
+    return most
+
+
+@borrowing
+def _information(log_weights: Array, squared: Array, information: Array, n: int) -> float:
+    """What an observation says: infinite if that is not a number, so that it is not left out."""
+    said = 0.0
+    for k in range(len(log_weights)):
+        total = squared[k, n]
+        for i in range(information.shape[2]):
+            total += information[k, n, i, i]
+        said += math.exp(log_weights[k]) * total
+    return math.inf if math.isnan(said) else said
+
+
+@native
+def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Components) -> None:
+    """Fill every component after the observation at `places` ``(B,)``: as an inlier, then as a possible outlier."""
+    size, count = prior[1].shape[2], prior[0].shape[1]
+    work = _new_work(seen, size)
+    for b in range(len(places)):
+        n = places[b]
+        for k in range(count):
+            mean, covariance = prior[1][b, k], prior[2][b, k]
+            for start in range(0, found[0].shape[1], count):
+                found[0][b, start + k] = -math.inf
+                put_vector(found[1][b, start + k], mean)
+                put_matrix(found[2][b, start + k], covariance)
+            weight = prior[0][b, k]
+            if not seen.mask[b, n]:
+                found[0][b, k] = weight
+            elif weight > -math.inf:
+                into = (found[1][b, k], found[2][b, k])
+                inlier = _inlier(seen, b, n, mean, covariance, work, into)
+                found[0][b, k] = weight + inlier + seen.log_inlier[b, n]
+                if seen.log_outlier[b, n] > -math.inf:
+                    into = (found[1][b, count + k], found[2][b, count + k])
+                    density = _outlier(seen, b, n, mean, work, into)
+                    found[0][b, count + k] = weight + density + seen.log_outlier[b, n]
+
+
+@inner
+def _new_work(seen: Seen, size: int) -> Work:
+    vectors, matrices = np.empty((3, size)), np.empty((7, size, size))
+    gradient, slope, pull = vectors[0], vectors[1], vectors[2]
+    information, curvature, factor = matrices[0], matrices[1], matrices[2]
+    total, grown, gain, lower = matrices[3], matrices[4], matrices[5], matrices[6]
+    work = new_space(seen), gradient, slope, pull, information, curvature, factor, total, grown, gain, lower
+    return Work(*work)
+
+
+@borrowing
+def _inlier(
+    seen: Seen, b: int, n: int, mean: Array, covariance: Array, work: Work, into: tuple[Array, Array]
+) -> float:
+    """Update a component with an inlier; the log evidence. It leaves the linearisation in `work`."""
+    factorise(covariance, TINY, ROUNDING, work.factor)
+    shapes = (work.gradient, work.information, work.curvature, work.slope)
+    numbers = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
+    if seen.kind[b, n] == LINEAR:
+        return _kalman(mean, numbers[1], seen.constant[b, n], work, into)
+    return _second_order(mean, covariance, numbers[0], seen.constant[b, n], work, into)
+
+
+@borrowing
+def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Work, into: tuple[Array, Array]) -> float:
+    """Update a component with an outlier, after `_inlier`; the log evidence."""
+    if seen.kind[b, n] != LINEAR:
+        density: float = seen.outlier[b, n]
+        return density
+    squared = 0.0
+    for r in range(len(work.space.relative)):
+        off = seen.value[b, n, r] - work.space.relative[r]
+        squared += off * off
+    for i in range(len(mean)):
+        work.gradient[i] /= WIDE_OUTLIER**2
+        for j in range(len(mean)):
+            work.information[i, j] /= WIDE_OUTLIER**2
+    constant = seen.constant[b, n] + seen.rows[b, n] * LOG_WIDE
+    return _kalman(mean, squared / WIDE_OUTLIER**2, constant, work, into)
+
+
+@borrowing
+def _kalman(mean: Array, squared: float, constant: float, work: Work, into: tuple[Array, Array]) -> float:
+    """Kalman update of a component in its frame, from an observation's gradient and information; the log evidence."""
+    evidence = -constant
+    for i in range(len(mean)):
+        for j in range(len(mean)):
+            work.total[i, j] = work.information[i, j]
+        work.total[i, i] += 1.0
+    factorise(work.total, LEAST_PIVOT, ROUNDING, work.grown)
+    invert_product(work.grown, work.lower, work.gain)
+    for i in range(len(mean)):
+        evidence -= math.log(work.grown[i, i])
+        for j in range(len(mean)):
+            squared -= work.gradient[i] * work.gain[i, j] * work.gradient[j]
+    moved(mean, work.factor, work.gain, work.gradient, work.pull, work.total, into)
+    return evidence - 0.5 * (0.0 if squared < 0 else squared)
+
+
+@borrowing
+def _second_order(
+    mean: Array, covariance: Array, signed: float, constant: float, work: Work, into: tuple[Array, Array]
+) -> float:
     """Second-order update: a scalar observation with the mean and spread of its second-order expansion.
 
     The error of a tangent is small too, but has a sign, and adds up over many observations (M. Athans, R. P. Wishner
     and A. Bertolini, "Suboptimal State Estimation for Continuous-Time Nonlinear Systems from Discrete Noisy
     Measurements", IEEE Trans. Automatic Control 13(5), 1968).
     """
-    factors = prior.factors()
-    linear = single.linearise(prior.means, factors)
-    slope, bend = linear.slope[:, :, 0], linear.curvature[:, :, 0]
-    off = linear.residuals.signed[..., 0] - la.trace(bend) / 2
-    spread = 1 + slope.square().sum(-1) + bend.square().sum((-1, -2)) / 2
-    gain = la.times(factors, slope) / spread[..., None]
-    evidence = -0.5 * (off.square() / spread + spread.log()) - single.log_normaliser
-    covariances = prior.covariances - la.outer(gain, gain) * spread[..., None, None]
-    means = prior.means + gain * off[..., None]
-    return GaussianMixture(prior.log_weights + evidence, means, la.symmetrise(covariances))
-
-
-def _kalman(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    return Prediction.of(prior, single).posterior(prior)
+    off, spread = signed, 1.0
+    for i in range(len(mean)):
+        off -= work.curvature[i, i] / 2
+        spread += work.slope[i] * work.slope[i]
+        for j in range(len(mean)):
+            spread += work.curvature[i, j] * work.curvature[i, j] / 2
+    for i in range(len(mean)):
+        work.pull[i] = 0.0
+        for j in range(i + 1):
+            work.pull[i] += work.factor[i, j] * work.slope[j]
+        work.pull[i] /= spread
+        into[0][i] = mean[i] + work.pull[i] * off
+    for i in range(len(mean)):
+        for j in range(i + 1):
+            value = 0.5 * (covariance[i, j] + covariance[j, i]) - work.pull[i] * work.pull[j] * spread
+            into[1][i, j] = into[1][j, i] = value
+    return -0.5 * (off * off / spread + math.log(spread)) - constant

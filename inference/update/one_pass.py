@@ -23,8 +23,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.learned import weights as learned_weights
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.problems import Problem, name_of
-from beliefstream.inference.likelihood.report_rows import ONE
+from beliefstream.inference.likelihood.problems import ONE, Problem, name_of
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published import weights
 from beliefstream.inference.network.published.network import PublishedForm

@@ -81,4 +81,4 @@ def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
     is_ring = observations.value[..., 0] > TRUNCATED * observations.standard_deviation
     bent = observations.mask & (((observations.kind == RANGE) & is_ring) | (observations.kind == ANGLE))
     single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
-    return single if observations.native is not None else single & observations.is_plain
+    return single & observations.is_plain

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.batched_likelihoods import smoothed
+from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.likelihood.problem_functions import smoothed
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, log_density
 from beliefstream.inference.mixtures.native_forms import native_form
@@ -205,30 +206,15 @@ def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tup
 
     Also returns the largest variance over a cell, in units of the noise variance. Both are ``(B, P)``.
     """
-    native = native_form("likelihood.native_smoothing", points, frames)
-    if native and observations.native is not None:
-        found: tuple[Tensor, Tensor] = native.smoothed(observations.native, points, frames)
-        return found
-    return smoothed_by_operators(observations, points, frames)
-
-
-def smoothed_by_operators(
-    observations: Observations, points: Tensor, frames: Tensor
-) -> tuple[Tensor, Tensor]:
-    """As `_smoothed`, by PyTorch's operators, for any kind of observation."""
-    linear = observations.linearise(points, frames)
-    residuals = linear.residuals
-    change = la.trace(linear.information) + linear.curvature.square().sum((-1, -2)) / 2
-    gained = 0.5 * residuals.squared * (change / (1 + change)) - 0.5 * torch.log1p(change)
-    inlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(residuals.log_odds) + gained
-    outlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(-residuals.log_odds)
-    found = torch.nan_to_num(torch.logaddexp(inlier, outlier), nan=-math.inf)
-    if observations.likelihoods is not None:
-        own = observations.likelihoods.present[:, None]
-        mean, variance = smoothed(_within(observations, points, frames))
-        found, change = torch.where(own, mean, found), torch.where(own, variance, change)
-    used = observations.mask[:, None]
-    return torch.where(used, found, 0.0).sum(-1), torch.where(used, change, 0.0).amax(-1)
+    numbers, at = observations.at(points)
+    cells = frames.reshape(*at.shape[:2], *frames.shape[2:])
+    found, change = (part.view(points.shape[:2]) for part in native_observations.smoothed(numbers, at, cells))
+    if observations.likelihoods is None:
+        return found, change
+    own = (observations.likelihoods.present & observations.mask)[:, None]
+    mean, variance = smoothed(_within(observations, points, frames))
+    found = found + torch.where(own, mean, 0.0).sum(-1)
+    return found, torch.maximum(change, torch.where(own, variance, 0.0).amax(-1))
 
 
 def _within(observations: Observations, points: Tensor, frames: Tensor) -> Tensor:

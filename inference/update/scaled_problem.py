@@ -1,21 +1,78 @@
-"""Problems in coordinates of about unit spread, with their observations linearised once for all methods."""
+"""Problems in coordinates of about unit spread, with their observations linearised once for all methods.
+
+In coordinates ``y = (x − m) / s`` the prior has zero mean, and the coordinates that sensors touch have a mean variance
+of one. The observations are linearised at the components' means (`native_terms`), and predicted
+(`predicted_observations`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
-from beliefstream.inference.likelihood.predicted_observations import Prediction
+from beliefstream.inference.likelihood.native_terms import (
+    Seen,
+    fill_shapes,
+    log_sum,
+    new_space,
+    relative_to,
+    terms_and_deviation,
+    wrapped,
+)
+from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
+from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
+from beliefstream.inference.likelihood.predicted_observations import (
+    Predicted,
+    Prediction,
+    new_predicted,
+    predict,
+)
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
-from beliefstream.inference.update import nearly_linear
+from beliefstream.inference.mixtures.native import borrowing, native
+from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    ROUNDING,
+    TINY,
+    factorise,
+    put_matrix,
+    put_vector,
+)
+from beliefstream.inference.update.closed_forms import Components, Predictions, exact
+from beliefstream.inference.update.nearly_linear import Bends, find_divergence, is_closed
+
+Array = NDArray[np.float64]
+Bits = NDArray[np.bool_]
+
+
+class Frame(NamedTuple):
+    """Coordinates ``y = (x − shift) / scale`` of each entity."""
+
+    touched: Bits  # (B, D)
+    closed: Bits  # (B,)
+    shift: Array  # (B, D)
+    scale: Array  # (B,)
+
+
+class Shapes(NamedTuple):
+    """Fields of a `Linearisation`, and of the residuals in it."""
+
+    gradient: Array
+    information: Array
+    curvature: Array
+    slope: Array
+    signed: Array
+    squared: Array
+    log_odds: Array
+    log_likelihood: Array
+    deviation: Array
 
 
 class Scaled(NamedTuple):
@@ -27,17 +84,6 @@ class Scaled(NamedTuple):
     scale: Tensor  # (B,)
     linear: Linearisation  # at the means of the prior, in the frames of its factors
     prediction: Prediction
-
-    @classmethod
-    def of(cls, prior: GaussianMixture, observations: Observations, touched: Tensor) -> Scaled:
-        """Scale problems by their touched coordinates, `touched` ``(B, D)`` bool."""
-        shift, covariance = prior.moments()
-        variances = torch.where(touched, covariance.diagonal(dim1=-2, dim2=-1), 0.0)
-        scale = (variances.sum(1) / touched.sum(1).clamp_min(1)).sqrt()
-        there, seen = prior.in_coordinates(shift, scale), observations.in_coordinates(shift, scale)
-        factors = there.factors()
-        linear = seen.linearise(there.means, factors)
-        return cls(there, seen, shift, scale, linear, Prediction.of_linearised(factors, seen, linear))
 
     def rows(self, index: Tensor) -> Scaled:
         """The problems of the entities at `index`, in rising order."""
@@ -51,17 +97,6 @@ class Scaled(NamedTuple):
             self.linear.rows(index),
             self.prediction.rows_of(index),
         )
-
-    def exact(self, index: Tensor) -> Exact:
-        """Unreduced posterior, log evidence and surprise ``(B,)`` of the entities at `index`; exact for linear sensors.
-
-        One Kalman update per component, weighted by its evidence.
-        """
-        problem = self.rows(index)
-        prior, prediction = problem.prior, problem.prediction
-        posterior = problem.back(prediction.posterior(prior).normalised())
-        evidence = torch.logsumexp(prior.log_weights + prediction.log_evidence, 1)
-        return posterior, evidence, prediction.surprise(prior)
 
     def back(self, mixture: GaussianMixture) -> GaussianMixture:
         """Transform `mixture` back to the state's own coordinates."""
@@ -82,7 +117,8 @@ class Posed:
     Attributes:
         closed: whether all of an entity's sensors are linear without outliers, ``(B,)`` bool.
         divergence: `nearly_linear.divergence`, ``(B,)``.
-        exact: as `Scaled.exact`; only for `closed` problems.
+        exact: unreduced posterior, log evidence and surprise ``(B,)`` of the entities at an index, by one Kalman update
+            per component, weighted by its evidence; only for `closed` problems.
     """
 
     closed: Tensor
@@ -111,27 +147,237 @@ class Posed:
         return self.parts[2]
 
 
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    prior, observations = example()
+    pose(prior, observations, 1.0).exact(torch.zeros(1, dtype=torch.int64))
+
+
+def example() -> tuple[GaussianMixture, Observations]:
+    """The smallest problem, for which native forms are compiled."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    kind, ones = torch.zeros(1, 1, dtype=torch.int64), one[0]
+    numbers = ones, ones, ones, ones, ones
+    observations = Observations(kind, kind == 0, one, one[..., None], one, one, *numbers)
+    return GaussianMixture(ones.log(), one, one[..., None]), observations
+
+
 def pose(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Posed:
     """Order and scale a batch of problems; `below` as in `nearly_linear.divergence`.
 
-    On the CPU, `native_scaling` does it without PyTorch's operators.
+    Components are ordered, so that the answer does not depend on the given order.
     """
-    tensors = (prior.log_weights, prior.means, prior.covariances, observations.value)
-    native = native_form("update.native_scaling", *tensors)
-    if native is None or observations.native is None:
-        return pose_by_operators(prior, observations, below)
-    posed: Posed = native.pose(prior, observations, observations.native, below)
-    return posed
+    seen, (batch, count, size) = observations.numbers, prior.means.shape
+    given = (array(prior.log_weights), array(prior.means), array(prior.covariances))
+    ordered: Components = (np.empty((batch, count)), np.empty(given[1].shape), np.empty(given[2].shape))
+    touched, closed = np.empty((batch, size), np.bool_), np.empty(batch, np.bool_)
+    frame = Frame(touched, closed, np.empty((batch, size)), np.empty(batch))
+    own: Components = (ordered[0], np.empty(given[1].shape), np.empty(given[2].shape))
+    there = space_there(seen)
+    move_all(given, seen, ordered, frame, own, there)
+    moved = partial(_moved, observations, there)
+    if observations.native is None:
+        linear, predicted = _with_functions(moved(), own)
+    else:
+        linear, predicted = _linear(own, seen.kind.shape[1])
+        linearise_all(own, there, linear, predicted)
+    bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, predicted.factors)
+    diverged = find_divergence(own, there, bends, below, moved if observations.has_own_functions else None)
+    return Posed(
+        torch.from_numpy(closed),
+        torch.from_numpy(diverged),
+        partial(exact, Predictions(own[0], own[1], *predicted), (frame.shift, frame.scale)),
+        partial(_parts, moved, (ordered, own), frame, (linear, predicted)),
+    )
 
 
-def pose_by_operators(prior: GaussianMixture, observations: Observations, below: float) -> Posed:
-    """As `pose`, by PyTorch's operators."""
-    # sample points are shared out in component order; sorting makes the answer independent of the given order
-    prior = prior.ordered()
-    touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
-    touched = (touched & observations.mask[..., None]).any(1)
-    scaled = Scaled.of(prior, observations, touched)
-    divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
-    plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
-    closed = (plain | ~observations.mask).all(1)
-    return Posed(closed, divergence, scaled.exact, lambda: (prior, touched, scaled))
+def _linear(own: Components, number: int) -> tuple[Shapes, Predicted]:
+    """Space for a linearisation and a prediction of `number` observations."""
+    batch, count, size = own[1].shape
+    each, matrix = (batch, count, number), (batch, count, size, size)
+    wide = (*each, size), (*each, size, size), (*each, size, size), (*each, size)
+    linear = Shapes(*(np.empty(shape) for shape in (*wide, each, each, each, each, each)))
+    return linear, new_predicted(linear.gradient, np.zeros(matrix))
+
+
+def _with_functions(observations: Observations, own: Components) -> tuple[Shapes, Predicted]:
+    """Linearisation and prediction of observations with functions or problems of the user."""
+    prior = GaussianMixture(*map(torch.from_numpy, own))
+    factors = prior.factors()
+    linear = observations.linearise(prior.means, factors)
+    predicted = Prediction.of_linearised(factors, observations, linear)
+    deviation = linear.residuals.deviation.expand_as(linear.residuals.signed)
+    shapes = Shapes(*map(array, (*linear[:4], *linear.residuals[:4], deviation)))
+    return shapes, Predicted(*map(array, predicted))
+
+
+def space_there(seen: Seen) -> Seen:
+    """The same observations, with space for what changes with the coordinates."""
+    return seen._replace(
+        value=np.empty_like(seen.value),
+        matrix=np.empty_like(seen.matrix),
+        origin=np.empty_like(seen.origin),
+        heading=np.empty_like(seen.heading),
+        deviation=np.empty_like(seen.deviation),
+        noise=np.empty_like(seen.noise),
+    )
+
+
+def _moved(observations: Observations, there: Seen) -> Observations:
+    """The observations in the new coordinates; they share the memory of `there`."""
+    tensor, mixture = torch.from_numpy, observations.mixture
+    if mixture is not None:
+        mixture = mixture._replace(bias=tensor(there.noise)[..., 1])
+    moved = replace(
+        observations,
+        value=tensor(there.value),
+        matrix=tensor(there.matrix),
+        origin=tensor(there.origin),
+        heading=tensor(there.heading),
+        standard_deviation=tensor(there.deviation),
+        mixture=mixture,
+    )
+    moved.keep_native(there)
+    return moved
+
+
+def _parts(
+    moved: Callable[[], Observations],
+    priors: tuple[Components, Components],
+    frame: Frame,
+    found: tuple[Shapes, Predicted],
+) -> Parts:
+    """The results as tensors, which share the arrays' memory."""
+    tensor = torch.from_numpy
+    ordered, own = (GaussianMixture(*(tensor(part) for part in prior)) for prior in priors)
+    gradient, information, curvature, slope, *each = map(tensor, found[0])
+    linear = Linearisation(gradient, information, curvature, slope, Residuals(*each))
+    prediction = Prediction(*(tensor(part) for part in found[1]))
+    scaled = Scaled(own, moved(), tensor(frame.shift), tensor(frame.scale), linear, prediction)
+    return ordered, tensor(frame.touched), scaled
+
+
+@native
+def move_all(
+    given: Components, seen: Seen, ordered: Components, frame: Frame, own: Components, there: Seen
+) -> None:
+    """Order the components, and move priors and observations to coordinates of about unit spread."""
+    order = np.empty(given[0].shape[1], np.int64)
+    for b in range(len(given[0])):
+        _sort(given[0][b], given[1][b], order)
+        for k in range(len(order)):
+            ordered[0][b, k] = given[0][b, order[k]]
+            put_vector(ordered[1][b, k], given[1][b, order[k]])
+            put_matrix(ordered[2][b, k], given[2][b, order[k]])
+        _find_frame(ordered, seen, b, frame)
+        frame.closed[b] = is_closed(seen, b)
+        shift, scale = frame.shift[b], frame.scale[b]
+        for k in range(len(order)):
+            for i in range(len(shift)):
+                own[1][b, k, i] = (ordered[1][b, k, i] - shift[i]) / scale
+                for j in range(len(shift)):
+                    own[2][b, k, i, j] = ordered[2][b, k, i, j] / (scale * scale)
+        for n in range(seen.kind.shape[1]):
+            _move_observation(seen, b, n, shift, scale, there)
+
+
+@borrowing
+def _sort(log_weights: Array, means: Array, order: NDArray[np.int64]) -> None:
+    """Places in falling order of weight, equal ones in rising order of the first coordinate, as `ordered`."""
+    for place in range(len(order)):
+        at = place
+        while at > 0:
+            before = order[at - 1]
+            heavier = log_weights[place] > log_weights[before]
+            alike = log_weights[place] == log_weights[before]
+            if not (heavier or (alike and means[place, 0] < means[before, 0])):
+                break
+            order[at] = before
+            at -= 1
+        order[at] = place
+
+
+@borrowing
+def _find_frame(prior: Components, seen: Seen, b: int, frame: Frame) -> None:
+    """Mark the touched coordinates, and find the shift and the scale."""
+    log_weights, means, covariances = prior[0][b], prior[1][b], prior[2][b]
+    shift, total, count = frame.shift[b], 0.0, 0
+    for i in range(len(shift)):
+        shift[i] = 0.0
+        for k in range(len(log_weights)):
+            shift[i] += math.exp(log_weights[k]) * means[k, i]
+    for i in range(len(shift)):
+        touched = False
+        for n in range(seen.kind.shape[1]):
+            if seen.mask[b, n]:
+                touched |= seen.heading[b, n, i] != 0
+                for r in range(seen.matrix.shape[2]):
+                    touched |= seen.matrix[b, n, r, i] != 0
+        frame.touched[b, i] = touched
+        if touched:
+            count += 1
+            for k in range(len(log_weights)):
+                offset = means[k, i] - shift[i]
+                total += math.exp(log_weights[k]) * (covariances[k, i, i] + offset * offset)
+    frame.scale[b] = math.sqrt(total / max(count, 1))
+
+
+@borrowing
+def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, there: Seen) -> None:
+    """As `ObservationData.in_coordinates`, of one observation."""
+    kind, is_linear, turn = seen.kind[b, n], seen.kind[b, n] == LINEAR, 0.0
+    # a function or a problem takes u = A x − a, which must not change
+    takes_place = kind in (FUNCTION, LIKELIHOOD)
+    for i in range(len(shift)):
+        turn += seen.heading[b, n, i] * shift[i]
+        there.heading[b, n, i] = seen.heading[b, n, i] * scale
+    for r in range(seen.matrix.shape[2]):
+        image, value, origin = 0.0, seen.value[b, n, r], seen.origin[b, n, r]
+        for i in range(len(shift)):
+            entry = seen.matrix[b, n, r, i]
+            image += entry * shift[i]
+            there.matrix[b, n, r, i] = entry * scale if is_linear or takes_place else entry
+        there.value[b, n, r] = value - image if is_linear else value
+        moved = origin - image if takes_place else (origin - image) / scale
+        there.origin[b, n, r] = origin if is_linear else moved
+    there.deviation[b, n] = seen.deviation[b, n]
+    for c in range(seen.noise.shape[2]):
+        there.noise[b, n, c, 0], there.noise[b, n, c, 2] = seen.noise[b, n, c, 0], seen.noise[b, n, c, 2]
+        there.noise[b, n, c, 1] = seen.noise[b, n, c, 1] / scale if kind == RANGE else seen.noise[b, n, c, 1]
+    if kind == RANGE:
+        there.value[b, n, 0] = seen.value[b, n, 0] / scale
+        there.deviation[b, n] /= scale
+    elif not is_linear and not takes_place:
+        there.value[b, n, 0] = wrapped(seen.value[b, n, 0] + turn)
+
+
+@native
+def linearise_all(prior: Components, seen: Seen, linear: Shapes, predicted: Predicted) -> None:
+    """Linearise at the means, in the frames of the factors, and predict the observations."""
+    _, means, covariances = prior
+    space, squares = new_space(seen), np.empty((3, means.shape[2], means.shape[2]))
+    for b in range(len(means)):
+        for n in range(seen.kind.shape[1]):
+            if seen.mask[b, n]:
+                predicted.rows[b] += seen.rows[b, n]
+        for k in range(means.shape[1]):
+            factor, peak = predicted.factors[b, k], 0.0
+            factorise(covariances[b, k], TINY, ROUNDING, factor)
+            for n in range(seen.kind.shape[1]):
+                into = (
+                    linear.gradient[b, k, n],
+                    linear.information[b, k, n],
+                    linear.curvature[b, k, n],
+                    linear.slope[b, k, n],
+                )
+                distance = relative_to(seen, b, n, means[b, k], space.relative)
+                found, deviation = terms_and_deviation(seen, b, n, means[b, k], space.relative, distance)
+                fill_shapes(seen, b, n, factor, distance, found[0], deviation, space, into)
+                signed, squared, inlier, outlier = found
+                linear.signed[b, k, n], linear.squared[b, k, n] = signed, squared
+                linear.log_odds[b, k, n] = inlier - outlier
+                linear.log_likelihood[b, k, n] = log_sum(inlier, outlier)
+                linear.deviation[b, k, n] = deviation
+                peak -= seen.constant[b, n] if seen.mask[b, n] else 0.0
+            part = (linear.gradient[b, k], linear.information[b, k], linear.squared[b, k])
+            predict(seen.mask[b], part, peak, squares, predicted, b, k)

@@ -29,7 +29,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
-from beliefstream.inference.update.closed_forms import kalman, linearised
+from beliefstream.inference.update.closed_update import kalman, linearised
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
 from beliefstream.inference.update.quadrature_update import linear_share, settle

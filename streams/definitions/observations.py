@@ -14,7 +14,7 @@ import pymap3d
 
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import RANGE
-from beliefstream.inference.likelihood.report_rows import ONE
+from beliefstream.inference.likelihood.problems import ONE
 from beliefstream.inference.sensors import (
     Reading,
     Sensor,

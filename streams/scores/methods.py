@@ -15,9 +15,9 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
-from beliefstream.inference.tracking.belief_prediction import predict
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step
+from beliefstream.inference.tracking.prediction import predict
 from beliefstream.streams.scores.filters import (
     ExtendedKalmanFilter,
     IteratedKalmanFilter,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from beliefstream.inference.likelihood.report_rows import Rows
+from beliefstream.inference.likelihood.problems import Rows
 
 WIDTH = 16  # of an embedding, or of the recurrent unit's state
 

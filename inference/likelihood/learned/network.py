@@ -20,7 +20,7 @@ from beliefstream.inference.likelihood.learned.earlier_rows import EarlierRows
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.report_rows import ONE, Rows
+from beliefstream.inference.likelihood.problems import ONE, Rows
 
 Features = Callable[[Tensor, Tensor], Tensor]  # of coordinates and context
 

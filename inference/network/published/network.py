@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
-from beliefstream.inference.likelihood.report_rows import Rows
+from beliefstream.inference.likelihood.problems import Rows
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.published.attention import attention, embedding

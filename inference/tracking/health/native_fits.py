@@ -1,4 +1,12 @@
-"""`inference.tracking.health.fits` for the processor, of channels with plain noise: without a tensor operator."""
+"""Fits of channels to their predictions, compiled for the processor: see `fits`.
+
+Of a prior ``Σ_k w_k N(m_k, P_k)`` and noise ``Σ_c v_c N(b_c, (ρ_c σ)²)``, the prediction of a scalar observation z is
+in units of the stated deviation σ₀,
+
+    Σ_k Σ_c w_k v_c N(z − h(m_k) − ½ tr H_k − b_c, |J_k|² + ½ |H_k|² + (ρ_c σ(m_k))²),
+
+with slope J and curvature H of h in the frame of a component's factor.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen, Space, linearise_at, new_space
-from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.likelihood.native_terms import (
+    WIDE_OUTLIER,
+    Seen,
+    Space,
+    difference,
+    fill_shapes,
+    new_space,
+    relative_to,
+    spread_at,
+)
+from beliefstream.inference.likelihood.observation_data import LIKELIHOOD, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
@@ -21,7 +38,7 @@ from beliefstream.inference.tracking.health.limits import (
     SMALLEST,
     WIDEST_ANGLE,
 )
-from beliefstream.inference.update.native_scaling import example
+from beliefstream.inference.update.scaled_problem import example
 
 Places = NDArray[np.int64]
 Bits = NDArray[np.bool_]
@@ -46,12 +63,16 @@ class Channels(NamedTuple):
 
 
 class Predictive(NamedTuple):
-    """The predictive mixture of one channel, in units of the stated noise, and space to find it; each ``(K,)``."""
+    """The predictive mixture of one channel, in units of the stated noise, and space to find it."""
 
-    weights: Array
-    offsets: Array  # reported value minus the component's mean
-    variances: Array
+    prior: Array  # weights of the prior's components, (K,) as the next four
+    middles: Array  # reported value minus the component's mean, without that of the noise
+    slopes: Array  # variance by the slope
     curved: Array  # variance by curvature
+    own: Array  # deviation of the noise there
+    weights: Array  # (K C,), as the next two
+    offsets: Array  # reported value minus the mean
+    variances: Array
 
 
 class Work(NamedTuple):
@@ -69,32 +90,38 @@ def prepare() -> None:
     """Compile the fits, or load them from Numba's cache."""
     prior, observations = example()
     one, none = np.ones(1), np.zeros(1)
-    table(prior, observations.native, Channels(np.zeros(1, np.int64), one == 1, one, one, none, none))
+    table(prior, observations.numbers, Channels(np.zeros(1, np.int64), one == 1, one, one, none, none))
 
 
 def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
-    """Fits ``(N, len(Fit))`` of the only observation of each row of `seen`."""
+    """Fits ``(N, len(Fit))`` of the only observation of each row of `seen`.
+
+    There may be one row for each channel and component of the prior, with the functions of the user at its mean.
+    """
     found = np.empty((len(channels.entity), WIDTH))
     log_weights, means, covariances = numbers_of(prior)
-    fill((log_weights, means, covariances), seen, channels, found)
+    fill((log_weights, means, covariances), seen, len(seen.kind) > len(found), channels, found)
     return found
 
 
 @native
-def fill(prior: tuple[Array, Array, Array], seen: Seen, channels: Channels, found: Array) -> None:
-    """As `table`."""
-    space = new_space_of_fits(prior[1].shape[1], seen)
+def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, found: Array) -> None:
+    """As `table`; `each` says whether `seen` has a row for each component."""
+    count = prior[1].shape[1]
+    space = new_space_of_fits(count, seen)
     for n in range(len(found)):
-        fill_one(prior, channels.entity[n], seen, n, channels, n, space, found[n])
+        row, step = (n * count, 1) if each else (n, 0)
+        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, found[n])
 
 
 @inner
 def new_space_of_fits(count: int, seen: Seen) -> tuple[Work, Predictive]:
     """Space for the fit of a channel to a prior of `count` components."""
     size = seen.matrix.shape[3]
-    matrices, vectors, parts = np.empty((3, size, size)), np.empty((2, size)), np.empty((4, count))
+    matrices, vectors, parts = np.empty((3, size, size)), np.empty((2, size)), np.empty((5, count))
     work = Work(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
-    return work, Predictive(parts[0], parts[1], parts[2], parts[3])
+    whole = np.empty((3, count * max(seen.noise.shape[2], 1)))
+    return work, Predictive(parts[0], parts[1], parts[2], parts[3], parts[4], whole[0], whole[1], whole[2])
 
 
 @borrowing
@@ -103,14 +130,22 @@ def fill_one(
     row: int,
     seen: Seen,
     n: int,
+    step: int,
     channels: Channels,
     channel: int,
     space: tuple[Work, Predictive],
     found: Array,
 ) -> None:
-    """Fill the fit of one channel to a row of the prior; the channel is the first observation of row `n` of `seen`."""
+    """Fill the fit of one channel to a row of the prior.
+
+    The channel is the first observation of row `n` of `seen`; for the component k, of row ``n + step · k``.
+    """
     work, each = space
-    _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, work, each)
+    if seen.kind[n, 0] == LIKELIHOOD:  # a problem has no residual
+        for column in range(WIDTH):
+            found[column] = 0.0
+        return
+    _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, step, work, each)
     found[SCORE] = _score(each) * channels.sign[channel]
     _judge(seen, n, channels, channel, each, found)
     _make_finite(found)
@@ -123,49 +158,92 @@ def _predict(
     covariances: Array,
     seen: Seen,
     n: int,
+    step: int,
     work: Work,
     each: Predictive,
 ) -> None:
     """Fill the predictive mixture of one channel."""
-    into = (work.gradient, work.information, work.curvature, work.slope)
+    into, space = (work.gradient, work.information, work.curvature, work.slope), work.space
     for k in range(len(log_weights)):
-        each.weights[k] = math.exp(log_weights[k])
+        row, mean = n + step * k, means[k]
+        base = seen.deviation[row, 0]
         factorise(covariances[k], TINY, ROUNDING, work.factor)
-        offset = linearise_at(seen, n, 0, means[k], work.factor, work.space, into)[0]
-        slope = curved = 0.0
+        distance = relative_to(seen, row, 0, mean, space.relative)
+        if seen.kind[row, 0] == LINEAR:
+            off, own = seen.value[row, 0, 0] - space.relative[0], base
+        else:
+            off = difference(seen, row, 0, mean, space.relative, distance)
+            own = spread_at(seen, row, 0, off)
+        fill_shapes(seen, row, 0, work.factor, distance, off / base, base, space, into)
+        middle, slope, curved = off / base, 0.0, 0.0
         for i in range(means.shape[1]):
-            offset -= 0.5 * work.curvature[i, i]
+            middle -= 0.5 * work.curvature[i, i]
             slope += work.information[i, i]
             for j in range(means.shape[1]):
                 curved += 0.5 * work.curvature[i, j] * work.curvature[i, j]
-        each.offsets[k], each.curved[k] = offset, curved
-        each.variances[k] = slope + curved + 1.0
+        each.prior[k], each.middles[k] = math.exp(log_weights[k]), middle
+        each.slopes[k], each.curved[k], each.own[k] = slope, curved, own / base
+    _spread_noise(seen, n, each)
+
+
+@borrowing
+def _spread_noise(seen: Seen, n: int, each: Predictive) -> None:
+    """Fill the components: each of the prior with each of the noise."""
+    several = seen.noise.shape[2]
+    for k in range(len(each.prior)):
+        variance = each.slopes[k] + each.curved[k]
+        if several == 0:
+            each.weights[k], each.offsets[k] = each.prior[k], each.middles[k]
+            each.variances[k] = variance + each.own[k] * each.own[k]
+        for c in range(several):
+            place, wide = k * several + c, each.own[k] * seen.noise[n, 0, c, 2]
+            each.weights[place] = each.prior[k] * math.exp(seen.noise[n, 0, c, 0])
+            each.offsets[place] = each.middles[k] - seen.noise[n, 0, c, 1] / seen.deviation[n, 0]
+            each.variances[place] = variance + wide * wide
+
+
+@borrowing
+def _moments(seen: Seen, n: int, each: Predictive) -> tuple[float, float, float, float]:
+    """Mean and variance of the mixture, the variance of the noise in it, and that by curvature over the other one."""
+    middle = variance = bent = plain = noise = 0.0
+    for place in range(len(each.weights)):
+        middle += each.weights[place] * each.offsets[place]
+    several = seen.noise.shape[2]
+    for k in range(len(each.prior)):
+        mean, square = 0.0, each.own[k] * each.own[k]
+        if several > 0:
+            square = 0.0
+        for c in range(several):
+            share, bias = math.exp(seen.noise[n, 0, c, 0]), seen.noise[n, 0, c, 1] / seen.deviation[n, 0]
+            wide = each.own[k] * seen.noise[n, 0, c, 2]
+            mean += share * bias
+            square += share * (wide * wide + bias * bias)
+        square -= mean * mean
+        off = each.middles[k] - mean - middle
+        noise += each.prior[k] * square
+        bent += each.prior[k] * each.curved[k]
+        plain += each.prior[k] * (each.slopes[k] + each.own[k] * each.own[k])
+        variance += each.prior[k] * (each.slopes[k] + each.curved[k] + square + off * off)
+    return middle, variance, noise, bent / plain
 
 
 @borrowing
 def _judge(seen: Seen, n: int, channels: Channels, channel: int, each: Predictive, row: Array) -> None:
     """Fill a row but its score."""
-    middle = variance = bent = plain = noise = 0.0
-    for k in range(len(each.weights)):
-        noise += each.weights[k]
-        middle += each.weights[k] * each.offsets[k]
-        bent += each.weights[k] * each.curved[k]
-        plain += each.weights[k] * (each.variances[k] - each.curved[k])
-    for k in range(len(each.weights)):
-        off = each.offsets[k] - middle
-        variance += each.weights[k] * (each.variances[k] + off * off)
-    bent, spread, density = bent / plain, math.sqrt(variance), _log_density(each, 0.0)
+    middle, variance, noise, bent = _moments(seen, n, each)
+    spread, density = math.sqrt(variance), _log_density_at(each, 0.0)
     stated, log_scale, unit = (
         channels.probability[channel],
         channels.log_scale[channel],
         math.exp(channels.log_scale[channel]),
     )
-    if stated == 0 or seen.kind[n, 0] == LINEAR:
-        outlier = _log_density(each, WIDE_OUTLIER**2 - 1.0)
-    else:
-        outlier = seen.outlier[n, 0] + log_scale
+    outlier = (
+        _wide_log_density(each)
+        if stated == 0 or seen.kind[n, 0] == LINEAR
+        else seen.outlier[n, 0] + log_scale
+    )
     probability = ASSUMED_OUTLIERS if stated == 0 else stated
-    vague = seen.kind[n, 0] == ANGLE and spread * seen.deviation[n, 0] > WIDEST_ANGLE
+    vague = seen.wraps[n, 0] and spread * seen.deviation[n, 0] > WIDEST_ANGLE
     row[LOG_ODDS] = math.log1p(-probability) - math.log(probability) + density - outlier
     row[SHARE] = 0.0
     if channels.first[channel] and bent <= BENT and not vague:
@@ -177,21 +255,36 @@ def _judge(seen: Seen, n: int, channels: Channels, channel: int, each: Predictiv
 
 
 @borrowing
-def _log_density(each: Predictive, wider: float) -> float:
-    """Log density of the value, with variances larger by `wider`."""
-    return _log_density_at(each, 0.0, wider)
+def _wide_log_density(each: Predictive) -> float:
+    """Log density of the value as an outlier ten times as wide as the stated noise."""
+    highest, total = -math.inf, 0.0
+    for again in range(2):
+        for k in range(len(each.prior)):
+            if each.prior[k] > 0:
+                variance = each.slopes[k] + each.curved[k] + WIDE_OUTLIER**2
+                value = _log_part(each.prior[k], each.middles[k], variance)
+                if again:
+                    total += math.exp(value - highest)
+                elif not value <= highest:  # also what is not a number
+                    highest = value
+    found: float = highest + math.log(total)
+    return found
 
 
 @borrowing
-def _log_density_at(each: Predictive, shift: float, wider: float) -> float:
+def _log_part(weight: float, off: float, variance: float) -> float:
+    """Log of weight × density of one component."""
+    return math.log(weight) - 0.5 * (off * off / variance + math.log(variance) + LOG_TWO_PI)
+
+
+@borrowing
+def _log_density_at(each: Predictive, shift: float) -> float:
+    """Log density of the value, or of one that is lower by `shift`."""
     highest, total = -math.inf, 0.0
     for again in range(2):
         for k in range(len(each.weights)):
             if each.weights[k] > 0:
-                variance, off = each.variances[k] + wider, each.offsets[k] + shift
-                value = math.log(each.weights[k]) - 0.5 * (
-                    off * off / variance + math.log(variance) + LOG_TWO_PI
-                )
+                value = _log_part(each.weights[k], each.offsets[k] + shift, each.variances[k])
                 if again:
                     total += math.exp(value - highest)
                 elif not value <= highest:  # also what is not a number
@@ -213,9 +306,9 @@ def _expected_log_density(each: Predictive) -> float:
     for k in range(len(each.weights)):
         if each.weights[k] > 0:
             step = NODE * math.sqrt(each.variances[k])
-            low = _log_density_at(each, -each.offsets[k] - step, 0.0)
-            middle = _log_density_at(each, -each.offsets[k], 0.0)
-            high = _log_density_at(each, -each.offsets[k] + step, 0.0)
+            low = _log_density_at(each, -each.offsets[k] - step)
+            middle = _log_density_at(each, -each.offsets[k])
+            high = _log_density_at(each, -each.offsets[k] + step)
             total += each.weights[k] * (2 / 3 * middle + (low + high) / 6)
     return total
 

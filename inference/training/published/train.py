@@ -19,8 +19,7 @@ from beliefstream.inference.likelihood.learned.laws import law_of
 from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.likelihood.report_rows import ONE
+from beliefstream.inference.likelihood.problems import ONE, ProblemError
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published.network import MOST_PARAMETERS, PublishedForm, Shape, Whitened
 from beliefstream.inference.network.published.priors import Families, Priors, drawn_mixtures

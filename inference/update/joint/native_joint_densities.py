@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
-from beliefstream.inference.likelihood.native_derivatives import SOFT
+from beliefstream.inference.likelihood.native_functions import SOFT
 from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Array, Seen
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import FAINTEST
-from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_exponential
+from beliefstream.inference.mixtures.native_exponential import (
+    arctangent,
+    logarithm,
+    roughly_exponential,
+    within_half_a_turn,
+)
 from beliefstream.inference.update.native_cell_densities import Prior
 
 LOWEST = -1e300  # below every log of a density

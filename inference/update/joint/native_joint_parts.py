@@ -17,7 +17,7 @@ from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import FAINTEST
 from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_exponential
-from beliefstream.inference.mixtures.native_parts import SMALLEST, Sums, cost
+from beliefstream.inference.mixtures.native_fitting import SMALLEST, Sums, cost
 
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step

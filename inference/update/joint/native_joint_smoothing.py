@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import math
 
-from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
-from beliefstream.inference.likelihood.native_derivatives import BENT, SOFT
+from beliefstream.inference.likelihood.native_functions import SOFT
+from beliefstream.inference.likelihood.native_terms import BENT
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, fusing
-from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, roughly_exponential
+from beliefstream.inference.mixtures.native_exponential import (
+    UNDERFLOW,
+    arctangent,
+    roughly_exponential,
+    within_half_a_turn,
+)
 from beliefstream.inference.update.joint.native_joint_blocks import Block, Cells, alive, start, whole
 from beliefstream.inference.update.joint.native_joint_frame import Framed
 from beliefstream.inference.update.native_cell_densities import WIDEST, Prior

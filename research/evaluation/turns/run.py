@@ -28,7 +28,7 @@ from beliefstream.inference.motion import CoordinatedTurn
 from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading
-from beliefstream.inference.tracking.mixture_prediction import move
+from beliefstream.inference.tracking.prediction import move
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.calibration import Coverage
 

@@ -1,15 +1,21 @@
-"""The native forms of likelihoods and linearisations against PyTorch's operators."""
+"""Compiled likelihoods and linearisations against the network's, which PyTorch's operators compute."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_derivatives import BENT
+from beliefstream.inference import sensors as kinds
+from beliefstream.inference.likelihood import native_observations
+from beliefstream.inference.likelihood.native_terms import BENT
+from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
+from beliefstream.inference.network import linearisation
+from beliefstream.inference.sensors import Reading, Sensor, encode
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_covariances, random_normal
 
@@ -28,7 +34,8 @@ def problem(
 
 
 def parts(found: Linearisation) -> list[Tensor]:
-    return [*found[:4], *found.residuals]
+    residuals = found.residuals
+    return [*found[:4], *residuals[:4], residuals.deviation.expand_as(residuals.signed)]
 
 
 def used(seen: Observations, part: Tensor) -> Tensor:
@@ -45,14 +52,12 @@ def assert_equal(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> N
 
 @few
 @given(seed=seeds, size=sizes, probability=probabilities, spread=st.sampled_from([0.1, 2.0, 1e4]))
-def test_native_and_operators_linearise_alike(
-    seed: int, size: int, probability: float, spread: float
-) -> None:
+def test_both_linearise_alike(seed: int, size: int, probability: float, spread: float) -> None:
     seen, points, factors = problem(seed, size, probability, spread)
-    expected = seen.linearise_by_operators(points, factors)
+    expected = linearisation.by_operators(seen, points, factors)
     for one, other in zip(parts(seen.linearise(points, factors)), parts(expected), strict=True):
         assert_equal(used(seen, one), used(seen, other))
-    for one, other in zip(seen.residuals(points), expected.residuals, strict=True):
+    for one, other in zip(seen.residuals(points), parts(expected)[4:], strict=True):
         assert_equal(used(seen, one), used(seen, other))
     total = (expected.residuals.log_likelihood * seen.mask[:, None]).sum(-1)
     assert_equal(seen.log_likelihood(points), total)
@@ -63,7 +68,7 @@ def test_native_and_operators_linearise_alike(
 def test_single_precision_is_rounded_only_at_the_end(seed: int, size: int) -> None:
     double, points, factors = problem(seed, size, 0.1)
     seen, points, factors = double.to(dtype=torch.float32), points.float(), factors.float()
-    expected = seen.to(dtype=torch.float64).linearise_by_operators(points.double(), factors.double())
+    expected = linearisation.by_operators(seen.to(dtype=torch.float64), points.double(), factors.double())
     for one, other in zip(parts(seen.linearise(points, factors)), parts(expected), strict=True):
         assert one.dtype == torch.float32
         assert_equal(used(seen, one), used(seen, other).float(), 1e-6)
@@ -85,7 +90,7 @@ def test_an_entity_alone_has_the_same_numbers_as_in_a_batch() -> None:
 def test_a_number_that_is_none_stays_with_its_point() -> None:
     seen, points, factors = problem(6, 2, 0.1)
     points[0, 3, 0] = math.nan
-    found, expected = seen.linearise(points, factors), seen.linearise_by_operators(points, factors)
+    found, expected = seen.linearise(points, factors), linearisation.by_operators(seen, points, factors)
     for one, other in zip(parts(found), parts(expected), strict=True):
         assert torch.equal(used(seen, one).isnan(), used(seen, other).isnan())
 
@@ -97,14 +102,93 @@ def test_what_the_mask_leaves_out_is_zero() -> None:
         assert float(part.movedim(2, 1)[~seen.mask].abs().amax()) == 0.0
 
 
-def test_gradients_are_left_to_operators() -> None:
+def test_the_network_has_gradients() -> None:
     seen, points, factors = problem(8, 2, 0.1)
     points.requires_grad_(True)
-    for found in (seen.linearise(points, factors).gradient, seen.log_likelihood(points)):
-        assert found.requires_grad
+    found = (
+        linearisation.linearise(seen, points, factors).gradient,
+        linearisation.log_likelihood(seen, points),
+    )
+    assert all(each.requires_grad for each in found)
 
 
 def test_curvature_is_bounded_at_a_sensor() -> None:
     seen, points, factors = problem(9, 2, 0.0)
     points[0, 0] = torch.linalg.solve(seen.matrix[0, 2], seen.origin[0, 2])
     assert float(seen.linearise(points, factors).curvature.abs().amax()) <= BENT
+
+
+NOISES = (
+    None,
+    Noise((0.7, 0.3), (0.0, 0.4), (1.0, 3.0)),
+    Noise(slope=0.1),
+    Noise((1.0,), (0.2,), (2.0,), 0.05),
+)
+
+
+def own(state: Tensor, size: Tensor) -> Tensor:
+    """A function of the user."""
+    return (state.square().sum() + size).sqrt()
+
+
+def functions(noise: Noise | None) -> list[Sensor]:
+    """Every built-in function over six coordinates, a bearing and a range with the same noise, and one of the user."""
+    place = [0.3, -2.0, 1.0]
+    receivers = [[4.0, 0.0], [-3.0, 1.0], [0.0, 5.0]]
+    many = kinds.time_differences([0, 1], 6, receivers, [[0.04, 0.01], [0.01, 0.09]], 3.0)
+    return [
+        kinds.elevation([0, 1, 2], 6, place, 0.3, 0.1, noise=noise),
+        kinds.range_rate([0, 1, 2], [3, 4, 5], 6, place, 0.5, 0.1, noise=noise),
+        kinds.signal_strength([0, 1], 6, place[:2], 2.0, -40.0, 2.5, outlier_probability=0.1, noise=noise),
+        kinds.time_difference([0, 1], 6, receivers[0], receivers[1], 0.3, 2.0, 0.1, noise=noise),
+        *many.parts,
+        kinds.bearing([0, 1], 6, place[:2], 0.3, 0.1, noise=noise),
+        kinds.range_to([0, 1, 2], 6, place, 0.3, 0.1, 40.0, noise=noise),
+        kinds.linear([[1.0, 0.5, 0.0, 0.0, 2.0, 0.0]], [[0.3]], noise=noise),
+        kinds.function(own, [0, 3], 6, 0.3, {"size": 0.5}, 0.1, 20.0, noise=noise),
+    ]
+
+
+@few
+@given(seed=seeds, noise=st.sampled_from(NOISES), whole=st.booleans())
+def test_both_linearise_every_function_and_noise_alike(seed: int, noise: Noise | None, whole: bool) -> None:
+    generator = np.random.default_rng(seed)
+    chosen = functions(noise)[: None if whole else -1]
+    rows = [[Reading(sensor, generator.normal(size=1)) for sensor in some] for some in (chosen, chosen[::2])]
+    seen, points = encode(rows, 6), 3 * random_normal(seed, 2, 5, 6)
+    assert (seen.native is None) == whole
+    factors = torch.linalg.cholesky(random_covariances(seed + 3, 2, 5, dimension=6))
+    found, expected = seen.linearise(points, factors), linearisation.by_operators(seen, points, factors)
+    for one, other in zip(parts(found), parts(expected), strict=True):
+        assert_equal(used(seen, one), used(seen, other), 1e-9)
+    for one, other in zip(seen.residuals(points), parts(expected)[4:], strict=True):
+        assert_equal(used(seen, one), used(seen, other), 1e-9)
+    total = (expected.residuals.log_likelihood * seen.mask[:, None]).sum(-1)
+    assert_equal(seen.log_likelihood(points), total, 1e-9)
+
+
+@few
+@given(seed=seeds, noise=st.sampled_from(NOISES))
+def test_functions_in_the_plane_are_those_of_arrays(seed: int, noise: Noise | None) -> None:
+    """Signal strengths in two coordinates, and on a line a range rate and a time difference."""
+    chosen = [
+        kinds.signal_strength([0, 1], 2, [0.5, 1.0], 2.0, -40.0, 2.5, noise=noise),
+        kinds.range_rate([0], [1], 2, [0.5], 0.4, noise=noise),
+        kinds.time_difference([0], 2, [3.0], [-2.0], 0.3, 2.0, noise=noise),
+        kinds.linear([[1.0, 0.5]], [[0.3]], noise=noise),
+    ]
+    generator = np.random.default_rng(seed)
+    seen = encode([[Reading(sensor, generator.normal(size=1))] for sensor in chosen], 2)
+    points, factors = random_normal(seed, 4, 6, 2), 0.3 * torch.eye(2).double().expand(4, 6, 2, 2)
+    linear = linearisation.by_operators(seen, points, factors)
+    varied = (
+        linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.curvature.square().sum((-2, -1)) / 2
+    )
+    squared, likelihood = linear.residuals.squared, linear.residuals.log_likelihood
+    expected = likelihood + 0.5 * squared * varied / (1 + varied) - 0.5 * varied.log1p()
+    assert seen.native is not None
+    found, change = native_observations.smoothed(seen.native, points, factors)
+    widest = seen.matrix.shape[2]
+    assert widest == 2
+    assert_equal(found, expected.sum(-1), 1e-9)
+    assert_equal(change, varied.amax(-1), 1e-9)

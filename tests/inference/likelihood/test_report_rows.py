@@ -11,8 +11,7 @@ import scipy.stats
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.likelihood.report_rows import ONE, Rows, padded, rows_of
+from beliefstream.inference.likelihood.problems import ONE, ProblemError, Rows, padded, rows_of
 from beliefstream.inference.sensors import encode, of_problem
 from beliefstream.inference.sensors.readings import Reading
 

@@ -1,19 +1,19 @@
-"""The native form of the reduction against PyTorch's operators, which share no code with it."""
+"""The reduction against the same merges, written plainly."""
 
 from __future__ import annotations
 
 import math
 
-import pytest
+import numpy as np
 import torch
 from hypothesis import given, settings, strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures import native_reduction, reduction
 from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
-from beliefstream.inference.mixtures.reduction import reduce_by_operators
+from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=50, deadline=None)
 thresholds = st.sampled_from([0.0, 1e-3, 0.01, 0.5, 5.0])
 
 
@@ -39,24 +39,85 @@ def assert_equal(found: GaussianMixture, expected: GaussianMixture) -> None:
         (found.means, expected.means),
         (found.covariances, expected.covariances),
     ):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+Part = tuple[float, NDArray[np.float64], NDArray[np.float64]]  # weight, mean, covariance
+
+
+def plainly(mixture: GaussianMixture, most: int, threshold: float) -> GaussianMixture:
+    """As `reduce`, one mixture after another."""
+    reduced = []
+    for row in range(mixture.batch):
+        weights = torch.softmax(mixture.log_weights[row], 0).numpy()
+        weights = np.where(weights < NEGLIGIBLE_WEIGHT * weights.max(), 0, weights)
+        weights /= weights.sum()
+        order = [k for k in np.argsort(-weights, kind="stable") if weights[k] > 0]
+        parts = [
+            (weights[k], mixture.means[row, k].numpy(), mixture.covariances[row, k].numpy()) for k in order
+        ]
+        while chosen := pairs(parts, most, threshold):
+            for one, other in chosen:
+                parts[one] = merged(parts[one], parts[other])
+            parts = [part for k, part in enumerate(parts) if k not in {other for _, other in chosen}]
+        reduced.append(sorted(parts, key=lambda part: -part[0]))
+    places = max(map(len, reduced))
+    found = GaussianMixture(
+        torch.full((mixture.batch, places), -math.inf, dtype=torch.float64),
+        torch.zeros(mixture.batch, places, mixture.dimension, dtype=torch.float64),
+        torch.eye(mixture.dimension, dtype=torch.float64).repeat(mixture.batch, places, 1, 1),
+    )
+    for row, parts in enumerate(reduced):
+        for place, (weight, mean, covariance) in enumerate(parts):
+            found.log_weights[row, place] = math.log(weight)
+            found.means[row, place] = torch.from_numpy(mean)
+            found.covariances[row, place] = torch.from_numpy(covariance)
+    return found
+
+
+def merged(one: Part, other: Part) -> Part:
+    """One Gaussian with the moments of two."""
+    weight = one[0] + other[0]
+    share, offset = one[0] / weight, one[1] - other[1]
+    covariance = share * one[2] + (1 - share) * other[2] + share * (1 - share) * np.outer(offset, offset)
+    return weight, share * one[1] + (1 - share) * other[1], covariance
+
+
+def pairs(parts: list[Part], most: int, threshold: float) -> list[tuple[int, int]]:
+    """The pairs to merge now: mutually cheapest ones below the threshold, else the cheapest of too many."""
+    count = len(parts)
+    weights, means, covariances = (np.stack(field) for field in zip(*parts, strict=True))
+    total = weights[:, None] + weights
+    share, offset = (weights[:, None] / total)[..., None, None], means[:, None] - means
+    spread = offset[..., :, None] * offset[..., None, :]
+    joint = share * covariances[:, None] + (1 - share) * covariances + share * (1 - share) * spread
+    own = weights * np.linalg.slogdet(covariances)[1]
+    cost = 0.5 * (total * np.linalg.slogdet(joint)[1] - own[:, None] - own)
+    cost[np.arange(count), np.arange(count)] = np.inf
+    cost = np.minimum(cost, cost.T)
+    # rounding must not decide between equal costs
+    cost = np.round(cost, 13)
+    nearest = [int(cost[i].argmin()) for i in range(count)]
+    mutual = [(i, j) for i, j in enumerate(nearest) if nearest[j] == i and i < j and cost[i, j] < np.inf]
+    cheap = [pair for pair in mutual if cost[pair] < threshold]
+    return cheap or sorted(mutual, key=lambda pair: cost[pair])[: max(0, count - most)]
 
 
 @few
 @given(
-    batch=st.integers(1, 6),
+    batch=st.integers(1, 4),
     components=st.integers(1, 40),
     size=st.integers(1, 9),
     most=st.integers(1, 16),
     threshold=thresholds,
     seed=st.integers(0, 2**32 - 1),
 )
-def test_native_and_operators_make_the_same_merges(
+def test_the_merges_are_those_of_the_plain_form(
     batch: int, components: int, size: int, most: int, threshold: float, seed: int
 ) -> None:
     mixture = drawn(batch, components, size, torch.Generator().manual_seed(seed))
-    found = native_reduction.reduce(mixture, most, threshold)
-    assert_equal(found, reduce_by_operators(mixture, most, threshold))
+    found = reduce(mixture, most, threshold)
+    assert_equal(found, plainly(mixture, most, threshold))
 
 
 @few
@@ -67,13 +128,13 @@ def test_native_and_operators_make_the_same_merges(
     most=st.integers(1, 16),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_native_and_operators_make_the_same_merges_in_any_unit(
+def test_the_merges_are_the_same_in_any_unit(
     components: int, size: int, unit: float, most: int, seed: int
 ) -> None:
     """In two and four coordinates, pivots are multiplied where their product is a normal number."""
     mixture = drawn(2, components, size, torch.Generator().manual_seed(seed))
     scaled = GaussianMixture(mixture.log_weights, unit * mixture.means, unit * unit * mixture.covariances)
-    found, expected = native_reduction.reduce(scaled, most, 0.01), reduce_by_operators(mixture, most, 0.01)
+    found, expected = reduce(scaled, most, 0.01), plainly(mixture, most, 0.01)
     back = GaussianMixture(found.log_weights, found.means / unit, found.covariances / unit / unit)
     present = expected.present
     assert torch.equal(found.present, present)
@@ -99,8 +160,8 @@ def test_equal_components_merge_in_the_same_order(
     places = torch.repeat_interleave(torch.arange(len(copies)), torch.tensor(copies))
     order = places[torch.randperm(len(places), generator=generator)]
     mixture = drawn(2, len(copies), 2, generator).places(order.expand(2, -1)).normalised()
-    found = native_reduction.reduce(mixture, most, threshold)
-    assert_equal(found, reduce_by_operators(mixture, most, threshold))
+    found = reduce(mixture, most, threshold)
+    assert_equal(found, plainly(mixture, most, threshold))
 
 
 @few
@@ -111,29 +172,27 @@ def test_of_equally_dear_pairs_the_same_ones_merge(pairs: int, merged: int, seed
     weights = torch.full((1, 2 * pairs), 0.5 / pairs, dtype=torch.float64)
     mixture = GaussianMixture(weights.log(), means, torch.ones(1, 2 * pairs, 1, 1, dtype=torch.float64))
     most = 2 * pairs - min(merged, pairs)
-    found = native_reduction.reduce(mixture, most, 1e-3)
+    found = reduce(mixture, most, 1e-3)
     assert found.components == most
-    assert_equal(found, reduce_by_operators(mixture, most, 1e-3))
+    assert_equal(found, plainly(mixture, most, 1e-3))
 
 
 def test_a_mixture_alone_is_reduced_as_in_a_batch() -> None:
     mixture = drawn(6, 24, 4, torch.Generator().manual_seed(0))
     mixture.means[2] = math.nan
     mixture.log_weights[4] = math.nan
-    whole = native_reduction.reduce(mixture, 8, 0.01)
+    whole = reduce(mixture, 8, 0.01)
     for row in range(6):
         some = torch.tensor([row])
-        alone = pad(native_reduction.reduce(mixture.rows(some), 8, 0.01), whole.components)
+        alone = pad(reduce(mixture.rows(some), 8, 0.01), whole.components)
         if row != 4:
             torch.testing.assert_close(alone.log_weights[0], whole.log_weights[row], rtol=0, atol=0)
             torch.testing.assert_close(alone.means[0], whole.means[row], rtol=0, atol=0, equal_nan=True)
     assert bool(whole.log_weights[4].isnan().all())
 
 
-@pytest.mark.parametrize(("dtype", "grad"), [(torch.float32, False), (torch.float64, True)])
-def test_single_precision_and_gradients_are_left_to_operators(dtype: torch.dtype, grad: bool) -> None:
-    mixture = drawn(2, 6, 2, torch.Generator().manual_seed(1)).to(dtype=dtype)
-    mixture.means.requires_grad_(grad)
-    reduced = reduction.reduce(mixture, 3)
-    assert reduced.means.dtype == dtype
-    assert reduced.means.requires_grad == grad
+def test_an_answer_has_the_precision_of_what_is_given() -> None:
+    mixture = drawn(2, 6, 2, torch.Generator().manual_seed(1))
+    found, single = reduce(mixture, 3), reduce(mixture.to(dtype=torch.float32), 3)
+    assert single.means.dtype == torch.float32
+    torch.testing.assert_close(single.means, found.means.float(), rtol=1e-4, atol=1e-4)

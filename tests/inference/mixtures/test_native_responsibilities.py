@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import component_log_density
 from beliefstream.inference.mixtures.native_density import BLOCK, new_block, whiten
-from beliefstream.inference.mixtures.native_responsibilities import share_points
+from beliefstream.inference.mixtures.native_fitting import share_points
 from tests.inference.mixtures.test_native_reduction import drawn
 
 Array = NDArray[np.float64]

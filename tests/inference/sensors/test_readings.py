@@ -21,13 +21,15 @@ RADAR = sensors.composite(
 VALUE = np.array([5.0, 0.8, -1.0, 1.5, -2.5])
 
 
-def test_a_sensor_is_plain_without_functions_and_other_noise() -> None:
+def test_a_sensor_is_built_in_without_functions_of_the_user() -> None:
     noise = sensors.Noise((0.8, 0.2), (0.0, 1.0), (1.0, 3.0))
-    assert [part.is_plain for part in RADAR.parts] == [True, True, False, True]
-    assert not RADAR.is_plain
-    assert sensors.composite(RADAR.parts[:2]).is_plain
-    assert not sensors.range_to([0, 1], 4, [1.0, 0.0], 0.3, noise=noise).is_plain
-    assert not sensors.range_to([0, 1], 4, [1.0, 0.0], 0.3, noise=sensors.Noise(slope=0.1)).is_plain
+    own = sensors.function(lambda state: state[0] * state[1], [0, 1], 4, 0.5)
+    assert RADAR.is_built_in
+    assert not own.is_built_in
+    assert not sensors.composite([RADAR.parts[0], own]).is_built_in
+    assert sensors.range_to([0, 1], 4, [1.0, 0.0], 0.3, noise=noise).is_simple
+    cluttered = sensors.Noise(clutter=((0.1, sensors.Uniform(0.0, 9.0)),))
+    assert not sensors.range_to([0, 1], 4, [1.0, 0.0], 0.3, noise=cluttered).is_simple
 
 
 def test_a_composite_report_is_its_parts() -> None:

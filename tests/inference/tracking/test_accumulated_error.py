@@ -157,7 +157,8 @@ def test_a_new_loss_adds_as_a_log_ratio_like_the_earlier_ones(left: float) -> No
     """Only the part that fades; and the more, the less is left of what was there before."""
     losses = torch.tensor([0.0, 0.03, 0.1, 0.7, 40.0, math.inf, math.nan])
     for known in (AccumulatedError(), KNOWN, AccumulatedError(0.3, 0.0, 5.0)):
-        before = replace(AccumulatedErrors.of([known] * len(losses)), left=torch.full((7,), left).double())
+        before = AccumulatedErrors.of([known] * len(losses))
+        before.table[:, 3] = left
         for error, loss in zip(before.plus(losses).single(), losses.tolist(), strict=True):
             loss = min(loss, MOST) if loss == loss else MOST
             little, alike = min(loss, SMALL), max(math.sqrt(1 - left), LEAST_ALIKE)

@@ -15,11 +15,10 @@ from scipy import special
 
 from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.noise import Noise, Uniform
-from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.motion import ConstantVelocity, MeanReverting, Motion
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.sensors.readings import ControlReading
-from beliefstream.inference.tracking import closed_steps
+from beliefstream.inference.tracking import closed_steps, filtering
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
@@ -86,7 +85,7 @@ def steps_of(seed: int, numbers: list[list[int]]) -> list[Step]:
 
 
 def by_operators(steps: list[Step]) -> list[Outcome]:
-    with mock.patch.object(native_forms, "_module", return_value=None):
+    with mock.patch.object(filtering, "solved", return_value=None):
         return advance(steps, updater(), with_fits=True)
 
 
@@ -278,13 +277,34 @@ def test_what_is_no_number_is_left_to_operators() -> None:
     assert solved is not None and solved.outcomes == [None] and solved.left == [0]
 
 
-def test_clutter_and_functions_are_left_to_operators() -> None:
+def test_clutter_and_functions_of_the_user_are_left_open() -> None:
     clutter = replace(SENSORS[3], noise=Noise(clutter=((0.1, Uniform(0.0, 900.0)),)))
-    speed = sensors.range_rate(AXES, [2, 3], SIZE, [30.0, -10.0], 0.5)
+    own = sensors.function(lambda state: state[0] * state[1], AXES, SIZE, 0.5)
     model = StateModel(MOTIONS[0], belief(0, 1))
-    for sensor in (clutter, speed):
+    for sensor in (clutter, own):
         step = Step(None, model, Instant(1.0, (Reading(sensor, np.array([300.0])),)))
         assert closed_steps.solved([step], UpdateSettings()) is None
+
+
+@pytest.mark.parametrize("noise", [None, Noise(slope=0.01), Noise((0.9, 0.1), (0.0, 2.0), (1.0, 5.0))])
+def test_built_in_functions_take_closed_steps(noise: Noise | None) -> None:
+    """As by the updater; of noise that is not one Gaussian there is only a prediction, with its fits."""
+    chosen = [
+        sensors.signal_strength(AXES, SIZE, [300.0, -100.0], 2.0, -40.0, 2.0, noise=noise),
+        sensors.range_rate(AXES, [2, 3], SIZE, [300.0, -100.0], 0.5, noise=noise),
+        sensors.time_difference(AXES, SIZE, [300.0, -100.0], [-200.0, 50.0], 3.0, 1.0, noise=noise),
+    ]
+    model = StateModel(MOTIONS[0], belief(0, 1))
+    values = [-90.0, -1.0, 60.0]
+    steps = [
+        Step(None, model, Instant(1.0, (Reading(sensor, np.array([value])),)))
+        for sensor, value in zip(chosen, values, strict=True)
+    ]
+    solved = closed_steps.solved(steps, updater().settings, True)
+    assert solved is not None
+    assert (solved.left == []) == (noise is None)
+    for one, other in zip(advance(steps, updater(), with_fits=True), by_operators(steps), strict=True):
+        assert_alike(one, other)
 
 
 def test_instants_of_every_kind_keep_their_places_in_one_batch() -> None:

@@ -15,7 +15,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import mode_search
-from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.likelihood.test_native_observations import problem
@@ -130,7 +130,7 @@ def test_mild_sensors_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     sensor = sensors.range_to([0, 1], 2, [0.0, 0.0], 0.3, 0.1, 100.0)
     observations = encode([[Reading(sensor, np.array([11.5]))]], 2)
-    problem = Scaled.of(prior, observations, torch.ones(1, 2, dtype=torch.bool))
+    problem = pose(prior, observations).scaled
     assert float(mode_search.bend(problem)) < 1
     monkeypatch.setattr(mode_search, "search", None)  # would fail if it were called
     assert float(updater().update(prior, observations).effective_sample_size) > 0.9

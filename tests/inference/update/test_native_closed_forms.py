@@ -1,4 +1,4 @@
-"""The native scaling and closed forms against PyTorch's operators, which share no code with them."""
+"""Posed problems and updates in closed form against the same formulas, written plainly."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from scipy.stats import chi2, multivariate_normal
 from torch import Tensor
 
-from beliefstream.inference.likelihood import native_surprise
-from beliefstream.inference.likelihood.observations import LINEAR, Observations
+from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
+from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network import linearisation
 from beliefstream.inference.network.weights import load
-from beliefstream.inference.update import native_nearly_linear, nearly_linear
+from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.reduction_cost import condense
-from beliefstream.inference.update.result import VECTORS, Method, Update
-from beliefstream.inference.update.scaled_problem import Posed, pose, pose_by_operators
+from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Updater
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_mixture
@@ -76,76 +79,158 @@ def assert_same_mixture(found: GaussianMixture, expected: GaussianMixture, toler
     assert_equal(found.covariances[present], expected.covariances[present], tolerance)
 
 
-def parts(posed: Posed) -> list[Tensor]:
-    scaled, prior = posed.scaled, posed.prior
-    seen, used = scaled.observations, scaled.observations.mask[:, None]
-    linear = [
-        torch.where(used.view(*used.shape, *[1] * (part.dim() - 3)), part, 0.0) for part in scaled.linear[:4]
-    ]
-    return [
-        prior.log_weights.exp(),
-        *(prior.means, prior.covariances, posed.touched, scaled.shift, scaled.scale),
-        *(scaled.prior.means, scaled.prior.covariances),
-        *(seen.value, seen.matrix, seen.origin, seen.heading, seen.standard_deviation),
-        *linear,
-        *(torch.where(used, part, 0.0) for part in scaled.linear.residuals[:2]),
-        *scaled.prediction,
-        posed.divergence,
-    ]
-
-
 @few
 @given(seed=seeds, size=sizes, count=counts, probability=probabilities, spread=spreads)
-def test_native_and_operators_pose_alike(
+def test_a_problem_is_posed_in_coordinates_of_unit_spread(
     seed: int, size: int, count: int, probability: float, spread: float
 ) -> None:
     prior, observations = problem(seed, size, count, probability, spread)
-    with only_operators():
-        expected = pose_by_operators(prior, fresh(observations), 0.01)
-    for one, other in zip(parts(pose(prior, observations, 0.01)), parts(expected), strict=True):
-        assert_equal(one, other, 1e-11 if spread > 1 else 1e-12)
+    posed = pose(prior, observations, 0.01)
+    scaled, ordered = posed.scaled, prior.ordered()
+    assert_same_mixture(posed.prior, ordered)
+    mean, covariance = prior.moments()
+    assert bool(posed.touched.all())
+    assert_equal(scaled.shift, mean)
+    assert_equal(scaled.scale, covariance.diagonal(dim1=-2, dim2=-1).mean(1).sqrt())
+    assert_same_mixture(scaled.prior, ordered.in_coordinates(scaled.shift, scaled.scale), 1e-9)
+    seen = observations.in_coordinates(scaled.shift, scaled.scale)
+    for name in ("value", "matrix", "origin", "heading", "standard_deviation"):
+        assert_equal(getattr(scaled.observations, name), getattr(seen, name), 1e-9)
+    factors = torch.linalg.cholesky(scaled.prior.covariances)
+    expected = linearisation.by_operators(seen, scaled.prior.means, factors)
+    used = seen.mask[:, None].expand(-1, count, -1)
+    for one, other in zip(scaled.linear[:3], expected[:3], strict=True):
+        assert_equal(one[used], other[used], 1e-8)
+    gradient = torch.where(used[..., None], expected.gradient, 0.0).sum(2)
+    information = torch.where(used[..., None, None], expected.information, 0.0).sum(2)
+    grown = torch.eye(size, dtype=torch.float64) + information
+    squared = torch.where(used, expected.residuals.squared, 0.0).sum(2)
+    gain = torch.linalg.inv(grown)
+    explained = torch.einsum("bki,bkij,bkj->bk", gradient, gain, gradient)
+    assert_equal(scaled.prediction.gain, gain, 1e-8)
+    # what is left of a large square has the rounding of that
+    largest = 1e-9 * float(squared.max()) + 1e-8
+    torch.testing.assert_close(scaled.prediction.distance, squared - explained, rtol=1e-8, atol=largest)
+
+
+def gaussians(mixture: GaussianMixture, row: int) -> list[tuple[float, Tensor, Tensor]]:
+    present = torch.nonzero(mixture.present[row])[:, 0].tolist()
+    parts = mixture.log_weights[row], mixture.means[row], mixture.covariances[row]
+    return [(float(parts[0][k]), parts[1][k], parts[2][k]) for k in present]
+
+
+def kalman(
+    mean: Tensor, covariance: Tensor, matrix: Tensor, value: Tensor, wider: float = 1.0
+) -> tuple[float, Tensor, Tensor]:
+    """Evidence, mean and covariance after a report of a linear sensor, whose noise is `wider` than the identity."""
+    predicted = matrix @ covariance @ matrix.mT + wider**2 * torch.eye(len(matrix), dtype=torch.float64)
+    off = value - matrix @ mean
+    gain = covariance @ matrix.mT @ torch.linalg.inv(predicted)
+    normal = multivariate_normal(np.zeros(len(off)), predicted.numpy())
+    return float(normal.logpdf(off.numpy())), mean + gain @ off, covariance - gain @ matrix @ covariance
+
+
+def rows_of(observations: Observations, row: int, place: int) -> tuple[Tensor, Tensor, float]:
+    """Matrix and value of a linear observation, and the log of the scale of its density."""
+    count = int(observations.rows[row, place])
+    scale = float(observations.log_scale[row, place])
+    return observations.matrix[row, place, :count], observations.value[row, place, :count], scale
 
 
 @few
-@given(seed=seeds, size=sizes, count=counts, spread=spreads)
-def test_native_and_operators_have_the_same_exact_posterior(
+@given(seed=seeds, size=sizes, count=counts, spread=st.sampled_from([0.1, 1.0, 30.0]))
+def test_the_exact_posterior_is_that_of_kalman_updates(
     seed: int, size: int, count: int, spread: float
 ) -> None:
     prior, observations = problem(seed, size, count, 0.0, spread)
-    posed = pose(prior, linear_only(observations))
-    found, evidence, surprise = posed.exact(EVERY)
-    with only_operators():
-        expected, its_evidence, its_surprise = posed.scaled.exact(EVERY)
-    assert_same_mixture(found, expected)
-    assert_equal(evidence, its_evidence)
-    assert_equal(surprise, its_surprise)
+    observations = linear_only(observations)
+    posterior, evidence, surprise = pose(prior, observations).exact(EVERY)
+    for row in range(BATCH):
+        several = [
+            rows_of(observations, row, n) for n in torch.nonzero(observations.mask[row])[:, 0].tolist()
+        ]
+        matrix, value = torch.cat([m for m, _, _ in several]), torch.cat([v for _, v, _ in several])
+        lost, tail, logs = sum(scale for _, _, scale in several), 0.0, []
+        found = gaussians(posterior, row)
+        for (weight, mean, covariance), (own, its_mean, its_covariance) in zip(
+            gaussians(prior.ordered(), row), found, strict=True
+        ):
+            likely, expected, narrower = kalman(mean, covariance, matrix, value)
+            logs.append(weight + likely - lost)
+            assert_equal(its_mean, expected, 1e-7)
+            assert_equal(its_covariance, narrower, 1e-7)
+            off = value - matrix @ mean
+            squared = off @ torch.linalg.inv(matrix @ covariance @ matrix.mT + torch.eye(len(matrix))) @ off
+            tail += math.exp(weight) * float(chi2.sf(float(squared), len(value)))
+            assert own - found[0][0] == pytest.approx(logs[-1] - logs[0], abs=1e-6)
+        assert float(evidence[row]) == pytest.approx(
+            float(torch.tensor(logs).logsumexp(0)), rel=1e-6, abs=1e-6
+        )
+        assert float(surprise[row]) == pytest.approx(tail, rel=1e-6, abs=1e-9)
 
 
 @few
-@given(
-    seed=seeds, size=sizes, count=counts, probability=probabilities, spread=st.sampled_from([1e-3, 0.1, 1.0])
-)
-def test_native_and_operators_linearise_every_hypothesis_alike(
+@given(seed=seeds, size=sizes, count=counts, probability=probabilities, spread=st.sampled_from([0.1, 1.0]))
+def test_every_hypothesis_is_an_update_of_its_own(
     seed: int, size: int, count: int, probability: float, spread: float
 ) -> None:
-    scaled = pose(*problem(seed, size, count, probability, spread)).scaled
-    seen, linear = scaled.observations, scaled.linear
-    order = native_nearly_linear.order(scaled.prior, seen, linear)
-    assert torch.equal(order, nearly_linear.order_by_operators(scaled.prior, seen, linear))
+    """Of linear observations the exact one; of others that of the expansion to second order."""
+    prior, seen = problem(seed, size, count, probability, spread)
+    linear = linearisation.by_operators(seen, prior.means, torch.linalg.cholesky(prior.covariances))
+    order = nearly_linear.order(prior, seen, seen.linearise(prior.means, prior.factors()))
+    said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
+    said = torch.where(seen.mask, (said * prior.log_weights.exp()[..., None]).sum(1), -1.0)
+    assert bool((said.gather(1, order).diff(dim=1) <= 1e-9 * said.abs().amax()).all())
     for places in order.unbind(1):
-        found = native_nearly_linear.hypotheses(scaled.prior, seen, places)
-        with only_operators():
-            expected = nearly_linear.hypotheses_by_operators(scaled.prior, fresh(seen), places)
-        used = min(found.components, expected.components)
-        assert not found.present[:, used:].any()
-        present = expected.present[:, :used]
-        assert torch.equal(found.present[:, :used], present)
-        for one, other in (
-            (found.log_weights, expected.log_weights),
-            (found.means, expected.means),
-            (found.covariances, expected.covariances),
-        ):
-            assert_equal(one[:, :used][present], other[:, :used][present])
+        found = nearly_linear.hypotheses(prior, seen, places)
+        for row, place in enumerate(places.tolist()):
+            if not bool(seen.mask[row, place]):
+                continue
+            for k in torch.nonzero(prior.present[row])[:, 0].tolist():
+                weight, mean, covariance = (
+                    float(prior.log_weights[row, k]),
+                    prior.means[row, k],
+                    prior.covariances[row, k],
+                )
+                if int(seen.kind[row, place]) == LINEAR:
+                    matrix, value, scale = rows_of(seen, row, place)
+                    expected = kalman(mean, covariance, matrix, value)
+                else:
+                    scale = float(seen.log_scale[row, place])
+                    expected = second_order(mean, covariance, linear, (row, k, place))
+                if probability < 1:
+                    likely = weight + expected[0] - scale + math.log1p(-probability)
+                    assert_part(found, row, k, (likely, *expected[1:]))
+                if probability > 0:
+                    if int(seen.kind[row, place]) == LINEAR:
+                        likely, moved, narrower = kalman(mean, covariance, matrix, value, 10.0)
+                        likely -= scale
+                    else:
+                        likely, moved, narrower = (
+                            float(seen.outlier_log_density[row, place]),
+                            mean,
+                            covariance,
+                        )
+                    likely += weight + math.log(probability)
+                    assert_part(found, row, count + k, (likely, moved, narrower))
+
+
+def second_order(
+    mean: Tensor, covariance: Tensor, linear: Linearisation, at: tuple[int, int, int]
+) -> tuple[float, Tensor, Tensor]:
+    """Evidence, mean and covariance by the mean and variance of the observation's expansion to second order."""
+    factor, slope, bend = torch.linalg.cholesky(covariance), linear.slope[at], linear.curvature[at]
+    off = float(linear.residuals.signed[at] - bend.trace() / 2)
+    variance = 1 + slope @ slope + (bend @ bend).trace() / 2
+    gain = factor @ slope / variance
+    evidence = -0.5 * (off**2 / float(variance) + math.log(2 * math.pi * float(variance)))
+    return evidence, mean + gain * off, covariance - variance * torch.outer(gain, gain)
+
+
+def assert_part(mixture: GaussianMixture, row: int, k: int, expected: tuple[float, Tensor, Tensor]) -> None:
+    assert float(mixture.log_weights[row, k]) == pytest.approx(expected[0], rel=1e-7, abs=1e-7)
+    assert_equal(mixture.means[row, k], expected[1], 1e-7)
+    assert_equal(mixture.covariances[row, k], expected[2], 1e-7)
 
 
 @few
@@ -157,20 +242,6 @@ def test_native_and_operators_bound_the_loss_alike(seed: int, size: int, count: 
         expected, other = condense(mixture, most, 0.01)
     assert_same_mixture(found, expected)
     assert_equal(loss, other)
-
-
-@pytest.mark.parametrize("outliers", [0.0, 0.05])
-def test_an_update_is_the_one_of_operators(outliers: float) -> None:
-    network = load()
-    for seed in range(5):
-        prior, observations = problem(seed, 3, 4, outliers, 0.02)
-        found = Updater(network).update(prior, linear_only(observations))
-        with only_operators():
-            expected = Updater(network).update(prior, fresh(linear_only(observations)))
-        assert set(found.method.tolist()) == {Method.KALMAN}
-        assert_same_mixture(found.posterior, expected.posterior)
-        for name in VECTORS:
-            assert_equal(getattr(found, name), getattr(expected, name))
 
 
 def closed(prior: GaussianMixture, observations: Observations) -> Update:
@@ -206,7 +277,13 @@ def test_the_surprise_is_the_tail_of_the_chi_square_distribution(rows: int) -> N
     at = torch.logspace(-12, 2.7, 200, dtype=torch.float64)
     expected = torch.special.gammaincc(torch.full_like(at, rows / 2), at)
     freedom, certain = torch.full_like(at, rows), torch.zeros(len(at), 1, dtype=torch.float64)
-    found = native_surprise.surprise(certain, 2 * at[:, None], freedom)
+    found = surprise(certain, 2 * at[:, None], freedom)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     ends = torch.tensor([[0.0], [math.inf]], dtype=torch.float64)
-    assert native_surprise.surprise(certain[:2], ends, freedom[:2]).tolist() == [1.0, 0.0]
+    assert surprise(certain[:2], ends, freedom[:2]).tolist() == [1.0, 0.0]
+
+
+def surprise(log_weights: Tensor, distance: Tensor, rows: Tensor) -> Tensor:
+    means = torch.zeros(*log_weights.shape, 1, dtype=torch.float64)
+    prior = GaussianMixture(log_weights, means, means[..., None] + 1)
+    return Prediction(means, means, means, distance, distance, rows).surprise(prior)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +21,6 @@ from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.plain_models import assert_near, numbers, random_mixture
-from tests.inference.update.test_native_closed_forms import only_operators
 
 
 def around(x: float, y: float, deviation: float, batch: int = 1) -> GaussianMixture:
@@ -170,12 +168,9 @@ def test_entities_without_an_observation_in_a_place_keep_their_belief() -> None:
     assert float(evidence[1]) == pytest.approx(float(single_evidence[0]))
 
 
-@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("outliers", [0.0, 0.1])
 @pytest.mark.parametrize("narrow", [None, 0.003])
-def test_a_distance_that_may_turn_back_is_not_linear(
-    narrow: float | None, outliers: float, native: bool
-) -> None:
+def test_a_distance_that_may_turn_back_is_not_linear(narrow: float | None, outliers: float) -> None:
     """An anchor ahead on a line; two fifths of the mass lie beyond it, and nothing at the mean says so."""
     size = 1 if narrow is None else 2
     prior = GaussianMixture.gaussian(
@@ -186,10 +181,9 @@ def test_a_distance_that_may_turn_back_is_not_linear(
         sensor = sensors.range_to(range(size), size, [away, 0.0][:size], 0.05, outliers)
         return float(pose(prior, reported(sensor, value), 1.0).divergence)
 
-    with nullcontext() if native else only_operators():
-        assert lost(2.2, 0.1) == math.inf
-        assert lost(4.0, 0.5) == math.inf
-        assert lost(40.0, 40.1) < 1e-4
+    assert lost(2.2, 0.1) == math.inf
+    assert lost(4.0, 0.5) == math.inf
+    assert lost(40.0, 40.1) < 1e-4
 
 
 def test_a_line_that_leads_to_an_anchor_keeps_the_part_beyond_it() -> None:

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.likelihood import native_smoothing
+from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network import linearisation
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.prior_scan import Scan, over_cells, scan, smoothed_by_operators, zoom
+from beliefstream.inference.update.prior_scan import Scan, over_cells, scan, zoom
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.plain_models import random_mixture
 from tests.inference.update.test_native_closed_forms import only_operators
@@ -154,12 +155,24 @@ def test_a_scan_that_is_not_a_number_vouches_for_no_answer() -> None:
     probability=st.sampled_from([0.0, 1e-9, 0.1]),
     width=st.sampled_from([1e-3, 1.0, 1e3]),
 )
-def test_native_and_operators_smooth_alike(seed: int, size: int, probability: float, width: float) -> None:
+def test_a_likelihood_is_smoothed_by_its_variance_over_a_cell(
+    seed: int, size: int, probability: float, width: float
+) -> None:
     seen, points, factors = problem(seed, size, probability)
     points[0, 0, 0] = math.nan
     assert seen.native is not None
-    found = native_smoothing.smoothed(seen.native, points, width * factors)
-    for one, other in zip(found, smoothed_by_operators(seen, points, width * factors), strict=True):
+    found = native_observations.smoothed(seen.native, points, width * factors)
+    linear = linearisation.by_operators(seen, points, width * factors)
+    varied = (
+        linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.curvature.square().sum((-2, -1)) / 2
+    )
+    residuals, used = linear.residuals, seen.mask[:, None]
+    inlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(residuals.log_odds)
+    outlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(-residuals.log_odds)
+    wider = inlier + 0.5 * residuals.squared * (varied / (1 + varied)) - 0.5 * varied.log1p()
+    each = torch.nan_to_num(torch.logaddexp(wider, outlier), nan=-math.inf)
+    expected = torch.where(used, each, 0.0).sum(-1), torch.where(used, varied, 0.0).amax(-1)
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
 
 

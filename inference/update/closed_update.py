@@ -1,7 +1,7 @@
-"""Updates in closed form for the processor: of one entity, from its prior and observations to the reduced posterior.
+"""Updates in closed form: exact for linear sensors, and linearised for nearly linear ones.
 
-A native function of a step calls it; it calls the native forms of the operators that `inference.update.updater` calls
-otherwise, in the same order.
+`kalman` and `linearised` update a batch. `update` does all of it for one entity in compiled code, from prior and
+observations to the reduced posterior, for a compiled step (`inference.tracking`).
 """
 
 from __future__ import annotations
@@ -10,32 +10,65 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.likelihood.native_terms import Seen
+from beliefstream.inference.likelihood.observation_data import FUNCTION
+from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner
-from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
-from beliefstream.inference.mixtures.native_reduction import reduce_one
-from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact_all, log_sum
-from beliefstream.inference.update.native_divergence import Bends, divergence
-from beliefstream.inference.update.native_nearly_linear import hypotheses_of, order_all
+from beliefstream.inference.mixtures.reduction import Room, new_room, reduce_one
+from beliefstream.inference.update import nearly_linear
+from beliefstream.inference.update.closed_forms import Components, Predictions, exact_all, log_sum
 from beliefstream.inference.update.native_reduction_cost import bound_all, measured_cost
-from beliefstream.inference.update.native_scaling import (
+from beliefstream.inference.update.nearly_linear import (
+    Bends,
+    divergence_all,
+    hypotheses_of,
+    is_plain,
+    order_all,
+)
+from beliefstream.inference.update.reduction_cost import CHEAP, condense
+from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.scaled_problem import (
     Frame,
-    Predicted,
+    Posed as PosedBatch,
+    Scaled,
     Shapes,
     linearise_all,
     move_all,
 )
-from beliefstream.inference.update.reduction_cost import CHEAP
-from beliefstream.inference.update.result import Method
+from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 
 OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
 SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
+
+
+def kalman(posed: PosedBatch, index: Tensor, settings: UpdateSettings) -> Update:
+    """Exact update of the entities at `index`, all of them closed; the loss by reduction is measured."""
+    exact, evidence, surprise = posed.exact(index)
+    posterior, loss = condense(exact, settings.most_components, settings.merge_below)
+    method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
+    return Update(posterior, size_at(loss), evidence, surprise, method, loss)
+
+
+def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: UpdateSettings) -> Update:
+    """Update the entities at `index`, one linearised update per component and outlier hypothesis.
+
+    It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
+    """
+    problem = problem.rows(index)
+    prior, most = problem.prior, settings.most_components
+    posterior, evidence, loss = nearly_linear.update(
+        prior, problem.observations, most, settings.merge_below, problem.linear
+    )
+    method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
+    surprise, total = problem.prediction.surprise(prior), divergence + loss
+    return Update(problem.back(posterior), size_at(total), evidence, surprise, method, total)
 
 
 class Limits(NamedTuple):
@@ -88,7 +121,7 @@ def update(
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
     if not is_exact and not loss < limits.linear_below:
-        return BENT, belief, 0.0
+        return BENT if _is_located(seen) else OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
     places, most = space.places, 1
     if len(places[0]) > 1:
@@ -107,6 +140,15 @@ def update(
         numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return method, belief, loss
+
+
+@borrowing
+def _is_located(seen: Seen) -> bool:
+    """Whether all observations are linear, ranges or bearings, with plain noise."""
+    located = is_plain(seen, 0)
+    for n in range(seen.kind.shape[1]):
+        located &= seen.kind[0, n] != FUNCTION
+    return located
 
 
 @inner
@@ -128,7 +170,7 @@ def new_update_space(count: int, size: int, seen: Seen) -> UpdateSpace:
 
 @inlined
 def pose(prior: Components, seen: Seen, space: PoseSpace) -> Posed:
-    """As `native_scaling.pose`."""
+    """As `scaled_problem.pose`."""
     own, linear, predicted = space.own, space.linear, space.predicted
     there = Seen(
         seen.kind,
@@ -143,6 +185,11 @@ def pose(prior: Components, seen: Seen, space: PoseSpace) -> Posed:
         seen.log_inlier,
         seen.log_outlier,
         seen.outlier,
+        seen.slope,
+        space.there.noise,
+        seen.wraps,
+        seen.function,
+        seen.parameters,
     )
     move_all(prior, seen, space.ordered, space.frame, own, there)
     predicted.rows[0] = 0.0
@@ -155,21 +202,22 @@ def _divergence(posed: Posed, limits: Limits) -> float:
     """As `nearly_linear.divergence`."""
     linear, found = posed.linear, np.empty(1)
     bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, posed.predicted.factors)
-    divergence(posed.prior[0], posed.prior[1], posed.seen, bends, limits.linear_below, found)
+    unknown = np.empty((0, 0, 0, 0))
+    divergence_all(posed.prior[0], posed.prior[1], posed.seen, bends, limits.linear_below, unknown, found)
     diverged: float = found[0]
     return diverged
 
 
 @inlined
 def _order(posed: Posed, places: NDArray[np.int64]) -> int:
-    """As `nearly_linear.order_by_operators`; how many places count."""
+    """As `nearly_linear.order`; how many places count."""
     linear = posed.linear
     return order_all(posed.seen.mask, (posed.prior[0], linear.squared, linear.information), places)
 
 
 @inlined
 def _exact(posed: Posed, numbers: Array) -> Components:
-    """As `Scaled.exact`; fills evidence and surprise."""
+    """As `closed_forms.exact`; fills evidence and surprise."""
     prior, predicted, frame = posed.prior, posed.predicted, posed.frame
     predictions = Predictions(
         prior[0],
@@ -189,7 +237,7 @@ def _exact(posed: Posed, numbers: Array) -> Components:
 
 @inlined
 def _hypotheses(belief: Components, seen: Seen, place: NDArray[np.int64], numbers: Array) -> Components:
-    """As `nearly_linear.hypotheses_by_operators`; adds to the evidence."""
+    """As `nearly_linear.hypotheses`; adds to the evidence."""
     count, outliers = belief[0].shape[1], False
     for n in range(seen.kind.shape[1]):
         outliers |= seen.log_outlier[0, n] > -math.inf
@@ -201,7 +249,7 @@ def _hypotheses(belief: Components, seen: Seen, place: NDArray[np.int64], number
 
 @inner
 def _space_there(seen: Seen) -> Seen:
-    """As `native_scaling._seen_there`."""
+    """As `scaled_problem.space_there`."""
     return Seen(
         seen.kind,
         seen.mask,
@@ -215,6 +263,11 @@ def _space_there(seen: Seen) -> Seen:
         seen.log_inlier,
         seen.log_outlier,
         seen.outlier,
+        seen.slope,
+        np.empty_like(seen.noise),
+        seen.wraps,
+        seen.function,
+        seen.parameters,
     )
 
 
@@ -223,8 +276,10 @@ def _space_to_predict(own: Components, number: int) -> tuple[Shapes, Predicted]:
     """Space for a linearisation and a prediction of `number` observations."""
     count, size = own[1].shape[1:]
     vectors, matrices = np.empty((2, 1, count, number, size)), np.empty((2, 1, count, number, size, size))
-    each, narrow = np.empty((4, 1, count, number)), np.zeros((2, 1, count, size, size))
-    linear = Shapes(vectors[0], matrices[0], matrices[1], vectors[1], each[0], each[1], each[2], each[3])
+    each, narrow = np.empty((5, 1, count, number)), np.zeros((2, 1, count, size, size))
+    linear = Shapes(
+        vectors[0], matrices[0], matrices[1], vectors[1], each[0], each[1], each[2], each[3], each[4]
+    )
     gradient, lengths = np.zeros((1, count, size)), np.zeros((2, 1, count))
     return linear, Predicted(narrow[0], gradient, narrow[1], lengths[0], lengths[1], np.zeros(1))
 

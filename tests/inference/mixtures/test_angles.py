@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from numba import njit
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
+from beliefstream.inference.mixtures.native_exponential import arctangent, within_half_a_turn
 
 Array = NDArray[np.float64]
 

@@ -13,10 +13,9 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate, pad
 from beliefstream.inference.motion import ConstantVelocity, Control, CoordinatedTurn, Unicycle
 from beliefstream.inference.sensors.readings import ControlReading
-from beliefstream.inference.tracking.belief_prediction import moved, predict
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
-from beliefstream.inference.tracking.mixture_prediction import MOST_PARTS, Moved, move
+from beliefstream.inference.tracking.prediction import MOST_PARTS, Moved, move, moved, predict
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from tests.inference.plain_models import assert_near, numbers, random_mixture
 from tests.inference.problems import updater

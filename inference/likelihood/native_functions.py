@@ -1,0 +1,225 @@
+"""Built-in measurement functions f(u), with gradient ∂f/∂u and Hessian ∂²f/∂u∂uᵀ, compiled for the processor.
+
+``u = A x − a`` are coordinates relative to the sensor. `built_in_functions` defines the same functions for the network,
+which PyTorch differentiates. Lengths are softened: ``|v| = √(vᵀv + SOFT)``, to keep derivatives finite at a sensor.
+
+A function of the user cannot be called from compiled code. PyTorch evaluates it beforehand, and its value and
+derivatives at the point stand in the parameters (`TABULATED`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood import built_in_functions
+from beliefstream.inference.likelihood.measurement_functions import Function, Program
+from beliefstream.inference.mixtures.native import borrowing
+
+Array = NDArray[np.float64]
+
+SOFT = 1e-24  # added to a squared distance, far below any noise
+
+TABULATED = 0
+PROJECTION, ELEVATION, RANGE_RATE, SIGNAL_STRENGTH, TIME_DIFFERENCE, TIME_DIFFERENCES = range(1, 7)
+_CODES: dict[Function, int] = {
+    built_in_functions.projection: PROJECTION,
+    built_in_functions.elevation: ELEVATION,
+    built_in_functions.range_rate: RANGE_RATE,
+    built_in_functions.signal_strength: SIGNAL_STRENGTH,
+    built_in_functions.time_difference: TIME_DIFFERENCE,
+    built_in_functions.time_differences: TIME_DIFFERENCES,
+}
+
+
+def code_of(program: Program) -> int:
+    """The code of a built-in function; `TABULATED` of a function of the user."""
+    known = _CODES.get(program.measurement.function, TABULATED)
+    return known if program.output is None else TABULATED
+
+
+def packed(program: Program, parameters: Array) -> Array:
+    """A program as compiled code takes it: the number of its coordinates, that of its parameters, and these."""
+    count = sum(math.prod(shape) for _, shape in program.layout)
+    return np.concatenate([[program.rows, count], parameters[:count]])
+
+
+@borrowing
+def value_of(code: int, parameters: Array, u: Array) -> float:
+    """``f(u)``."""
+    rows, value = int(parameters[0]), 0.0
+    if code == PROJECTION:
+        value = u[0]
+    elif code == SIGNAL_STRENGTH:
+        value = _power(parameters, _square(u, 0, rows))
+    elif code == TIME_DIFFERENCE:
+        half = rows // 2
+        value = (_length(u, 0, half) - _length(u, half, rows)) / parameters[2]
+    elif code == TIME_DIFFERENCES:
+        receivers = int(parameters[1]) - 1
+        size = rows // (receivers + 1)
+        for j in range(receivers):
+            start = (j + 1) * size
+            value += parameters[3 + j] * (_length(u, start, start + size) - _length(u, 0, size))
+        value /= parameters[2]
+    elif code == RANGE_RATE:
+        half = rows // 2
+        for i in range(half):
+            value += u[i] * u[half + i]
+        value /= _length(u, 0, half)
+    elif code == ELEVATION:
+        value = math.atan2(u[2], _length(u, 0, 2))
+    else:
+        value = parameters[2]
+    return value
+
+
+@borrowing
+def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hessian: Array) -> None:
+    """Fill the gradient ``(R,)`` and the Hessian ``(R, R)``, with zero for what is not finite: that gives no way."""
+    rows = int(parameters[0])
+    for i in range(len(gradient)):
+        gradient[i] = 0.0
+        for j in range(len(gradient)):
+            hessian[i, j] = 0.0
+    if code == PROJECTION:
+        gradient[0] = 1.0
+    elif code == SIGNAL_STRENGTH:
+        _of_power(parameters, u, rows, gradient, hessian)
+    elif code == TIME_DIFFERENCE:
+        half, over = rows // 2, 1 / parameters[2]
+        _add_length(u, 0, half, over, gradient, hessian)
+        _add_length(u, half, rows, -over, gradient, hessian)
+    elif code == TIME_DIFFERENCES:
+        receivers = int(parameters[1]) - 1
+        size = rows // (receivers + 1)
+        for j in range(receivers):
+            weight, start = parameters[3 + j] / parameters[2], (j + 1) * size
+            _add_length(u, start, start + size, weight, gradient, hessian)
+            _add_length(u, 0, size, -weight, gradient, hessian)
+    elif code == RANGE_RATE:
+        _of_rate(u, rows // 2, gradient, hessian)
+    elif code == ELEVATION:
+        _of_elevation(u, gradient, hessian)
+    else:
+        for i in range(rows):
+            gradient[i] = parameters[3 + i]
+            for j in range(rows):
+                hessian[i, j] = parameters[3 + rows + i * rows + j]
+    for i in range(rows):
+        gradient[i] = gradient[i] if math.isfinite(gradient[i]) else 0.0
+        for j in range(rows):
+            hessian[i, j] = hessian[i, j] if math.isfinite(hessian[i, j]) else 0.0
+
+
+@borrowing
+def _square(u: Array, start: int, end: int) -> float:
+    total = SOFT
+    for i in range(start, end):
+        total += u[i] * u[i]
+    return total
+
+
+@borrowing
+def _length(u: Array, start: int, end: int) -> float:
+    return math.sqrt(_square(u, start, end))
+
+
+@borrowing
+def _power(parameters: Array, square: float) -> float:
+    """``P₀ − 10 n log₁₀(|u| / d₀)``; parameters are n, d₀ and P₀."""
+    decades = (0.5 * math.log(square) - math.log(parameters[3])) / math.log(10.0)
+    power: float = parameters[4] - 10 * parameters[2] * decades
+    return power
+
+
+@borrowing
+def _of_power(parameters: Array, u: Array, rows: int, gradient: Array, hessian: Array) -> None:
+    """With ``c = −10 n / ln 10``: gradient ``c u / |u|²``, Hessian ``c (I / |u|² − 2 u uᵀ / |u|⁴)``."""
+    square = _square(u, 0, rows)
+    scale = -10 * parameters[2] / math.log(10.0) / square
+    for i in range(rows):
+        gradient[i] = scale * u[i]
+        for j in range(rows):
+            hessian[i, j] = -2 * scale * (u[i] / square) * u[j]
+        hessian[i, i] += scale
+
+
+@borrowing
+def _add_length(u: Array, start: int, end: int, weight: float, gradient: Array, hessian: Array) -> None:
+    """Add the derivatives of a weighted length: ``u / |u|`` and ``(I − u uᵀ / |u|²) / |u|``."""
+    over = 1 / _length(u, start, end)
+    for i in range(start, end):
+        gradient[i] += weight * (u[i] * over)
+        for j in range(start, end):
+            hessian[i, j] -= weight * (u[i] * over) * (u[j] * over) * over
+        hessian[i, i] += weight * over
+
+
+@borrowing
+def _of_rate(u: Array, half: int, gradient: Array, hessian: Array) -> None:
+    """Of ``f = pᵀv / |p|`` with ``n = p / |p|``: ``∂f/∂p = (v − f n) / |p|``, ``∂f/∂v = n``."""
+    over, rate = 1 / _length(u, 0, half), 0.0
+    for i in range(half):
+        rate += u[i] * over * u[half + i]
+    for i in range(half):
+        one = u[i] * over
+        gradient[i], gradient[half + i] = (u[half + i] - rate * one) * over, one
+        for j in range(half):
+            other = u[j] * over
+            turn = 3 * rate * one * other - u[half + i] * other - one * u[half + j]
+            hessian[i, j] = turn * over * over
+            hessian[i, half + j] = hessian[half + j, i] = -one * other * over
+        hessian[i, i] -= rate * over * over
+    for i in range(half):
+        hessian[i, half + i] += over
+        hessian[half + i, i] = hessian[i, half + i]
+
+
+@borrowing
+def _of_elevation(u: Array, gradient: Array, hessian: Array) -> None:
+    """Of ``atan2(z, ρ)`` with ``ρ = |(u₁, u₂)|`` and ``s² = ρ² + z²``: ``∂/∂ρ = −z / s²``, ``∂/∂z = ρ / s²``."""
+    across, z = _length(u, 0, 2), u[2]
+    square = across * across + z * z
+    by_across, by_z = -z / square, across / square
+    bend, mixed = -2 * by_across * by_z, (z / square) * (z / square) - by_z * by_z
+    gradient[2], hessian[2, 2] = by_z, -bend
+    for i in range(2):
+        one = u[i] / across
+        gradient[i] = by_across * one
+        hessian[i, 2] = hessian[2, i] = mixed * one
+        for j in range(2):
+            other = u[j] / across
+            hessian[i, j] = bend * one * other - by_across * one * other / across
+        hessian[i, i] += by_across / across
+
+
+Plane = tuple[float, float, float, float, float, float]
+
+
+@borrowing
+def derivatives_in_plane(code: int, parameters: Array, x: float, y: float) -> Plane:
+    """Value, gradient and Hessian (xx, xy, yy) of a function of one or two coordinates ``(x, y)``, without arrays."""
+    if code == PROJECTION:
+        return x, 1.0, 0.0, 0.0, 0.0, 0.0
+    if code == SIGNAL_STRENGTH:
+        square = x * x + y * y + SOFT
+        scale = -10 * parameters[2] / math.log(10.0) / square
+        first, second = x / square, y / square
+        xx, xy, yy = scale * (1 - 2 * first * x), -2 * scale * first * y, scale * (1 - 2 * second * y)
+        return _power(parameters, square), scale * x, scale * y, xx, xy, yy
+    if code == TABULATED:
+        if parameters[0] == 1.0:
+            return parameters[2], parameters[3], 0.0, parameters[4], 0.0, 0.0
+        return parameters[2], parameters[3], parameters[4], parameters[5], parameters[6], parameters[8]
+    one, other = math.sqrt(x * x + SOFT), math.sqrt(y * y + SOFT)
+    left, right = x / one, y / other
+    if code == RANGE_RATE:  # of a place x and a velocity y on a line
+        narrow = SOFT / one / one / one
+        return left * y, y * narrow, left, -3 * y * left * narrow / one, narrow, 0.0
+    over = 1 / parameters[2]  # differences of two distances on a line
+    over = over if code == TIME_DIFFERENCE else -over * parameters[3]
+    bent, back = SOFT / one / one / one, SOFT / other / other / other
+    return over * (one - other), over * left, -over * right, over * bent, 0.0, -over * back
