@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from numba.core import config, event
-from numba.core.types import BaseTuple
+from numba.core.types.containers import BaseTuple
 
 from beliefstream.inference import native_code
 

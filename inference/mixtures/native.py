@@ -17,13 +17,15 @@ from typing import Any, ParamSpec, TypeVar
 from llvmlite import binding
 from numba import njit
 from numba.core import config, event
-from numba.core.types import unliteral
+from numba.core.types.misc import unliteral
 
 from beliefstream.inference.mixtures.native_cache import NativeCache
 from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+_compile: Callable[..., Any] = njit  # its types leave out private options
 
 PORTABLE = "x86-64-v3"
 # of x86-64-v3, by LLVM's names: https://gitlab.com/x86-psABIs/x86-64-ABI, table 3.1
@@ -94,7 +96,7 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     `native_cache` says where compiled code is kept, and how long.
     """
     # private, Numba 0.68: _nrt, and the cache below
-    compiled: Any = njit(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=True)
+    compiled: Any = _compile(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=True)
     compiled._cache = NativeCache(function)
     result: Callable[Arguments, Result] = compiled
     return result
@@ -138,7 +140,7 @@ def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[Arguments, Result]:
     whole = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Any = njit(function, **whole, pipeline_class=PartCompiler, **options)
+    compiled: Any = _compile(function, **whole, pipeline_class=PartCompiler, **options)
     call_template = compiled.get_call_template
 
     def without_literals(arguments: Any, keywords: Any) -> Any:
