@@ -45,6 +45,16 @@ class _Kept(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (*caching.CompileResultCacheImpl._locator_classes, _ReadOnly)
 
 
+class _Index(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """The index of a function's compiled code; of sources whose classes are gone it is empty."""
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (ImportError, AttributeError):  # it holds argument types, which an update may have removed
+            return {}
+
+
 class NativeCache(caching.FunctionCache):  # type: ignore[misc]
     """The cache of a compiled function; private to Numba 0.68."""
 
@@ -53,10 +63,9 @@ class NativeCache(caching.FunctionCache):  # type: ignore[misc]
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         own = Path(inspect.getfile(function))
-        self._cache_file._source_stamp = sources_digest(own)
-        self._shipped = caching.IndexDataCacheFile(
-            str(own.parent / "__pycache__"), self._impl.filename_base, self._cache_file._source_stamp
-        )
+        name, stamp = self._impl.filename_base, sources_digest(own)
+        self._cache_file = _Index(self._cache_path, name, stamp)
+        self._shipped = _Index(str(own.parent / "__pycache__"), name, stamp)
 
     def _load_overload(self, signature: Any, context: Any) -> Any:
         kept = super()._load_overload(signature, context)
