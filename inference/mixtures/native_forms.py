@@ -16,7 +16,6 @@ FORMS = (
     "mixtures.native_density",
     "mixtures.native_reduction",
     "mixtures.native_maximisation",
-    "mixtures.native_fitting",
     "likelihood.native_observations",
     "likelihood.native_likelihood",
     "likelihood.native_smoothing",
@@ -28,15 +27,13 @@ FORMS = (
     "update.native_importance",
     "update.native_scaling",
     "update.native_nearly_linear",
-    "update.native_curved_quadrature",
-    "update.native_polar_quadrature",
-    "update.native_measured",
-    "update.joint.native_joint_quadrature",
+    "update.plane.polar_answers",
+    "update.plane.cartesian",
     "update.native_reduction_cost",
     "tracking.health.native_fits",
     "tracking.native_accumulated_error",
     "tracking.native_steps",
-    "tracking.native_curved_steps",
+    "tracking.native_bent_steps",
 )
 SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
 

@@ -2,8 +2,8 @@
 
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
 arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
-`native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature along
-them or around their sensor. `inference.tracking.filtering` takes what both leave open, with its prediction; without
+`native_bent_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature around
+their sensor. `inference.tracking.filtering` takes what both leave open, with its prediction; without
 Numba, that is everything.
 """
 
@@ -34,7 +34,7 @@ from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]
 
-_NATIVE, _CURVED = "tracking.native_steps", "tracking.native_curved_steps"
+_NATIVE, _BENT = "tracking.native_steps", "tracking.native_bent_steps"
 
 
 class Ahead(NamedTuple):
@@ -78,7 +78,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
         native.points_of(given.means.shape[1]),
     )
     found = native.solve(given, reported, judged, limits)
-    bent: Any = native_form(_CURVED)
+    bent: Any = native_form(_BENT)
     bent.follow(given, reported, found, settings)
     tables = _fits(judged) if with_fits else None
     outcomes: list[Outcome | None] = [None] * len(steps)
