@@ -27,6 +27,7 @@ FORMS = (
     "update.native_importance",
     "update.native_scaling",
     "update.native_nearly_linear",
+    "update.native_curved_quadrature",
     "update.plane.polar_answers",
     "update.plane.cartesian",
     "update.native_reduction_cost",

@@ -1,4 +1,4 @@
-"""Steps with one range or bearing that bends too much for a closed form, by quadrature around its sensor.
+"""Steps with one range or bearing that bends too much for a closed form, by quadrature.
 
 It goes on where `native_steps` leaves such a step open, with its prediction: most first steps of an entity, and some of
 a settled fleet. What it solves poorly stays open.
@@ -25,7 +25,9 @@ from beliefstream.inference.tracking.native_step_columns import (
     space_for_readings,
 )
 from beliefstream.inference.tracking.native_steps import keep
+from beliefstream.inference.update.curved_rules import MOST_TOUCHED
 from beliefstream.inference.update.native_closed_update import BENT, EVIDENCE, SIZE
+from beliefstream.inference.update.native_curved_quadrature import solve as solve_along
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE as LOG_EVIDENCE,
@@ -46,47 +48,70 @@ class Bent(NamedTuple):
     rows: Places  # (n,)
     prior: Numbers  # (n, K)
     seen: Seen
-    axes: Places  # (n, 2)
+    axes: Places  # (n, d)
     single: NDArray[np.bool_]  # (n,) whether the prediction has one component
+
+
+class Answers(NamedTuple):
+    """Answers to these steps."""
+
+    rows: Places  # (n,)
+    chosen: Places  # those that are good enough
+    prior: Numbers  # (n, K)
+    posterior: Numbers  # (n, J)
+    numbers: Array  # (n, 2) log evidence and divergence
+    method: Places  # (n,)
 
 
 def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, reported, found = smallest()
-    prior = _bent(given, reported, found).prior
-    index = np.zeros(0, np.int64)
-    _keep_all(index, index, index, prior, prior, np.zeros((0, 2)), index, found)
+    prior, none = _bent(given, reported, found, 1).prior, np.zeros(0, np.int64)
+    _keep_all(none, none, prior, prior, np.zeros((0, 2)), none, found)
 
 
 def follow(given: Given, reported: Reported, found: Found, settings: UpdateSettings) -> None:
     """Solve steps that are `BENT`, where quadrature is good enough; fills `found`."""
     if settings.quadrature_below <= 0 or BENT not in found.method:
         return
-    bent = _bent(given, reported, found)
-    if len(bent.rows) == 0:
-        return
+    for touched in range(1, min(MOST_TOUCHED, given.means.shape[1]) + 1):
+        bent = _bent(given, reported, found, touched)
+        if len(bent.rows):
+            _keep_all(*(_in_plane if touched == 2 else _along)(bent, settings), found)
+
+
+def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
+    """Around the sensor."""
     index = np.arange(len(bent.rows))
     posterior, values, _ = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings), False)
     good, exact = accepted(values, bent.single, np.zeros_like(bent.single), settings)
-    counts = np.isfinite(posterior.log_weights).sum(1)
     method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
-    _keep_all(bent.rows, np.nonzero(good)[0], counts, bent.prior, posterior, numbers, method, found)
+    return Answers(bent.rows, np.nonzero(good)[0], bent.prior, posterior, numbers, method)
+
+
+def _along(bent: Bent, settings: UpdateSettings) -> Answers:
+    """Along the observation."""
+    index, limits = np.arange(len(bent.rows)), (settings.most_components, float(settings.merge_below))
+    posterior, values = solve_along(bent.prior, bent.seen, index, bent.axes, *limits)
+    good = np.nonzero(values[1] < settings.quadrature_below)[0]
+    method = np.full(len(index), int(Method.QUADRATURE))
+    return Answers(bent.rows, good, bent.prior, posterior, np.ascontiguousarray(values.T), method)
 
 
 @native
-def _bent(given: Given, reported: Reported, found: Found) -> Bent:
-    """The steps left with one range or bearing that touches two coordinates.
+def _bent(given: Given, reported: Reported, found: Found, number: int) -> Bent:
+    """The steps left with one range or bearing that touches so many coordinates.
 
     Without a limit for closed forms, a linear sensor with outliers is left too.
     """
     (size, table), most, count, at = (given.means.shape[1], reported.table), 1, 0, 0
     rows, readings = np.empty(len(given.counts), np.int64), np.empty(len(given.counts), np.int64)
-    touched = np.empty((len(given.counts), 2), np.int64)
+    touched = np.empty((len(given.counts), number), np.int64)
     for b in range(len(given.counts)):
         if found.method[b] == BENT and reported.counts[b] == 1:
             s = reported.sensors[at]
-            if table.kind[s] != LINEAR and _fill_touched(table, s, size, touched[count]) == 2:
+            if table.kind[s] != LINEAR and _fill_touched(table, s, size, touched[count]) == number:
                 rows[count], readings[count] = b, at
                 most, count = max(most, given.counts[b]), count + 1
         at += reported.counts[b]
@@ -113,14 +138,14 @@ def _bent(given: Given, reported: Reported, found: Found) -> Bent:
 
 @borrowing
 def _fill_touched(table: Table, s: int, size: int, into: Places) -> int:
-    """Fill the first two coordinates that a sensor touches; how many it does."""
+    """Fill the first coordinates that a sensor touches; how many it does."""
     count = 0
     for i in range(size):
         touches = table.heading[s, i] != 0
         for r in range(table.matrix.shape[1]):
             touches = touches or table.matrix[s, r, i] != 0
         if touches:
-            if count < 2:
+            if count < len(into):
                 into[count] = i
             count += 1
     return count
@@ -162,18 +187,15 @@ def _copy(one: Seen, into: Seen, row: int) -> None:
 def _keep_all(
     rows: Places,
     chosen: Places,
-    counts: Places,
     prior: Numbers,
     posterior: Numbers,
     numbers: Array,
     method: Places,
     found: Found,
 ) -> None:
-    """Keep the chosen answers; `numbers` are their log evidence and divergence."""
+    """Keep the chosen `Answers`."""
     for i in chosen:
-        b, count, sources = rows[i], counts[i], 0
-        while sources < prior.log_weights.shape[1] and prior.log_weights[i, sources] > -np.inf:
-            sources += 1
+        b, sources, count = rows[i], _present(prior.log_weights[i]), _present(posterior.log_weights[i])
         before = (
             prior.log_weights[i : i + 1, :sources],
             prior.means[i : i + 1, :sources],
@@ -187,3 +209,12 @@ def _keep_all(
         found.numbers[b, EVIDENCE], found.numbers[b, SIZE] = numbers[i, 0], np.exp(-2 * numbers[i, 1])
         if keep(before, after, numbers[i, 1], b, found):
             found.method[b] = method[i]
+
+
+@borrowing
+def _present(log_weights: Array) -> int:
+    """How many components there are; absent ones are last."""
+    count = 0
+    while count < len(log_weights) and log_weights[count] > -np.inf:
+        count += 1
+    return count

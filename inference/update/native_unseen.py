@@ -144,7 +144,7 @@ def _divergence_of_one(
     for number in range(4):
         given, frame = whole if number < 2 else posterior, frames[number]
         one = (given.log_weights[b], given.means[b], given.covariances[b])
-        _see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
+        see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
     for start in range(0, len(points), BLOCK):
         some = min(BLOCK, len(points) - start)
         for i in range(seen):
@@ -167,13 +167,13 @@ def _divergence_of_one(
 
 
 @inner
-def _new_densities(count: int, seen: int) -> Densities:
+def new_densities(count: int, seen: int) -> Densities:
     squares = np.empty((2, count, seen, seen))
     return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
 
 
 @borrowing
-def _see(
+def see(
     mixture: tuple[Array, Array, Array],
     axes: Places,
     count: int,
@@ -195,7 +195,7 @@ def _see(
 @inner
 def _new_frame(axes: Places, count: int) -> Frame:
     size = len(axes)
-    densities = _new_densities(count, size)
+    densities = new_densities(count, size)
     return Frame(axes, np.empty((count, size)), np.empty((size, size)), densities, np.empty(BLOCK))
 
 

@@ -13,6 +13,7 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
+from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.plane.several_observations import in_one
@@ -52,7 +53,7 @@ def settle(
     """
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
-    parts = list(around_sensor(scaled, touched, open_, settings))
+    parts = [*around_sensor(scaled, touched, open_, settings), *follow(scaled, touched, open_, settings)]
     left = _without(open_, parts)
     fits = left & (touched.sum(1) <= max(quadrature.RULES))
     if bool(fits.any()):

@@ -27,7 +27,7 @@ FAINTEST_SHARE = (
     1e-200  # with a smaller share, a point's part of a component may be no normal number, which takes long
 )
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
-FEW = 0.5  # effective points, below which a component is about as wide as their cells
+FEW = 0.5  # effective points, below which a component is as wide as their cells
 
 
 class Points(NamedTuple):
@@ -288,8 +288,8 @@ def improve(points: Points, count: int, components: int, mixture: Mixture, work:
     for k in range(components):
         sums = work.sums[k]
         _fill_sums(work.logs[k], work.highest, points, count, sums)
-        # all points together have exact moments
-        part = 1 / (1 + sums[0] * sums[0] / max(sums[9], SMALLEST) / FEW) if components > 1 else 0.0
+        few = sums[0] * sums[0] / max(sums[9], SMALLEST) / FEW
+        part = 1 / (1 + few * few)
         for i in range(3):
             sums[3 + i] += part * sums[6 + i]
     return put_sums(work.sums, components, mixture)

@@ -25,7 +25,14 @@ from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, roughly_exponential
-from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+    put_matrix,
+    put_vector,
+)
 from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
 from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
 from beliefstream.inference.update.native_followed import (
@@ -133,6 +140,7 @@ class Space(NamedTuple):
     logs: Array  # (P,)
     densities: DensitySpace
     parts: Numbers  # (1, J) over the whole state
+    reduced: Numbers  # the same
     regression: Regression
     following: Following
     squares: Array  # (5, D, D)
@@ -220,6 +228,7 @@ def _new_space(count: int, size: int, most: int, nodes: int) -> Space:
         np.empty(nodes),
         new_density_space(count, nodes),
         Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
+        Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
         regression,
         following,
         np.empty((5, size, size)),
@@ -283,13 +292,19 @@ def _solve(
     )
     _share_out(sensor, space.densities.squared, inliers, nodes, space.nodes.share)
     given = (space.parts.log_weights[0, :parts], space.parts.means[0], space.parts.covariances[0])
-    into = (found.log_weights[row], found.means[row], found.covariances[row])
+    into = (space.reduced.log_weights[0], space.reduced.means[0], space.reduced.covariances[0])
     left = reduce_one(given, limits.most - 1, limits.merge_below, space.room, into)
+    if not 0 < left < limits.most:  # not all can be merged where a number is not finite
+        return 0, 0
     loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
     if not loss < limits.below:
         left = _add_wide(whole, b, len(prior.peaks), into, left, limits.prior_share, space.squares)
         loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
     values[DIVERGENCE] = loss if loss < math.inf else math.inf
+    for k in range(left):
+        found.log_weights[row, k] = into[0][k]
+        put_vector(found.means[row, k], into[1][k])
+        put_matrix(found.covariances[row, k], into[2][k])
     return left, nodes
 
 
@@ -334,7 +349,7 @@ def _add_inliers(
         span[1], nodes, span[2], space.masses[k], doubted, width = fill_strips(
             sensor, prior, k, most, rough, space.panels, start, space.strips, nodes, space.nodes
         )
-        if nodes < 0:
+        if nodes < 0 or not space.masses[k] < math.inf:
             return -1, 0.0, math.inf, 0.0
         total, uncertain = total + space.masses[k], uncertain + doubted
         widest, start, wanted = max(widest, width), span[1], wanted + span[2]
@@ -415,7 +430,7 @@ def _consecutive(strips: Points, count: int, wanted: int, space: Space) -> int:
         for i in range(6):
             sums[j, i] = 0.0
     for p in range(count):
-        own = sums[min(int(wanted * (before + 0.5 * space.logs[p]) / total), wanted - 1)]
+        own = sums[max(0, min(int(wanted * (before + 0.5 * space.logs[p]) / total), wanted - 1))]
         before += space.logs[p]
         x, y, share = strips.x[p], strips.y[p], strips.share[p]
         own[0] += share

@@ -439,7 +439,7 @@ def fill_strips(
         length = whole / centre if sensor.is_angle else whole
         # Gaussians are longer where there is less to fit, see `polar_answers`
         fine = FINE * long * math.exp(0.2 * (highest - panels.outer[2, i] + math.log(length)))
-        finer = int(max(1.0, min(float(MOST_FINER), math.ceil(length / fine))))
+        finer = max(1, math.ceil(min(length / fine, float(MOST_FINER))))
         half = whole / finer
         if at + finer * len(OUTER) > len(strips.x) or place + finer * len(OUTER) * each > spare:
             return -1, -1, 0, 0.0, math.inf, width
@@ -492,5 +492,5 @@ def _division(
         bent, width = math.sqrt(2 * bent * width / sensor.value), 0.0
     if spread < STRAIGHT * bent:
         return 1, math.inf, densest, width
-    wanted = math.ceil(MORE * spread / bent)
-    return int(min(wanted, MOST_WANTED)), MORE * spread / min(wanted, float(most)), densest, width
+    wanted = math.ceil(min(MORE * spread / bent, MOST_WANTED))
+    return wanted, MORE * spread / min(wanted, float(most)), densest, width

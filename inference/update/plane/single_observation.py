@@ -71,7 +71,7 @@ def around_sensor(
     index = torch.nonzero(open_ & is_one_in_the_plane(problem.observations, touched))[:, 0]
     if len(index) == 0:
         return
-    prior, observations, places = _plain(problem, index)
+    prior, observations, places = plain(problem, index)
     if observations.native is None:
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
@@ -171,7 +171,7 @@ def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
     return single if observations.native is not None else single & observations.is_plain
 
 
-def _plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
+def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
     """Priors and observations of a batch with the problems at `index`, and their places in it.
 
     Others of the batch may have a function, a problem or noise of their own, which native forms do not take.
