@@ -18,13 +18,12 @@ from typing import NamedTuple
 from beliefstream.inference.likelihood import native_observations, predicted_observations
 from beliefstream.inference.mixtures import (
     native_density,
-    native_fitting,
     native_linear_algebra,
     native_maximisation,
     reduction,
 )
 from beliefstream.inference.mixtures.native import compilation_watched, processor
-from beliefstream.inference.tracking import accumulated_error, native_curved_steps, native_steps
+from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
     native_cells,
@@ -32,25 +31,22 @@ from beliefstream.inference.update import (
     native_curved_quadrature,
     native_extension,
     native_importance,
-    native_measured,
-    native_polar_quadrature,
     native_reduction_cost,
     native_unseen,
     nearly_linear,
     scaled_problem,
 )
-from beliefstream.inference.update.joint import native_joint_quadrature
+from beliefstream.inference.update.plane import cartesian, polar_answers
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
 REPORT_EVERY = 5.0  # seconds
 # those that take longest come first, so that two processes end together
 MODULES = (
-    native_curved_steps,
-    native_polar_quadrature,
+    native_bent_steps,
+    polar_answers,
     native_steps,
-    native_joint_quadrature,
+    cartesian,
     native_curved_quadrature,
-    native_fitting,
     reduction,
     scaled_problem,
     native_observations,
@@ -67,7 +63,6 @@ MODULES = (
     native_cells,
     native_reduction_cost,
     predicted_observations,
-    native_measured,
 )
 
 

@@ -1,7 +1,7 @@
 """Steps that end in closed form: from the beliefs of a round straight to its outcomes, in compiled code.
 
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
-arithmetic, and no tensor. `native_steps` does all of it in one compiled function. `native_curved_steps` goes on with
+arithmetic, and no tensor. `native_steps` does all of it in one compiled function. `native_bent_steps` goes on with
 single ranges and bearings that bend too much for a closed form, by quadrature. `inference.tracking.filtering` takes
 what both leave open, with its prediction.
 """
@@ -25,7 +25,7 @@ from beliefstream.inference.tracking.accumulated_error import AccumulatedError, 
 from beliefstream.inference.tracking.events import Belief, stacked
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
-from beliefstream.inference.tracking.native_curved_steps import follow
+from beliefstream.inference.tracking.native_bent_steps import follow
 from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, controls

@@ -121,6 +121,7 @@ def update(
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
     if not is_exact and not loss < limits.linear_below:
+        numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
         return BENT if _is_located(seen) else OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
     places, most = space.places, 1

@@ -1,4 +1,6 @@
-"""Exact moments by quadrature in the frame of one observation, for ranges and bearings that bend a little.
+"""Exact moments by quadrature in the frame of one observation of three coordinates, or of one, that bends a little.
+
+Observations of two coordinates have a quadrature of their own (`plane`).
 
 The nodes of `inference.update.quadrature` are those of the prior. An observation that is sharp beside the prior falls
 between them. Here they follow the observation: across the line along which it changes, they are those of the prior.
@@ -20,16 +22,16 @@ in `quadrature`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
-from beliefstream.inference.update.curved_operators import solve_by_operators
+from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.update.curved_rules import MOST_TOUCHED
+from beliefstream.inference.update.native_curved_quadrature import solve
+from beliefstream.inference.update.plane.single_observation import plain
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
@@ -57,8 +59,9 @@ def follow(
 def _fits(observations: Observations, touched: Tensor) -> Tensor:
     """Which problems have one plain range or bearing of few coordinates, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
-    single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) <= MOST_TOUCHED)
-    return single & observations.is_plain
+    count = touched.sum(1)
+    few = (count <= MOST_TOUCHED) & (count != 2)
+    return (observations.mask.sum(1) == 1) & bent.any(1) & few & observations.is_plain
 
 
 def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,33 +75,18 @@ def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _solve(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSettings) -> Update:
     """Answers for the problems at `index`, with infinite divergence where the nodes must not be used."""
     prior, observations, places = plain(problem, index)
-    native = native_form("update.native_curved_quadrature", prior.means)
-    most, below = settings.most_components, settings.merge_below
-    if native is None or observations.native is None:
-        some = prior.rows(places), observations.rows_of(places)
-        posterior, evidence, divergence = solve_by_operators(*some, axes, most, below)
-    else:
-        posterior, evidence, divergence = native.solve(prior, observations.native, places, axes, most, below)
-    rows = problem.scale[index, None, None]
-    posterior = GaussianMixture(
-        posterior.log_weights,
-        posterior.means * rows + problem.shift[index, None],
-        posterior.covariances * rows[..., None].square(),
+    assert observations.native is not None
+    found, values = solve(
+        numbers_of(prior),
+        observations.native,
+        places.numpy(),
+        axes.contiguous().numpy(),
+        settings.most_components,
+        float(settings.merge_below),
     )
+    posterior = GaussianMixture(*(torch.from_numpy(part) for part in found))
+    evidence, divergence = torch.from_numpy(values)
     surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
     method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
+    posterior = problem.rows(index).back(posterior)
     return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
-
-
-def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
-    """Priors and observations of a batch with the problems at `index`, and their places in it.
-
-    Others of the batch may have a function, a problem or noise of their own, which native forms do not take.
-    """
-    prior, observations = problem.prior, problem.observations
-    if observations.native is not None:
-        return prior, observations, index
-    some = replace(
-        observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
-    )
-    return prior.rows(index), some, torch.arange(len(index))

@@ -6,23 +6,17 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen, log_sum
-from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     Block,
     fill,
-    new_block,
     sum_components,
-    whiten,
 )
-from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import (
     Room as Reduction,
     leave_absent,
@@ -39,20 +33,11 @@ from beliefstream.inference.update.native_curved_parts import (
     collect,
     new_work,
 )
+from beliefstream.inference.update.native_unseen import Densities, new_densities, see
 from beliefstream.inference.update.scaled_problem import example
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
-
-
-class Densities(NamedTuple):
-    """A mixture over the seen coordinates, as `whiten` fills it, and blocks of points."""
-
-    factors: Array
-    inverse: Array
-    shift: Array
-    peaks: Array
-    block: Block
 
 
 class Space(NamedTuple):
@@ -69,25 +54,40 @@ class Space(NamedTuple):
 def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     prior, observations = example()
-    for size in range(1, MOST_TOUCHED + 1):
-        solve(
-            prior, observations.native, torch.zeros(0, dtype=torch.int64), torch.zeros(0, size).long(), 1, 0.0
-        )
+    none = np.zeros(0, np.int64)
+    for size in (1, MOST_TOUCHED):
+        solve(numbers_of(prior), observations.native, none, np.zeros((0, size), np.int64), 1, 0.0)
 
 
 def solve(
-    prior: GaussianMixture, seen: Seen, index: Tensor, axes: Tensor, most: int, merge_below: float
-) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """As `solve_by_operators`, for the problems at `index` of a batch; `seen` are the numbers of observations."""
-    batch, size, seen_size = len(index), prior.dimension, axes.shape[1]
+    prior: Numbers, seen: Seen, index: Places, axes: Places, most: int, merge_below: float
+) -> tuple[Numbers, Array]:
+    """Posteriors ``(b, J, D)`` of the problems at `index` of a batch, and ``(2, b)`` log evidence and divergence.
+
+    Args:
+        prior: over the whole state, the components in falling order of weight.
+        seen: one observation for each problem.
+        index: ``(b,)``.
+        axes: coordinates that each observation touches, ``(b, d)``.
+        most: components of an answer.
+        merge_below: nats; components are merged if that loses less.
+
+    The divergence is infinite where the answer must not be used.
+    """
+    batch, size, touched = len(index), prior.means.shape[2], axes.shape[1]
     found = Numbers(
         np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
     )
-    values, given = np.empty((2, batch)), (index.numpy(), axes.numpy())
-    tables = Tables(rules(seen_size), outside(seen_size), Limits(), merge_below)
-    count = _solve(numbers_of(prior), seen, given, tables, found, values)
-    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
-    return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
+    values = np.empty((2, batch))
+    _solve(
+        prior,
+        seen,
+        (index, axes),
+        Tables(rules(touched), outside(touched), Limits(), merge_below),
+        found,
+        values,
+    )
+    return found, values
 
 
 class Room(NamedTuple):
@@ -106,10 +106,10 @@ def _solve(
     tables: Tables,
     found: Numbers,
     values: Array,
-) -> int:
-    """Fill answers, evidence and divergence, which is infinite where a problem is left; the most components."""
+) -> None:
+    """Fill answers, evidence and divergence, which is infinite where a problem is left."""
     index, axes = given
-    most, (count, size), largest = found.log_weights.shape[1], prior.means.shape[1:], 1
+    most, (count, size) = found.log_weights.shape[1], prior.means.shape[1:]
     room = new_room(count, size, axes.shape[1], seen.matrix.shape[2], most, tables)
     for row in range(len(index)):
         into = (found.log_weights[row], found.means[row], found.covariances[row])
@@ -117,8 +117,6 @@ def _solve(
             prior, seen, index[row], axes[row], tables, room, into
         )
         leave_absent(left, most, found.log_weights[row], found.means[row], found.covariances[row])
-        largest = max(largest, left)
-    return largest
 
 
 @inner
@@ -162,12 +160,6 @@ def solve_one(
     error += _divergence(prior, b, found, left, axes, work.kept, nodes, evidence, room.space)
     # a comparison that keeps what is not a number out
     return left, evidence, error if error < math.inf else math.inf
-
-
-@inner
-def new_densities(count: int, seen: int) -> Densities:
-    squares = np.empty((2, count, seen, seen))
-    return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
 
 
 @borrowing
@@ -240,23 +232,3 @@ def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: A
         ratio = answer[p] - (prior[p] + kept.likelihood[start + p] - evidence)
         total += share * (math.expm1(ratio) - ratio) if share > 0 else 0.0
     return total
-
-
-@borrowing
-def see(
-    mixture: tuple[Array, Array, Array],
-    axes: Places,
-    count: int,
-    seen: Array,
-    square: Array,
-    into: Densities,
-) -> None:
-    """Fill the densities of a mixture's first components over some coordinates, and their means there in `seen`."""
-    log_weights, means, covariances = mixture
-    for k in range(count):
-        for i in range(len(axes)):
-            seen[k, i] = means[k, axes[i]]
-            for j in range(len(axes)):
-                square[i, j] = covariances[k, axes[i], axes[j]]
-        factorise(square, TINY, ROUNDING, into.factors[k])
-    whiten(log_weights[:count], seen[:count], into.factors, into.inverse, into.shift, into.peaks)

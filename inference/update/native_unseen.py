@@ -21,8 +21,10 @@ from beliefstream.inference.mixtures.native_density import (
     begin_sums,
     end_sums,
     fill,
+    new_block,
     sum_components,
     sum_plane,
+    whiten,
 )
 from beliefstream.inference.mixtures.native_exponential import (
     LOG2_E,
@@ -31,11 +33,20 @@ from beliefstream.inference.mixtures.native_exponential import (
     roughly_power_of_two,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
-from beliefstream.inference.update.native_curved_quadrature import Densities, new_densities, see
 from beliefstream.inference.update.native_followed import Regression, Work, new_work, regress
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
+
+
+class Densities(NamedTuple):
+    """A mixture over the seen coordinates, as `whiten` fills it, and blocks of points."""
+
+    factors: Array
+    inverse: Array
+    shift: Array
+    peaks: Array
+    block: Block
 
 
 class Frame(NamedTuple):
@@ -153,6 +164,32 @@ def _divergence_of_one(
         logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
         found += _sum(share[start : start + some], logs)
     return found
+
+
+@inner
+def new_densities(count: int, seen: int) -> Densities:
+    squares = np.empty((2, count, seen, seen))
+    return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
+
+
+@borrowing
+def see(
+    mixture: tuple[Array, Array, Array],
+    axes: Places,
+    count: int,
+    seen: Array,
+    square: Array,
+    into: Densities,
+) -> None:
+    """Fill the densities of a mixture's first components over some coordinates, and their means there in `seen`."""
+    log_weights, means, covariances = mixture
+    for k in range(count):
+        for i in range(len(axes)):
+            seen[k, i] = means[k, axes[i]]
+            for j in range(len(axes)):
+                square[i, j] = covariances[k, axes[i], axes[j]]
+        factorise(square, TINY, ROUNDING, into.factors[k])
+    whiten(log_weights[:count], seen[:count], into.factors, into.inverse, into.shift, into.peaks)
 
 
 @inner

@@ -15,9 +15,9 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.importance import systematic
-from beliefstream.inference.update.joint.several_observations import in_one
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.polar_quadrature import surround
+from beliefstream.inference.update.plane.several_observations import in_one
+from beliefstream.inference.update.plane.single_observation import around_sensor
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import Posed, Scaled
@@ -53,11 +53,8 @@ def settle(
     """
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
-    parts, left = [], open_
-    for solve in (follow, surround):
-        found = list(solve(scaled, touched, left, settings))
-        left = _without(left, found)
-        parts.extend(found)
+    parts = [*around_sensor(scaled, touched, open_, settings), *follow(scaled, touched, open_, settings)]
+    left = _without(open_, parts)
     fits = left & (touched.sum(1) <= max(quadrature.RULES))
     if bool(fits.any()):
         parts.extend(_weak(prior, observations, touched, scaled, fits, settings))

@@ -7,9 +7,9 @@
    ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
-4. Of one range or bearing, or of observations that are weak beside the prior, quadrature gives exact moments
-   (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`). Of several observations in the plane,
-   one quadrature of their joint density gives the posterior (`joint.several_observations`).
+4. Of observations in the plane, one quadrature gives the posterior: of one range or bearing around its sensor
+   (`plane.single_observation`), of several over cells (`plane.several_observations`). Of others that are weak beside
+   the prior, the prior's nodes give exact moments (`quadrature`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
    may miss a mode, the problem is searched, and the answer refined and measured (`inference.update.thorough_network`).
 """

@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update.joint.several_observations import in_one
+from beliefstream.inference.update.plane.several_observations import in_one
 from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
@@ -26,8 +26,8 @@ from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
 from research.evaluation.adversarial.problems import gaussian
 from tests.inference.plain_models import random_mixture
+from tests.inference.plane_problems import either, two_components
 from tests.inference.problems import updater
-from tests.inference.update.test_curved_quadrature import either, two_components
 from tests.inference.update.test_quadrature import Array, exact
 
 SPAN, OUTLIERS = 60.0, 0.1

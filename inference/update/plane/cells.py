@@ -1,4 +1,4 @@
-"""Cells that hold all of a posterior in the plane but a bounded rest, for `native_joint_quadrature`.
+"""Cells that hold all of a posterior in the plane but a bounded rest, for `cartesian`.
 
 A cell keeps three numbers: its mass with prior and likelihood smoothed over it, how much their log changes, and a bound
 that its mass cannot exceed. A cell is dropped by its bound only. Each observation is smoothed on its own, so that the
@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_density import BLOCK
-from beliefstream.inference.update.joint.native_joint_blocks import Block, Cells, put_block
-from beliefstream.inference.update.joint.native_joint_frame import Framed
-from beliefstream.inference.update.joint.native_joint_smoothing import smooth
-from beliefstream.inference.update.native_cell_densities import Prior
-from beliefstream.inference.update.native_cell_points import first_cells
+from beliefstream.inference.update.plane.densities import Prior
+from beliefstream.inference.update.plane.frame import Framed, first_cells
+from beliefstream.inference.update.plane.smoothing import Block, Cells, put_block, smooth
 
 MOST_ROUNDS = 40
 MOST_LOST = 1e-3  # share that dropped cells may have, before they are divided again with a lower limit

@@ -1,4 +1,4 @@
-"""Posteriors of several observations in the plane, for the processor; see `several_observations`."""
+"""Posteriors of several observations in the plane, by cells in a Cartesian frame; see `several_observations`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
-from beliefstream.inference.update.joint.native_joint_blocks import Cells, new_cell_block, new_cells
-from beliefstream.inference.update.joint.native_joint_cells import CellLimits, Problem, divide_plane
-from beliefstream.inference.update.joint.native_joint_densities import (
+from beliefstream.inference.update.plane.cell_fit import Limits, Rule, divergence, fit_cells
+from beliefstream.inference.update.plane.cells import CellLimits, Problem, divide_plane
+from beliefstream.inference.update.plane.densities import (
     DensitySpace,
+    Prior,
     fill_density,
+    first_of,
     new_density_space,
+    take,
 )
-from beliefstream.inference.update.joint.native_joint_fit import Limits, fit_cells
-from beliefstream.inference.update.joint.native_joint_frame import (
+from beliefstream.inference.update.plane.frame import (
+    Frame,
     fill_framed,
     in_frame,
     new_framed,
     new_prior,
 )
-from beliefstream.inference.update.joint.native_joint_nodes import Rule, divergence
-from beliefstream.inference.update.joint.native_joint_parts import (
+from beliefstream.inference.update.plane.mixture_fit import (
     Mixture,
     Points,
     new_mixture,
     new_points,
     new_work,
 )
-from beliefstream.inference.update.native_cell_densities import Prior, first_of, take
-from beliefstream.inference.update.native_cell_points import Frame
+from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
 
 
 class Found(NamedTuple):
@@ -116,8 +117,9 @@ def _solve(
     mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
     rest, residual = new_mixture(limits.components), np.empty(most)
     work, answer = new_work(limits.components, max(most, places)), np.empty(max(most, places))
+    axes, origin = np.arange(2), np.zeros(2)
     for b in range(len(centre)):
-        prior = first_of(space, take(mixtures, b, space))
+        prior = first_of(space, take(mixtures, b, axes, origin, space))
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
         problem = Problem(in_frame(prior, frame, framed_space), framed, fill_framed(seen, b, frame, framed))
         number, lost = divide_plane(problem, cell_limits, (now, then), cells, block)
@@ -227,7 +229,7 @@ def _measure(found: Found, answer: Numbers, divergences: Array) -> None:
         larger = 0.0
         for each in range(2):
             points = found.nodes[b] if each == 0 else found.cells[b]
-            at = Points(points[0], points[1], points[2], points, points[3])
+            at = Points(points[0], points[1], points[2], points, points, points[3])
             number, log = found.counts[2 - each, b], found.log_evidence[each, b]
             one = divergence(mixture, components, at, number, log, apart, work, logs)
             larger = one if not one < larger else larger

@@ -1,4 +1,4 @@
-"""Prior × likelihood of one problem at points in the plane, for `native_joint_quadrature`.
+"""Prior × likelihood of one problem at points in the plane.
 
 Each loop over the points does all of one component or observation, so that little leaves the registers.
 """
@@ -9,11 +9,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_functions import SOFT
 from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Array, Seen
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_density import FAINTEST
 from beliefstream.inference.mixtures.native_exponential import (
     arctangent,
@@ -21,7 +24,6 @@ from beliefstream.inference.mixtures.native_exponential import (
     roughly_exponential,
     within_half_a_turn,
 )
-from beliefstream.inference.update.native_cell_densities import Prior
 
 LOWEST = -1e300  # below every log of a density
 
@@ -149,3 +151,50 @@ def _add_either(
         inlier, outlier = best - 0.5 * squared[p], constant + slope * squared[p]
         into[p] += max(inlier, outlier)
         product[p] *= 1 + roughly_exponential(max(-abs(inlier - outlier), FAINTEST))
+
+
+WIDEST = 0.3  # radians over a cell, beyond which a bearing is not linear
+
+
+class Prior(NamedTuple):
+    """Components of one problem's prior, in the plane."""
+
+    peaks: Array  # (K,) log of weight × peak density
+    log_weights: Array  # (K,)
+    means: Array  # (K, 2)
+    covariances: Array  # (K, 3) as xx, xy, yy
+    precisions: Array  # (K, 3)
+
+
+@borrowing
+def take(mixtures: Numbers, b: int, axes: NDArray[np.int64], centre: Array, prior: Prior) -> int:
+    """Fill the components that are present, over the coordinates `axes` less `centre`; returns their number."""
+    some, (one, two) = 0, (axes[0], axes[1])
+    for k in range(mixtures.log_weights.shape[1]):
+        weight, covariance = mixtures.log_weights[b, k], mixtures.covariances[b, k]
+        if weight == -math.inf:
+            continue
+        xx, xy, yy = covariance[one, one], covariance[two, one], covariance[two, two]
+        determinant = xx * yy - xy * xy
+        prior.log_weights[some] = weight - LOG_TWO_PI
+        prior.peaks[some] = weight - LOG_TWO_PI - 0.5 * math.log(determinant)
+        prior.means[some, 0] = mixtures.means[b, k, one] - centre[0]
+        prior.means[some, 1] = mixtures.means[b, k, two] - centre[1]
+        prior.covariances[some, 0], prior.covariances[some, 1], prior.covariances[some, 2] = xx, xy, yy
+        prior.precisions[some, 0] = yy / determinant
+        prior.precisions[some, 1] = -xy / determinant
+        prior.precisions[some, 2] = xx / determinant
+        some += 1
+    return some
+
+
+@inner
+def first_of(prior: Prior, count: int) -> Prior:
+    """The components that were taken."""
+    return Prior(
+        prior.peaks[:count],
+        prior.log_weights[:count],
+        prior.means[:count],
+        prior.covariances[:count],
+        prior.precisions[:count],
+    )

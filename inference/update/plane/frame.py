@@ -1,4 +1,4 @@
-"""A problem in the frame of its prior, whose axes are those of the cells, for `native_joint_cells`."""
+"""A problem in the frame of its prior, whose axes are those of the cells, for `cells`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Array, Seen, log_sum
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, inner
-from beliefstream.inference.update.native_cell_densities import Prior, first_of
-from beliefstream.inference.update.native_cell_points import Frame
+from beliefstream.inference.update.plane.densities import Prior, first_of
 
 LOWEST = -1e150  # log of nothing, in finite arithmetic
 
@@ -117,3 +116,24 @@ def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> None
     framed.inliers[into] = inlier - top
     framed.outliers[into] = max(outlier - top, LOWEST)
     framed.slopes[into] = slope
+
+
+Frame = tuple[float, float, float, float, float]  # a place, and a lower factor: x, y, xx, yx, yy
+
+LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
+REACH = 24.0  # half the side that they cover, in standard deviations of the prior
+
+
+@borrowing
+def first_cells(places: Array, halves: Array) -> int:
+    """Fill the first cells, in the order of a subdivision; how many there are."""
+    side = 1 << LEVELS
+    half = REACH / side
+    for c in range(side * side):
+        row, column = 0, 0
+        for level in range(LEVELS):
+            row |= ((c >> (2 * level + 1)) & 1) << level
+            column |= ((c >> (2 * level)) & 1) << level
+        places[c, 0], places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
+        halves[c, 0] = halves[c, 1] = half
+    return side * side

@@ -1,12 +1,12 @@
 """Update with several observations in the plane at one instant, by one quadrature of their joint density.
 
-1. The plane is divided into cells (`native_joint_cells`). Prior and likelihood are smoothed over each, and a bound says
+1. The plane is divided into cells (`cells`). Prior and likelihood are smoothed over each, and a bound says
    what mass it may have at most. Only cells whose bound is negligible are dropped; the others are halved until the log
    density changes little across each. So no part of the posterior is missed, however many observations meet there.
-2. A mixture is fitted to the cells, with more components where it lacks mass (`native_joint_parts`). It is a little too
+2. A mixture is fitted to the cells, with more components where it lacks mass (`mixture_fit`). It is a little too
    wide, by the width of the cells.
 3. The nodes of this mixture give the exact evidence, and mass, mean and covariance of the share of each component
-   (`native_joint_nodes`). Components with these moments are nearer to the posterior: it is a step of
+   (`cell_fit`). Components with these moments are nearer to the posterior: it is a step of
    expectation-maximisation on the exact density. A few of them give the answer.
 4. The divergence of the answer is measured over the cells, which are wherever the posterior is, and over the nodes,
    which are where the answer is. The larger counts. Both must agree on the evidence.
@@ -28,26 +28,28 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_densities
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import unseen
+from beliefstream.inference.update.plane.cartesian import measure, solve
+from beliefstream.inference.update.plane.cell_fit import Limits
+from beliefstream.inference.update.plane.cells import CellLimits
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.threads import in_threads
 from beliefstream.inference.update.wide_components import share_beside
 
-Attempt = tuple[tuple[float, ...], tuple[float, ...], int]
+Attempt = tuple[CellLimits, Limits, int]
 
 TOGETHER = 512  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
-# see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells
-USUAL = (0.25, 1e-5, 3e-4, 0.01), (16, 0.02, -0.1, 2, 5, 3, 3, 0.005), 2048
-FINER = (0.12, 1e-6, 1e-5, 0.002), (16, 0.0, -0.1, 4, 6, 3, 3, 0.005), 8192
-COARSER = (0.5, 3e-5, 1e-3, 0.03), (10, 0.02, -0.1, 1, 3, 3, 2, 0.02), 1024
+# how cells are divided, how mixtures are fitted to them, and the most cells
+USUAL = CellLimits(0.25, 1e-5, 3e-4, 0.01), Limits(16, 0.02, -0.1, 2, 5, 3, 3, 0.005), 2048
+FINER = CellLimits(0.12, 1e-6, 1e-5, 0.002), Limits(16, 0.0, -0.1, 4, 6, 3, 3, 0.005), 8192
+COARSER = CellLimits(0.5, 3e-5, 1e-3, 0.03), Limits(10, 0.02, -0.1, 1, 3, 3, 2, 0.02), 1024
 FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
@@ -72,7 +74,7 @@ def in_one(
             second attempt.
     """
     fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
-    if not bool(fits.any()) or native_form("update.joint.native_joint_quadrature", prior.means) is None:
+    if not bool(fits.any()):
         return
     pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
     code = torch.where(fits, pattern, -1)
@@ -132,21 +134,13 @@ def _attempts(
 def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
     """Answers, with infinite divergence where they must not be used."""
     prior, (cells, fit, count) = local.prior64, attempt
-    native = native_form("update.joint.native_joint_quadrature", prior.means)
-    assert native is not None
+    seen = local.observations64.native
+    assert seen is not None
     mean, covariance = prior.moments()
     factor = la.cholesky(covariance, torch.finfo(covariance.dtype).tiny)
     offsets = la.times(la.invert_lower(factor)[:, None], prior.means - mean[:, None]).abs().amax(2)
     inside = (~prior.present | (offsets < FARTHEST)).all(1)
-    found = native.solve(
-        local.observations64.native,
-        prior,
-        mean,
-        factor,
-        native.CellLimits(*cells),
-        native.Limits(*fit),
-        count,
-    )
+    found = solve(seen, prior, mean, factor, cells, fit, count)
     whole = local.extend(GaussianMixture(*(torch.from_numpy(part) for part in found.moments)))
     whole = reduce(whole, settings.most_components - 1, settings.merge_below)
     # after the reduction, which would drop it where it has little weight
@@ -155,7 +149,7 @@ def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, att
     # beliefs are taken from the first places, and other problems may have more components
     whole = beside([whole.scaled_by((-share).log1p()), wide.scaled_by(share.log())]).ordered()
     answer = local.localise(whole)
-    divergence = torch.from_numpy(native.measure(found, answer))
+    divergence = torch.from_numpy(measure(found, answer))
     evidence, lost = torch.from_numpy(found.log_evidence), torch.from_numpy(found.lost)
     steep = _steepness(answer, factor)
     divergence += torch.where(steep > STEEP, lost * steep, 0.0)

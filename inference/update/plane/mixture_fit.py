@@ -1,4 +1,4 @@
-"""A mixture that fits the cells of a posterior roughly, for `native_joint_quadrature`.
+"""A mixture that fits the cells of a posterior roughly, for `cartesian`.
 
 Cells are divided into parts: always the part for which Gaussians of both halves of its longest axis are better than one
 by most, while that gains enough. A few steps of expectation-maximisation follow.
@@ -17,23 +17,31 @@ from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import FAINTEST
 from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_exponential
-from beliefstream.inference.mixtures.native_fitting import SMALLEST, Sums, cost
 
+Sums = tuple[float, float, float, float, float, float]  # mass, and first and second moments
+
+SMALLEST = 1e-300
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step
 FAINTEST_SHARE = (
     1e-200  # with a smaller share, a point's part of a component may be no normal number, which takes long
 )
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
+FEW = 0.5  # effective points, below which a component is as wide as their cells
 
 
 class Points(NamedTuple):
-    """Weighted points in the plane; those of cells have a spread."""
+    """Weighted points in the plane.
+
+    The spread of a point counts always, that of its cell only in a component of few points, so that no component
+    shrinks to a single one.
+    """
 
     x: Array  # (P,)
     y: Array
     share: Array
-    spread: Array  # (3, P) covariance within a cell, as xx, xy, yy
+    spread: Array  # (3, P) covariance as xx, xy, yy
+    cell: Array  # (3, P)
     log: Array  # log of prior × likelihood
 
 
@@ -49,7 +57,7 @@ class Work(NamedTuple):
     """Space for the fit."""
 
     labels: NDArray[np.int64]  # (P,) the part of each point
-    sums: Array  # (J, 6)
+    sums: Array  # (J, 10): mass, first and second moments, cells, and squared shares
     gains: Array  # (J,)
     axes: Array  # (J, 2)
     logs: Array  # (J, P)
@@ -59,7 +67,8 @@ class Work(NamedTuple):
 @inner
 def new_points(most: int) -> Points:
     """Space for so many points."""
-    return Points(np.empty(most), np.empty(most), np.empty(most), np.zeros((3, most)), np.empty(most))
+    numbers, spreads = np.empty((4, most)), np.zeros((2, 3, most))
+    return Points(numbers[0], numbers[1], numbers[2], spreads[0], spreads[1], numbers[3])
 
 
 @inner
@@ -73,7 +82,7 @@ def new_work(most: int, points: int) -> Work:
     """Space to fit so many components to so many points."""
     return Work(
         np.empty(points, np.int64),
-        np.empty((most, 6)),
+        np.empty((most, 10)),
         np.empty(most),
         np.empty((most, 2)),
         np.empty((most, points)),
@@ -151,10 +160,19 @@ def _sums_beyond(
         mass += share
         x += share * east
         y += share * north
-        xx += share * (east * east + points.spread[0, p])
-        xy += share * (east * north + points.spread[1, p])
-        yy += share * (north * north + points.spread[2, p])
+        xx += share * (east * east + points.spread[0, p] + points.cell[0, p])
+        xy += share * (east * north + points.spread[1, p] + points.cell[1, p])
+        yy += share * (north * north + points.spread[2, p] + points.cell[2, p])
     return (mass, x, y, xx, xy, yy), some
+
+
+@borrowing
+def cost(sums: Sums) -> float:
+    """Mass × entropy of the Gaussian with these sums, up to a constant, and of its weight."""
+    mass = max(sums[0], SMALLEST)
+    x, y = sums[1] / mass, sums[2] / mass
+    determinant = (sums[3] / mass - x * x) * (sums[5] / mass - y * y) - (sums[4] / mass - x * y) ** 2
+    return mass * (0.5 * math.log(max(determinant, SMALLEST)) - math.log(mass))
 
 
 @borrowing
@@ -260,19 +278,27 @@ def _finish(highest: Array, count: int, into: Array) -> None:
 
 @borrowing
 def improve(points: Points, count: int, components: int, mixture: Mixture, work: Work, into: Array) -> int:
-    """One step of expectation-maximisation on points with shares and spreads; how many components are left."""
+    """One step of expectation-maximisation on points with shares; how many components are left.
+
+    Fills the log densities that the points had before.
+    """
     prepare_forms(mixture, components)
     fill_logs(mixture, components, points, count, work)
     log_density(components, count, work, into)
     for k in range(components):
-        _fill_sums(work.logs[k], work.highest, points, count, work.sums[k])
+        sums = work.sums[k]
+        _fill_sums(work.logs[k], work.highest, points, count, sums)
+        few = sums[0] * sums[0] / max(sums[9], SMALLEST) / FEW
+        part = 1 / (1 + few * few)
+        for i in range(3):
+            sums[3 + i] += part * sums[6 + i]
     return put_sums(work.sums, components, mixture)
 
 
 @adding
 def _fill_sums(parts: Array, totals: Array, points: Points, count: int, sums: Array) -> None:
     """Fill the sums of points, of whose shares this is a part."""
-    mass = x = y = xx = xy = yy = 0.0
+    mass = x = y = xx = xy = yy = wide = tilt = high = squares = 0.0
     for p in range(count):
         share, east, north = points.share[p], points.x[p], points.y[p]
         share = parts[p] / totals[p] * (share if share > FAINTEST_SHARE else 0.0)
@@ -282,7 +308,12 @@ def _fill_sums(parts: Array, totals: Array, points: Points, count: int, sums: Ar
         xx += share * (east * east + points.spread[0, p])
         xy += share * (east * north + points.spread[1, p])
         yy += share * (north * north + points.spread[2, p])
+        wide += share * points.cell[0, p]
+        tilt += share * points.cell[1, p]
+        high += share * points.cell[2, p]
+        squares += share * share
     sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = mass, x, y, xx, xy, yy
+    sums[6], sums[7], sums[8], sums[9] = wide, tilt, high, squares
 
 
 @borrowing

@@ -1,0 +1,645 @@
+"""The posterior of one range or bearing in the plane, however much it bends, by quadrature around its sensor.
+
+For each component of the prior:
+
+1. Nodes and strips of its part of the posterior (`polar_nodes`), with the exact evidence, whatever the noise.
+2. A mixture fitted to the strips by expectation-maximisation, with as many Gaussians as the bend asks for.
+3. What no sensor touches follows exactly, by the component's regression on the touched coordinates.
+
+An outlier's density is constant, so that a component times an outlier stays as it is. All parts are reduced to an
+answer (A. R. Runnalls, "Kullback-Leibler approach to Gaussian mixture reduction", IEEE Transactions on Aerospace and
+Electronic Systems 43(3), 2007). The divergence of the answer is a sum over the nodes of all components, which are
+wherever the posterior is. Beside a poor answer stands one Gaussian as wide as the prior.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.native_terms import Array, Seen
+from beliefstream.inference.mixtures.gauss_hermite import rule
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, roughly_exponential
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+    put_matrix,
+    put_vector,
+)
+from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
+from beliefstream.inference.update.native_followed import (
+    Regression,
+    Work as Following,
+    new_work as new_following,
+    regress,
+)
+from beliefstream.inference.update.plane.cell_fit import divergences
+from beliefstream.inference.update.plane.densities import (
+    DensitySpace,
+    Prior,
+    fill_density,
+    first_of,
+    new_density_space,
+    take,
+)
+from beliefstream.inference.update.plane.frame import new_prior
+from beliefstream.inference.update.plane.mixture_fit import (
+    Mixture,
+    Points,
+    Work,
+    divide,
+    improve,
+    new_mixture,
+    new_work,
+    put_sums,
+)
+from beliefstream.inference.update.plane.polar_nodes import (
+    MOST_INNER,
+    MOST_STRIPS,
+    REACH,
+    Panels,
+    Sensor,
+    fill_panels,
+    fill_strips,
+    new_panels,
+    sensor_of,
+)
+from beliefstream.inference.update.scaled_problem import example
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.wide_components import WIDER
+
+Places = NDArray[np.int64]
+
+STEPS, LEAST_GAIN = 25, 1e-4  # of expectation-maximisation; nats of a step, below which it ends
+LEAST_SIZE = 0.8  # effective sample size, below which another answer is tried in any case
+LIGHT = 1e-6  # share of the posterior below which a component has no part
+# nodes of a component times an outlier, and of one with a small share of the posterior
+OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
+FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
+LIGHT_OUTLIER = 0.001
+NEAR = 2.5  # standard deviations of the noise
+EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, INLIER, WIDTH = range(6)  # places of the values of an answer
+
+
+def prepare() -> None:
+    """Compile the function, or load it from Numba's cache."""
+    prior, observations = example()
+    none = np.zeros(0, np.int64)
+    solve(
+        numbers_of(prior),
+        observations.native,
+        none,
+        np.zeros((0, 2), np.int64),
+        Limits(1, 0.0, 0.0, 0.0, 0.0),
+        False,
+    )
+
+
+class Limits(NamedTuple):
+    """What is asked of an answer."""
+
+    most: int  # components
+    merge_below: float  # nats that merging two components may lose
+    prior_share: float  # largest weight of the component that is as wide as the prior
+    below: float  # nats that an answer may lose without such a component
+    poor: float  # nats that an answer may lose before another is tried
+
+
+class Pooled(NamedTuple):
+    """Mixtures fitted to the strips of all components together, over the touched coordinates, and nodes to measure.
+
+    No problem has any where none are asked for, which takes no space.
+    """
+
+    mixture: Numbers  # (b, J)
+    counts: Places  # (b,) of nodes; 0 where there is no such mixture
+    nodes: Array  # (b, 4, P) coordinates, share, and log of prior × likelihood
+
+
+class Space(NamedTuple):
+    """Space for one problem."""
+
+    prior: Prior
+    panels: Panels
+    strips: Points
+    nodes: Points
+    number: Places  # (2,) of strips, and whether they are too long
+    spans: Places  # (K, 3) first strip and end of each component, and how many Gaussians are fitted to them
+    masses: Array  # (K,) of these strips
+    own: Points  # strips of one component
+    mixture: Mixture
+    work: Work
+    logs: Array  # (P,)
+    densities: DensitySpace
+    parts: Numbers  # (1, J) over the whole state
+    reduced: Numbers  # the same
+    regression: Regression
+    following: Following
+    squares: Array  # (5, D, D)
+    room: Room
+
+
+def limits_of(settings: UpdateSettings) -> Limits:
+    """What the settings ask of an answer."""
+    poor = -0.5 * math.log(max(settings.refine_below, settings.defend_below, LEAST_SIZE))
+    below, share = float(settings.quadrature_below), float(settings.prior_share)
+    return Limits(settings.most_components, float(settings.merge_below), share, below, poor)
+
+
+def solve(
+    prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limits, pooled: bool
+) -> tuple[Numbers, Array, Pooled]:
+    """Answers ``(b, J, D)`` to the problems at `index` of a batch, and their values.
+
+    Args:
+        prior: over the whole state, absent components last.
+        seen: one observation for each problem.
+        index: ``(b,)``.
+        axes: coordinates that each observation touches, ``(b, 2)``.
+        pooled: whether to fit a mixture to all components together where the answer under several of them is poor.
+
+    Returns:
+        The mixtures, and ``(6, b)`` log evidence, divergence from the posterior in nats, share of it that is uncertain,
+        whether more components than an answer may have would fit better, the share of an inlier, and the standard
+        deviation of a direction in radians, 0 of a range. The divergence is infinite where there is no answer.
+    """
+    batch, size, some = len(index), prior.means.shape[2], len(index) if pooled else 0
+    found, fitted = _new_mixtures(batch, limits.most, size), _new_mixtures(some, limits.most, 2)
+    values = np.full((6, batch), math.inf)
+    pool = Pooled(fitted, np.zeros(some, np.int64), np.empty((some, 4, _most_nodes(prior.means.shape[1]))))
+    _solve_all(prior, seen, index, axes, limits, found, values, pool)
+    return found, values, pool
+
+
+def _new_mixtures(batch: int, most: int, size: int) -> Numbers:
+    shape = batch, most
+    return Numbers(np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1)))
+
+
+def _most_nodes(count: int) -> int:
+    return MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE)
+
+
+@native
+def _solve_all(
+    prior: Numbers,
+    seen: Seen,
+    index: Places,
+    axes: Places,
+    limits: Limits,
+    found: Numbers,
+    values: Array,
+    pooled: Pooled,
+) -> None:
+    count, size = prior.means.shape[1:]
+    space = _new_space(count, size, limits.most, MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE))
+    for row in range(len(index)):
+        left, nodes = _solve(prior, seen, index[row], axes[row], limits, space, found, row, values[:, row])
+        leave_absent(left, limits.most, found.log_weights[row], found.means[row], found.covariances[row])
+        poor = left > 0 and not values[DIVERGENCE, row] < limits.poor
+        if poor and len(pooled.counts) and prior.log_weights[index[row], min(1, count - 1)] > -math.inf:
+            pooled.counts[row] = nodes
+            _pool(prior, index[row], axes[row], limits.most - 1, nodes, space, pooled, row)
+
+
+@inner
+def _new_space(count: int, size: int, most: int, nodes: int) -> Space:
+    places = most + 2 * count
+    regression, following = new_following(count, size, 2)
+    return Space(
+        new_prior(count),
+        new_panels(count),
+        _new_points(MOST_STRIPS, MOST_STRIPS),
+        _new_points(nodes, 0),
+        np.zeros(2, np.int64),
+        np.zeros((count, 3), np.int64),
+        np.zeros(count),
+        _new_points(MOST_STRIPS, MOST_STRIPS),
+        new_mixture(max(most, count)),
+        new_work(max(most, count), nodes),
+        np.empty(nodes),
+        new_density_space(count, nodes),
+        Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
+        Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
+        regression,
+        following,
+        np.empty((5, size, size)),
+        new_room(places, size),
+    )
+
+
+@inner
+def _new_points(count: int, spread: int) -> Points:
+    """Space for so many points, so many of which have a spread."""
+    numbers, spreads = np.empty((4, count)), np.empty((2, 3, spread))
+    return Points(numbers[0], numbers[1], numbers[2], spreads[0], spreads[1], numbers[3])
+
+
+@inner
+def _solve(
+    whole: Numbers,
+    seen: Seen,
+    b: int,
+    axes: Places,
+    limits: Limits,
+    space: Space,
+    found: Numbers,
+    row: int,
+    values: Array,
+) -> tuple[int, int]:
+    """Fill the answer to one problem; how many components it has, none where there is no answer, and how many nodes."""
+    n, centre = 0, np.empty(2)
+    while not seen.mask[b, n]:
+        n += 1
+    centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
+    prior = first_of(space.prior, take(whole, b, axes, centre, space.prior))
+    sensor, fits = sensor_of(seen, b, n, axes, centre)
+    rough = fill_panels(sensor, prior, space.panels) if fits else math.nan
+    if not -math.inf < rough < math.inf:
+        return 0, 0
+    nodes, share, uncertain, values[WIDTH] = _add_inliers(sensor, prior, rough, limits, space)
+    if nodes < 0:
+        return 0, 0
+    values[IS_LONG] = space.number[1]
+    parts = _fit_inliers(whole, b, axes, centre, len(prior.peaks), space)
+    inliers = nodes
+    parts, nodes, other = _add_outliers(whole, b, sensor, prior, rough, parts, nodes, space)
+    values[INLIER] = share / (share + other)
+    share += other
+    if parts == 0 or not 0 < share < math.inf:  # a comparison that keeps what is not a number out
+        return 0, 0
+    values[EVIDENCE] = rough + math.log(share)
+    if sensor.is_angle:  # nodes reach so far only, where the likelihood is at most that of a residual of zero
+        uncertain += math.exp(min(sensor.log_inlier - values[EVIDENCE] - 0.5 * REACH * REACH, 0.0))
+    values[UNCERTAIN] = uncertain
+    fill_density(
+        _local(seen, b, n, sensor),
+        0,
+        prior,
+        space.nodes.x,
+        space.nodes.y,
+        nodes,
+        space.densities,
+        space.nodes.log,
+    )
+    _share_out(sensor, space.densities.squared, inliers, nodes, space.nodes.share)
+    given = (space.parts.log_weights[0, :parts], space.parts.means[0], space.parts.covariances[0])
+    into = (space.reduced.log_weights[0], space.reduced.means[0], space.reduced.covariances[0])
+    left = reduce_one(given, limits.most - 1, limits.merge_below, space.room, into)
+    if not 0 < left < limits.most:  # not all can be merged where a number is not finite
+        return 0, 0
+    loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
+    if not loss < limits.below:
+        left = _add_wide(whole, b, len(prior.peaks), into, left, limits.prior_share, space.squares)
+        loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
+    values[DIVERGENCE] = loss if loss < math.inf else math.inf
+    for k in range(left):
+        found.log_weights[row, k] = into[0][k]
+        put_vector(found.means[row, k], into[1][k])
+        put_matrix(found.covariances[row, k], into[2][k])
+    return left, nodes
+
+
+@borrowing
+def _loss(
+    answer: tuple[Array, Array, Array],
+    axes: Places,
+    centre: Array,
+    count: int,
+    nodes: int,
+    log_evidence: float,
+    everywhere: bool,
+    space: Space,
+) -> float:
+    """The divergence of an answer over the nodes, nats.
+
+    Nodes `everywhere`, as an outlier has, see all of the answer. Then the sum without negative terms is more exact.
+    """
+    _marginal(answer, axes, centre, count, space.mixture)
+    one, other = divergences(space.mixture, count, space.nodes, nodes, log_evidence, space.work, space.logs)
+    return one if everywhere else abs(other)
+
+
+@borrowing
+def _add_inliers(
+    sensor: Sensor, prior: Prior, rough: float, limits: Limits, space: Space
+) -> tuple[int, float, float, float]:
+    """Fill strips and nodes of components times an inlier, and how many Gaussians each gets.
+
+    Returns how many nodes there are, −1 without space for them, their mass, what of it is uncertain, and the largest
+    standard deviation of a direction. `space.number` has how many strips there are, and whether more Gaussians than an
+    answer may have would fit them better.
+    """
+    nodes, start, total, uncertain, widest, light = 0, 0, 0.0, 0.0, 0.0, math.log(LIGHT)
+    most = limits.most - (2 if sensor.log_outlier > -math.inf and len(prior.peaks) == 1 else 1)
+    wanted, weights = 0, 0.0
+    for k in range(len(prior.peaks)):
+        span = space.spans[k]
+        span[0], span[1], span[2], space.masses[k] = start, start, 0, 0.0
+        if not space.panels.mass[k] - rough > light:
+            continue
+        span[1], nodes, span[2], space.masses[k], doubted, width = fill_strips(
+            sensor, prior, k, most, rough, space.panels, start, space.strips, nodes, space.nodes
+        )
+        if nodes < 0 or not space.masses[k] < math.inf:
+            return -1, 0.0, math.inf, 0.0
+        total, uncertain = total + space.masses[k], uncertain + doubted
+        widest, start, wanted = max(widest, width), span[1], wanted + span[2]
+        weights += span[2] ** 0.8
+    # so many of each, n, that the sum of losses (wanted / n)⁴ is least
+    for k in range(len(prior.peaks) if wanted > most else 0):
+        span = space.spans[k]
+        span[2] = min(span[2], max(1, int(most * span[2] ** 0.8 / weights)))
+    space.number[0], space.number[1] = start, wanted > most
+    return nodes, total, uncertain, widest
+
+
+@borrowing
+def _fit_inliers(whole: Numbers, b: int, axes: Places, centre: Array, count: int, space: Space) -> int:
+    """Fit the strips of each component, over the whole state; how many parts there are."""
+    parts = 0
+    for k in range(count):
+        start, end, wanted = space.spans[k, 0], space.spans[k, 1], space.spans[k, 2]
+        share = space.masses[k]
+        if not share > 0:
+            continue
+        _take(space.strips, start, end, space.own)
+        components = _fit(space.own, end - start, wanted, share, True, space)
+        regress(whole, b, k, axes, space.regression, space.following)
+        for j in range(components):
+            log_weight = space.mixture.log_weights[j] + math.log(share)
+            _extend(whole, b, k, axes, centre, log_weight, space.mixture.moments[j], space, parts)
+            parts += 1
+    return parts
+
+
+@borrowing
+def _take(strips: Points, start: int, end: int, own: Points) -> None:
+    """Take strips from a place to before another."""
+    for p in range(start, end):
+        at = p - start
+        own.x[at], own.y[at], own.share[at] = strips.x[p], strips.y[p], strips.share[p]
+        own.log[at] = strips.log[p]
+        for i in range(3):
+            own.spread[i, at], own.cell[i, at] = strips.spread[i, p], strips.cell[i, p]
+
+
+@borrowing
+def _fit(strips: Points, count: int, wanted: int, share: float, in_order: bool, space: Space) -> int:
+    """Fit so many Gaussians to strips by expectation-maximisation; how many there are.
+
+    They start with parts of the strips, which are consecutive where these are `in_order` along a ring or a beam.
+    """
+    before = -math.inf
+    if in_order:
+        components = _consecutive(strips, count, wanted, space)
+    else:
+        components = divide(strips, count, wanted, -math.inf, space.work, space.mixture)
+    for _ in range(STEPS if components > 1 else 1):
+        components = improve(strips, count, components, space.mixture, space.work, space.logs)
+        now = 0.0
+        for p in range(count):
+            now += strips.share[p] * space.logs[p]
+        if now - before < LEAST_GAIN * max(share, 0.1):
+            break
+        before = now
+    return components
+
+
+@borrowing
+def _consecutive(strips: Points, count: int, wanted: int, space: Space) -> int:
+    """Fill a component for each of so many parts of strips in order.
+
+    A part of density f and length t loses about f t⁵ by its bend. The sum is least where parts are as dense as f^⅕.
+    """
+    total, before = 0.0, 0.0
+    for p in range(count):
+        length = strips.log[p]
+        space.logs[p] = length * (strips.share[p] / length) ** 0.2
+        total += space.logs[p]
+    sums = space.work.sums
+    for j in range(wanted):
+        for i in range(6):
+            sums[j, i] = 0.0
+    for p in range(count):
+        own = sums[max(0, min(int(wanted * (before + 0.5 * space.logs[p]) / total), wanted - 1))]
+        before += space.logs[p]
+        x, y, share = strips.x[p], strips.y[p], strips.share[p]
+        own[0] += share
+        own[1] += share * x
+        own[2] += share * y
+        own[3] += share * (x * x + strips.spread[0, p] + strips.cell[0, p])
+        own[4] += share * (x * y + strips.spread[1, p] + strips.cell[1, p])
+        own[5] += share * (y * y + strips.spread[2, p] + strips.cell[2, p])
+    return put_sums(sums, wanted, space.mixture)
+
+
+@borrowing
+def _extend(
+    whole: Numbers,
+    b: int,
+    k: int,
+    axes: Places,
+    centre: Array,
+    log_weight: float,
+    part: Array,
+    space: Space,
+    place: int,
+) -> None:
+    """Put a part of a component over the whole state: ``m + G (y - m_y)`` and ``R + G S Gᵀ``, G the regression."""
+    gain, rest, into = space.regression.gain[k], space.regression.rest[k], space.parts
+    x = part[0] + centre[0] - whole.means[b, k, axes[0]]
+    y = part[1] + centre[1] - whole.means[b, k, axes[1]]
+    into.log_weights[0, place] = log_weight
+    for i in range(len(gain)):
+        into.means[0, place, i] = whole.means[b, k, i] + gain[i, 0] * x + gain[i, 1] * y
+        for j in range(i + 1):
+            one = part[2] * gain[j, 0] + part[3] * gain[j, 1]
+            other = part[3] * gain[j, 0] + part[4] * gain[j, 1]
+            value = rest[i, j] + gain[i, 0] * one + gain[i, 1] * other
+            into.covariances[0, place, i, j] = into.covariances[0, place, j, i] = value
+
+
+@borrowing
+def _add_outliers(
+    whole: Numbers, b: int, sensor: Sensor, prior: Prior, rough: float, parts: int, at: int, space: Space
+) -> tuple[int, int, float]:
+    """Add parts and nodes of components times an outlier, which leaves them as they are.
+
+    Returns how many there are then, and the mass of these.
+    """
+    nodes, total = space.nodes, 0.0
+    for k in range(len(prior.peaks) if sensor.log_outlier > -math.inf else 0):
+        log_weight, mean, wide = (
+            whole.log_weights[b, k] + sensor.log_outlier - rough,
+            prior.means[k],
+            prior.covariances[k],
+        )
+        if not log_weight > math.log(LIGHT):
+            continue
+        space.parts.log_weights[0, parts] = log_weight
+        for i in range(whole.means.shape[2]):
+            space.parts.means[0, parts, i] = whole.means[b, k, i]
+            for j in range(whole.means.shape[2]):
+                space.parts.covariances[0, parts, i, j] = whole.covariances[b, k, i, j]
+        parts, total = parts + 1, total + math.exp(log_weight)
+        first = math.sqrt(wide[0])
+        low = wide[1] / first
+        second = math.sqrt(max(wide[2] - low * low, 0.0))
+        light = log_weight < math.log(LIGHT_OUTLIER)
+        steps, weights = (FEW_OUTSIDE, FEW_WEIGHTS) if light else (OUTSIDE, OUTSIDE_WEIGHTS)
+        for p in range(len(steps)):
+            nodes.x[at] = mean[0] + first * steps[p, 0]
+            nodes.y[at] = mean[1] + low * steps[p, 0] + second * steps[p, 1]
+            nodes.share[at] = math.exp(log_weight) * weights[p]
+            at += 1
+    return parts, at, total
+
+
+@borrowing
+def _share_out(sensor: Sensor, squared: Array, inliers: int, count: int, shares: Array) -> None:
+    """Make the shares of nodes add up to one.
+
+    Before, nodes of an inlier get what an outlier has within `NEAR` of a ring or a beam. Few nodes of a component times
+    an outlier lie there, and stand for much more.
+    """
+    total = 0.0
+    if sensor.log_outlier > -math.inf:
+        _move_shares(sensor.log_inlier - sensor.log_outlier, squared, inliers, count, shares)
+    for p in range(count):
+        total += shares[p]
+    for p in range(count):
+        shares[p] /= total
+
+
+@fusing
+def _move_shares(odds: float, squared: Array, inliers: int, count: int, shares: Array) -> None:
+    for p in range(count):
+        near = 1 / (1 + roughly_exponential(min(2 * (squared[p] - NEAR * NEAR), -UNDERFLOW)))
+        relative = roughly_exponential(max(min(0.5 * squared[p], NEAR * NEAR) - odds, UNDERFLOW))
+        shares[p] *= 1 + near * relative if p < inliers else 1 - near
+
+
+@inner
+def _local(seen: Seen, b: int, n: int, sensor: Sensor) -> Seen:
+    """The observation over the touched coordinates, as a batch of one."""
+    value, matrix, origin, numbers = (
+        np.zeros((1, 1, 2)),
+        np.empty((1, 1, 2, 2)),
+        np.empty((1, 1, 2)),
+        np.zeros((7, 1, 1)),
+    )
+    value[0, 0, 0] = sensor.value
+    for r in range(2):
+        origin[0, 0, r] = sensor.o[r]
+        for i in range(2):
+            matrix[0, 0, r, i] = sensor.h[2 * r + i]
+    numbers[0, 0, 0], numbers[1, 0, 0], numbers[2, 0, 0] = (
+        seen.deviation[b, n],
+        seen.rows[b, n],
+        seen.constant[b, n],
+    )
+    numbers[3, 0, 0], numbers[4, 0, 0] = seen.log_inlier[b, n], seen.log_outlier[b, n]
+    numbers[5, 0, 0] = seen.outlier[b, n]
+    return Seen(
+        np.full((1, 1), seen.kind[b, n]),
+        np.ones((1, 1), np.bool_),
+        value, matrix, origin, np.zeros((1, 1, 2)),
+        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
+        np.empty((1, 1, 0, 3)), np.zeros((1, 1), np.bool_), np.zeros((1, 1), np.int64), np.empty((1, 1, 0)),
+    )  # fmt: skip
+
+
+@borrowing
+def _add_wide(
+    whole: Numbers,
+    b: int,
+    count: int,
+    found: tuple[Array, Array, Array],
+    left: int,
+    most: float,
+    squares: Array,
+) -> int:
+    """Add one Gaussian as wide as the prior, as `wide_components.share_beside`; how many components there are then."""
+    if not most > 0:
+        return left
+    log_weights, means, covariances = found
+    size, before, after = means.shape[1], squares[4, 0], squares[4, 1]
+    _moments((whole.log_weights[b], whole.means[b], whole.covariances[b]), count, before, squares[0])
+    _moments(found, left, after, squares[1])
+    factorise(squares[1], TINY, ROUNDING, squares[2])
+    for i in range(size):
+        means[left, i] = before[i]
+        for j in range(size):
+            covariances[left, i, j] = squares[0, i, j]
+            squares[0, i, j] += (before[i] - after[i]) * (before[j] - after[j])
+    invert_product(squares[2], squares[1], squares[3])
+    added = 0.0
+    for i in range(size):
+        for j in range(size):
+            added += squares[3, i, j] * squares[0, i, j]
+    share = min(most, WIDER / added)
+    for k in range(left):
+        log_weights[k] += math.log1p(-share)
+    log_weights[left] = math.log(share)
+    return left + 1
+
+
+@borrowing
+def _moments(mixture: tuple[Array, Array, Array], count: int, mean: Array, covariance: Array) -> None:
+    """Fill mean and covariance of a mixture."""
+    log_weights, means, covariances = mixture
+    size = len(covariance)
+    for i in range(size):
+        mean[i] = 0.0
+        for k in range(count):
+            mean[i] += math.exp(log_weights[k]) * means[k, i]
+    for i in range(size):
+        for j in range(size):
+            covariance[i, j] = 0.0
+            for k in range(count):
+                off = (means[k, i] - mean[i]) * (means[k, j] - mean[j])
+                covariance[i, j] += math.exp(log_weights[k]) * (covariances[k, i, j] + off)
+
+
+@borrowing
+def _marginal(
+    mixture: tuple[Array, Array, Array], axes: Places, centre: Array, count: int, into: Mixture
+) -> None:
+    """Fill a mixture over the touched coordinates less `centre`."""
+    for k in range(count):
+        moments, covariance = into.moments[k], mixture[2][k]
+        into.log_weights[k] = mixture[0][k]
+        moments[0], moments[1] = mixture[1][k, axes[0]] - centre[0], mixture[1][k, axes[1]] - centre[1]
+        moments[2], moments[4] = covariance[axes[0], axes[0]], covariance[axes[1], axes[1]]
+        moments[3] = covariance[axes[1], axes[0]]
+
+
+@borrowing
+def _pool(
+    whole: Numbers, b: int, axes: Places, most: int, nodes: int, space: Space, pooled: Pooled, row: int
+) -> None:
+    """Fit so many Gaussians to the strips of all components together, and fill them with the nodes."""
+    count, share = space.number[0], 0.0
+    for p in range(count):
+        share += space.strips.share[p]
+    components = _fit(space.strips, count, most, share, False, space)
+    mixture = pooled.mixture
+    log_weights, means, covariances = mixture.log_weights[row], mixture.means[row], mixture.covariances[row]
+    x, y = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
+    for j in range(components):
+        moments = space.mixture.moments[j]
+        log_weights[j] = space.mixture.log_weights[j]
+        means[j, 0], means[j, 1] = moments[0] + x, moments[1] + y
+        covariances[j, 0, 0], covariances[j, 1, 1] = moments[2], moments[4]
+        covariances[j, 0, 1] = covariances[j, 1, 0] = moments[3]
+    for p in range(nodes):
+        pooled.nodes[row, 0, p], pooled.nodes[row, 1, p] = space.nodes.x[p] + x, space.nodes.y[p] + y
+        pooled.nodes[row, 2, p], pooled.nodes[row, 3, p] = space.nodes.share[p], space.nodes.log[p]

@@ -1,0 +1,185 @@
+"""Update with one range or bearing in the plane, by quadrature around its sensor (`polar_answers`).
+
+Under several components that an answer holds poorly, a mixture is fitted to all of them together, and the better one
+is taken. A ring or a beam that is too long for as many Gaussians as an answer may have is published with its
+divergence, as none is better. Other methods take what is poor otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.native_arrays import numbers_of
+from beliefstream.inference.mixtures.reduction import reduce
+from beliefstream.inference.update.missed_mass import SEED
+from beliefstream.inference.update.native_extension import extend
+from beliefstream.inference.update.plane.polar_answers import (
+    DIVERGENCE,
+    EVIDENCE,
+    INLIER,
+    IS_LONG,
+    LEAST_SIZE,
+    UNCERTAIN,
+    WIDTH,
+    Pooled,
+    limits_of,
+    solve,
+)
+from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.unseen_coordinates import (
+    LEAST_RESPONSIBILITY,
+    MERGED_BELOW,
+    unseen_divergence,
+)
+from beliefstream.inference.update.wide_components import share_beside
+
+Array = NDArray[np.float64]
+
+MOST_UNCERTAIN, SURE = (
+    0.01,
+    0.001,
+)  # share of a posterior, of an answer that is used, and of one that is as if exact
+# radians; a wider beam bends across, and is left to cells unless its answer is as if exact
+WIDEST = 0.3
+# effective sample size, below which an answer is left to a search where the settings ask for more
+SEARCHED = 0.5
+UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
+
+
+def around_sensor(
+    problem: Scaled, touched: Tensor, open_: Tensor, settings: UpdateSettings
+) -> Iterator[tuple[Tensor, Update]]:
+    """Places and answers of the problems that are solved well enough.
+
+    Args:
+        problem: over all coordinates, the components in falling order of weight.
+        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
+        open_: problems that are not solved yet, ``(B,)`` bool.
+        settings: `quadrature_below` is the loss in nats that an answer of quadrature may have.
+    """
+    index = torch.nonzero(open_ & is_one_in_the_plane(problem.observations, touched))[:, 0]
+    if len(index) == 0:
+        return
+    prior, observations, places = plain(problem, index)
+    if observations.native is None:
+        return
+    axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
+    given = numbers_of(prior), observations.native, places.numpy(), axes.contiguous().numpy()
+    found, values, pooled = solve(*given, limits_of(settings), True)
+    mixture = GaussianMixture(*(torch.from_numpy(part) for part in found))
+    for row in np.nonzero(pooled.counts)[0].tolist():
+        _improve(problem.prior.rows(index[[row]]), axes[row].tolist(), pooled, row, mixture, values, settings)
+    single = problem.prior.present[index].sum(1) == 1
+    good, exact = map(torch.from_numpy, accepted(values, single.numpy(), pooled.counts > 0, settings))
+    at = torch.nonzero(good)[:, 0]
+    if len(at) == 0:
+        return
+    numbers, index = torch.from_numpy(values)[:, at], index[at]
+    method = torch.where(exact[at], int(Method.QUADRATURE), int(Method.REFINED))
+    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
+    posterior, size = problem.rows(index).back(mixture.rows(at)), size_at(numbers[DIVERGENCE])
+    yield index, Update(posterior, size, numbers[EVIDENCE], surprise, method, numbers[DIVERGENCE])
+
+
+def accepted(
+    values: Array, single: NDArray[np.bool_], pooled: NDArray[np.bool_], settings: UpdateSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which answers with these values are used, and which are as good as exact moments.
+
+    A ring or a beam that is too long for as many components is poor in any case: to a prior of a `single` component, or
+    where a mixture was fitted to all of them together (`pooled`), none is better. Others are used down to `SEARCHED`,
+    as are these where the settings ask for more of a refined answer.
+    """
+    poor = max(settings.refine_below, settings.defend_below, LEAST_SIZE)
+    least = np.where(single | (pooled & (settings.repeat_below <= SEARCHED)), 0.0, SEARCHED)
+    size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN
+    exact = (values[DIVERGENCE] < settings.quadrature_below) & (values[UNCERTAIN] < SURE)
+    long = (values[IS_LONG] > 0) & (size >= least) & (values[DIVERGENCE] < math.inf)
+    return exact | (sure & (values[WIDTH] < WIDEST) & ((size >= poor) | long)), exact
+
+
+def _improve(
+    prior: GaussianMixture,
+    axes: list[int],
+    pooled: Pooled,
+    row: int,
+    mixture: GaussianMixture,
+    values: Array,
+    settings: UpdateSettings,
+) -> None:
+    """Take the mixture that is fitted to all components together where it is better; its parts follow several of them.
+
+    Both are measured in the coordinates that no sensor touches too.
+    """
+    fitted = GaussianMixture(*(torch.from_numpy(part[row : row + 1]) for part in pooled.mixture))
+    x, y, share, log = torch.from_numpy(pooled.nodes[row, :, : pooled.counts[row]])
+    points, inlier = torch.stack([x, y], 1)[None], torch.tensor([[values[INLIER, row]]]).clamp_max(1.0)
+    whole = extend(fitted, prior, axes, LEAST_RESPONSIBILITY, MERGED_BELOW).scaled_by(inlier.log())
+    whole = reduce(
+        beside([whole, prior.scaled_by(torch.log1p(-inlier))]),
+        settings.most_components - 1,
+        settings.merge_below,
+    )
+    wide = GaussianMixture.gaussian(*prior.moments())
+    part = share_beside(whole, wide).clamp_max(settings.prior_share)
+    whole = beside([whole.scaled_by(torch.log1p(-part)), wide.scaled_by(part.log())])
+    losses = []
+    for answer in (mixture.rows(torch.tensor([row])), whole):
+        ratio = log - values[EVIDENCE, row] - answer.marginal(axes).log_density(points)[0]
+        losses.append(
+            float(share @ ratio) + _unseen(answer, prior, axes, points[0], share) + values[UNCERTAIN, row]
+        )
+    values[DIVERGENCE, row] = min(losses) if min(losses) >= 0 else 0.0
+    if losses[1] < losses[0]:
+        count = whole.components
+        mixture.log_weights[row, count:] = -math.inf
+        for into, part in zip(
+            (mixture.log_weights, mixture.means, mixture.covariances),
+            (whole.log_weights, whole.means, whole.covariances),
+            strict=True,
+        ):
+            into[row, :count] = part[0]
+
+
+def _unseen(
+    answer: GaussianMixture, prior: GaussianMixture, axes: list[int], points: Tensor, share: Tensor
+) -> float:
+    """Divergence of the coordinates that no sensor touches, nats, at points of an equal share each."""
+    if prior.dimension == len(axes):
+        return 0.0
+    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
+    chosen = torch.searchsorted(share.cumsum(0), places * share.sum()).clamp_max(len(share) - 1)
+    equal = torch.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS, dtype=torch.float64)
+    return float(unseen_divergence(answer, prior, axes, points[None, chosen], equal, SEED))
+
+
+def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
+    """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool."""
+    bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
+    single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
+    return single if observations.native is not None else single & observations.is_plain
+
+
+def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
+    """Priors and observations of a batch with the problems at `index`, and their places in it.
+
+    Others of the batch may have a function, a problem or noise of their own, which native forms do not take.
+    """
+    prior, observations = problem.prior, problem.observations
+    if observations.native is not None:
+        return prior, observations, index
+    some = replace(
+        observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
+    )
+    return prior.rows(index), some, torch.arange(len(index))
