@@ -65,12 +65,12 @@ def test_it_is_posed_and_linearised_alike() -> None:
     torch.testing.assert_close(found.divergence, expected.divergence, rtol=1e-9, atol=1e-12)
     for one, other in zip(found.scaled.prediction, expected.scaled.prediction, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-    one, other = (
+    posteriors = [
         nearly_linear.update(each.scaled.prior, each.scaled.observations, 16, 0.0)
         for each in (found, expected)
-    )
-    assert_same(one[0], other[0])
-    torch.testing.assert_close(one[1], other[1], rtol=1e-9, atol=1e-9)
+    ]
+    assert_same(posteriors[0][0], posteriors[1][0])
+    torch.testing.assert_close(posteriors[0][1], posteriors[1][1], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("spread", [1.0, 20.0])
