@@ -35,6 +35,7 @@ from beliefstream.inference.likelihood.predicted_observations import (
     new_predicted,
     predict,
 )
+from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
@@ -97,6 +98,12 @@ class Scaled(NamedTuple):
             self.linear.rows(index),
             self.prediction.rows_of(index),
         )
+
+    @property
+    def gained(self) -> Tensor:
+        """Nats that the linearised observations tell of the component that they tell most of, ``(B,)``."""
+        each = -la.log_diagonal(la.cholesky(self.prediction.gain))
+        return torch.where(self.prior.present, each, 0.0).amax(1)
 
     def back(self, mixture: GaussianMixture) -> GaussianMixture:
         """Transform `mixture` back to the state's own coordinates."""

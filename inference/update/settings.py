@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+WEAK = 1.0  # nats gained, below which observations leave a belief wide
+ENOUGH = 0.995  # effective sample size that is asked of an answer to them
 MOST_TOGETHER = 6  # largest number of observations in one update, as in training
 
 
@@ -58,6 +63,15 @@ class UpdateSettings:
     defend_below: float = 0.8
     defence: float = 0.1
     refined_defence: float = 0.003
+
+    def least_size(self, gained: Tensor) -> Tensor:
+        """Effective sample size ``(B,)`` below which an answer is refined; more is asked where little is gained.
+
+        A belief that weak observations leave wide has many updates to come. What its tails lack then stays lacking, and
+        costs more as the rest gets narrower. `gained` ``(B,)`` is in nats.
+        """
+        below = self.refine_below
+        return torch.where(gained < WEAK, max(below, ENOUGH) if below else 0.0, below).double()
 
     @property
     def most_components(self) -> int:

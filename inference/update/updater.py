@@ -35,7 +35,7 @@ from beliefstream.inference.update.mode_search import bend
 from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 from beliefstream.inference.update.simulated_surprise import simulated_surprise
 from beliefstream.inference.update.thorough_network import ThoroughNetwork
 from beliefstream.inference.update.trimming import power_of_two, shape_code, trimmed
@@ -144,12 +144,12 @@ class Updater:
     ) -> Iterator[tuple[Tensor, Update]]:
         """Update in one pass where that can be trusted, else thoroughly; problems of one `code` have one shape."""
         settings = self.settings
-        usual = max(settings.refine_below, settings.defend_below)
-        least = torch.full((len(code),), usual, dtype=torch.float64)
-        doubted = torch.zeros(len(code), dtype=torch.bool)
-        posed = problems.posed.scaled.rows(index)
+        doubted, weak = torch.zeros(2, len(code), dtype=torch.bool)
+        posed, least = problems.posed.scaled.rows(index), torch.zeros(len(code), dtype=torch.float64)
         above, doubted[index] = self._trusted_above(posed)
-        least[index] = above.clamp_min(usual)
+        wanted = settings.least_size(posed.gained)
+        least[index] = torch.maximum(above, wanted).clamp_min(settings.defend_below)
+        weak[index] = wanted > settings.refine_below
         hard = least[index] > 1
         again = [index[hard]]
         for some in _alike(index[~hard], code):
@@ -167,9 +167,10 @@ class Updater:
         if len(left) == 0:
             return
         shapes = problems.shapes(left)
-        for some in _alike(left, code):
-            for alike in _alike(some, shapes):
-                yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
+        for chosen, network in ((~weak[left], self._thorough), (weak[left], self._more_thorough)):
+            for some in _alike(left[chosen], code):
+                for alike in _alike(some, shapes):
+                    yield alike, network.update(*problems.local(alike, self.device, torch.float64, True))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
@@ -180,6 +181,12 @@ class Updater:
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings)
+
+    @cached_property
+    def _more_thorough(self) -> ThoroughNetwork:
+        """For weak observations."""
+        least = max(self.settings.refine_below, ENOUGH)
+        return ThoroughNetwork(self._thorough.network, replace(self.settings, refine_below=least))
 
     @cached_property
     def _in_double(self) -> CheckedNetwork:

@@ -90,7 +90,7 @@ def in_one(
             continue
         problem = scaled.rows(index)
         surprise = problem.prediction.surprise(problem.prior)
-        for some, update in _attempts(local, surprise, settings):
+        for some, update in _attempts(local, surprise, problem.gained, settings):
             yield index[some], update
 
 
@@ -101,19 +101,20 @@ def _sorted(observations: Observations) -> Observations:
     return observations.map(lambda tensor: tensor[row, order])
 
 
-def _most(size: float, settings: UpdateSettings) -> float:
+def _most(size: Tensor, settings: UpdateSettings) -> Tensor:
     """The largest divergence of an answer, nats, whose effective sample size must be as large."""
-    return -0.5 * math.log(max(size, settings.defend_below))  # as `size_at`
+    return -0.5 * size.clamp_min(settings.defend_below).log()  # as `size_at`
 
 
 def _attempts(
-    local: LocalProblem, surprise: Tensor, settings: UpdateSettings
+    local: LocalProblem, surprise: Tensor, gained: Tensor, settings: UpdateSettings
 ) -> Iterator[tuple[Tensor, Update]]:
-    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED)]
-    if settings.refine_below > 0:
-        once, again = settings.refine_below, settings.repeat_below
-        first, second = _most(once, settings), _most(min(once, again), settings)
-        attempts = [(USUAL, first), (FINER, second)]  # the second is as if refined
+    left, attempts = torch.arange(len(surprise)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
+    if once := settings.refine_below:
+        least = settings.least_size(gained)
+        # the second is as if refined
+        refined = torch.where(least > once, once, min(once, settings.repeat_below))
+        attempts = [(USUAL, _most(least, settings)), (FINER, _most(refined, settings))]
     for attempt, most in attempts:
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
@@ -121,7 +122,7 @@ def _attempts(
 
         poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
         for some, update in in_threads(part, torch.split(left, each)):
-            good = update.divergence < most
+            good = update.divergence < most[some]
             at = torch.nonzero(good)[:, 0]
             poor.append(some[~good])
             if len(at):

@@ -36,7 +36,7 @@ from beliefstream.inference.update.plane.polar_answers import (
 )
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import WEAK, UpdateSettings
 from beliefstream.inference.update.unseen_coordinates import (
     LEAST_RESPONSIBILITY,
     MERGED_BELOW,
@@ -82,6 +82,8 @@ def around_sensor(
         _improve(problem.prior.rows(index[[row]]), axes[row].tolist(), pooled, row, mixture, values, settings)
     single = problem.prior.present[index].sum(1) == 1
     good, exact = map(torch.from_numpy, accepted(values, single.numpy(), pooled.counts > 0, settings))
+    # what a weak observation leaves is there for many updates
+    good &= exact | (problem.gained[index] >= WEAK)
     at = torch.nonzero(good)[:, 0]
     if len(at) == 0:
         return
