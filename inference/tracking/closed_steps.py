@@ -31,6 +31,8 @@ from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, controls
 from beliefstream.inference.update.closed_update import Limits
 from beliefstream.inference.update.native_reduction_cost import points_of
+from beliefstream.inference.update.quadrature import RULES
+from beliefstream.inference.update.quadrature_update import LESS_LINEAR
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]
@@ -73,6 +75,8 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
         settings.most_components,
         float(settings.merge_below),
         float(settings.linear_below),
+        float(settings.linear_below) * (LESS_LINEAR if settings.quadrature_below > 0 else 1.0),
+        max(RULES) - 1,
         points_of(given.means.shape[1]),
     )
     found = solve(given, reported, judged, limits)

@@ -199,7 +199,7 @@ def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, reported, _ = smallest()
     judged = Judged(reported, np.ones(1, np.bool_), np.empty((1, native_fits.WIDTH)))
-    solve(given, reported, judged, Limits(1, 0.0, 1.0, points_of(given.means.shape[1])))
+    solve(given, reported, judged, Limits(1, 0.0, 1.0, 1.0, 1, points_of(given.means.shape[1])))
 
 
 def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> Found:

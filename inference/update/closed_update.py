@@ -77,6 +77,8 @@ class Limits(NamedTuple):
     components: int
     merge_below: float
     linear_below: float
+    functions_below: float  # the same with a function, where quadrature can replace a linearised update
+    most_touched: int  # coordinates that quadrature is for
     points: Array  # (P, D) of a standard normal, on which the cost of a reduction is measured
 
 
@@ -120,7 +122,7 @@ def update(
     posed, numbers[EVIDENCE] = pose(prior, seen, space.pose), 0.0
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
-    if not is_exact and not loss < limits.linear_below:
+    if not is_exact and not loss < _limit(posed, limits):
         numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
         return BENT if _is_located(seen) else OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
@@ -141,6 +143,17 @@ def update(
         numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return method, belief, loss
+
+
+@borrowing
+def _limit(posed: Posed, limits: Limits) -> float:
+    """The loss that a linearised update may have, as `quadrature_update.linear_share`."""
+    touched, functions = 0, False
+    for i in range(posed.frame.touched.shape[1]):
+        touched += posed.frame.touched[0, i]
+    for n in range(posed.seen.kind.shape[1]):
+        functions |= posed.seen.mask[0, n] and posed.seen.kind[0, n] == FUNCTION
+    return limits.functions_below if functions and touched <= limits.most_touched else limits.linear_below
 
 
 @borrowing

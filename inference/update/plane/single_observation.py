@@ -170,7 +170,7 @@ def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
     """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
     single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
-    return single if observations.native is not None else single & observations.is_plain
+    return single & observations.is_plain
 
 
 def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:

@@ -307,6 +307,18 @@ def test_built_in_functions_take_closed_steps(noise: Noise | None) -> None:
         assert_alike(one, other)
 
 
+def test_functions_that_bend_are_linearised_as_seldom_as_by_the_updater() -> None:
+    """Quadrature replaces them earlier than ranges: their errors have a sign, and add up."""
+    model, methods = StateModel(MOTIONS[0], belief(0, 1)), set()
+    for away in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0):
+        sensor = sensors.signal_strength(AXES, SIZE, [away, 0.0], 2.0, -40.0, 2.0)
+        step = Step(None, model, Instant(1.0, (Reading(sensor, np.array([-40 - 20 * math.log10(away)])),)))
+        (found,), (expected,) = advance([step], updater(), with_fits=True), by_operators([step])
+        assert found.method == expected.method
+        methods.add(found.method)
+    assert methods >= {"linearised", "quadrature"}
+
+
 def test_instants_of_every_kind_keep_their_places_in_one_batch() -> None:
     near = sensors.range_to(AXES, SIZE, [0.5, 0.5], 0.05)  # bent: for the network
     clutter = replace(SENSORS[3], noise=Noise(clutter=((0.1, Uniform(0.0, 900.0)),)))
