@@ -34,7 +34,7 @@ SECONDS = {
     "research/recordings/test_scores.py": 40,  # where the recordings are there
     "streams/state/test_changelog.py": 25,
     "streams/state/test_expiry.py": 25,
-    "streams/state/test_recovery.py": 50,
+    "streams/state/test_table_recovery.py": 50,
     "streams/worker/test_bad_input.py": 40,
     "streams/worker/test_broker_away.py": 25,
     "streams/worker/test_fusion.py": 40,

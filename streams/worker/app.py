@@ -44,8 +44,8 @@ from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fencing
 from beliefstream.streams.state.lineage import Lineage
-from beliefstream.streams.state.recovery import BeliefTableManager
 from beliefstream.streams.state.stores import BeliefStore, BeliefTable
+from beliefstream.streams.state.table_recovery import BeliefTableManager
 from beliefstream.streams.worker import process
 from beliefstream.streams.worker.batch import ANNOUNCER, Example, dead_letter
 from beliefstream.streams.worker.batch_validation import BatchValidator, Resets

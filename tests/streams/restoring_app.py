@@ -11,8 +11,8 @@ from typing import Any, cast
 import faust
 
 from beliefstream.streams.kafka.faust.consumer import use_fetch_high_watermark, use_safe_consumer
-from beliefstream.streams.state.recovery import BeliefTableManager
 from beliefstream.streams.state.stores import BeliefTable
+from beliefstream.streams.state.table_recovery import BeliefTableManager
 
 PARTITIONS = 4
 raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "value_serializer": "raw"}

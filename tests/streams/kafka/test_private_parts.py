@@ -15,18 +15,12 @@ FOLDER = Path(streams.__file__).parent
 # names of files, wherever they stand
 TOUCHING = {
     "aiokafka_clients": "aiokafka",
-    "app_connections": "Faust",
-    "bulk_delivery": "Faust",
-    "bulk_recovery": "Faust",
-    "consumer_commits": "Faust",
-    "consumer_gaps": "Faust",
-    "consumer_seeks": "Faust",
+    "connections": "Faust",
     "consumer": "Faust",
-    "faust_table": "Faust",
-    "producer_batches": "aiokafka",
+    "delivery": "Faust",
+    "hooks": "Faust",
     "recovery": "Faust",
     "watermarks": "Faust",
-    "worker_signals": "Faust",
 }
 
 
