@@ -26,6 +26,7 @@ from beliefstream.inference.mixtures.native import compilation_watched, processo
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
+    evidence,
     native_cells,
     native_climb,
     native_curved_quadrature,
@@ -63,6 +64,7 @@ MODULES = (
     native_cells,
     native_reduction_cost,
     predicted_observations,
+    evidence,
 )
 
 

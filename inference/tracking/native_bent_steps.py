@@ -97,7 +97,7 @@ def _gained(bent: Bent) -> Array:
     That is ``½ log(1 + H P Hᵀ / R)``. H has the direction to the sensor for a range; for a bearing that across it, over
     the distance.
     """
-    matrix, origin = bent.seen.matrix[:, 0], bent.seen.origin[:, :1]
+    matrix, origin = bent.seen.matrix[:, 0, :2], bent.seen.origin[:, :1, :2]  # the other rows are empty
     relative = bent.prior.means @ matrix.transpose(0, 2, 1) - origin
     distance = np.linalg.norm(relative, axis=2, keepdims=True)
     across = np.stack([-relative[..., 1], relative[..., 0]], 2) / distance
@@ -105,7 +105,8 @@ def _gained(bent: Bent) -> Array:
     jacobian = np.where(is_angle, across, relative) / distance @ matrix
     spread = np.einsum("nki,nkij,nkj->nk", jacobian, bent.prior.covariances, jacobian)
     gained = 0.5 * np.log1p(spread / np.square(bent.seen.deviation))
-    return np.max(gained, axis=1, initial=0.0, where=bent.prior.log_weights > -np.inf)
+    most: Array = np.max(gained, axis=1, initial=0.0, where=bent.prior.log_weights > -np.inf)
+    return most
 
 
 def _along(bent: Bent, settings: UpdateSettings) -> Answers:

@@ -19,8 +19,9 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, log_density
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native_tensors import is_native
 from beliefstream.inference.network.transformer import Tokens, spread_points
+from beliefstream.inference.update import native_importance
 
 SHARES = (
     0.55,
@@ -198,10 +199,12 @@ def weigh(
     """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
     near, spread, around = (round(share * count) for share in shares[:3])
     rest = count - near - spread - around
-    if native := native_form("update.native_importance", answer.means, single=True):
+    if is_native(answer.means, single=True):
         sizes = enumerate((near, spread, around, rest))
         noises = tuple(normal_points(each, answer.dimension, seed + number) for number, each in sizes)
-        points, log_prior, proposal, log_answer, components = native.draw(prior, answer, images, noises)
+        points, log_prior, proposal, log_answer, components = native_importance.draw(
+            prior, answer, images, noises
+        )
         at = points if observations.native is not None else points.to(observations.value.dtype)
         target = log_prior + observations.log_likelihood(at)
         return Weighted(points, target, proposal, log_answer, components)
@@ -247,8 +250,10 @@ def quality(weighted: Weighted) -> Quality:
 
     The standard error is by the delta method for independent points; these points are spread more evenly.
     """
-    if native := native_form("update.native_importance", weighted.target):
-        return Quality(*native.quality(weighted.target, weighted.proposal, weighted.answer, TRUNCATION))
+    if is_native(weighted.target):
+        return Quality(
+            *native_importance.quality(weighted.target, weighted.proposal, weighted.answer, TRUNCATION)
+        )
     log_weight = weighted.target - weighted.proposal
     points = log_weight.shape[1]
     count = math.log(points)

@@ -10,8 +10,8 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
-from beliefstream.inference.update import importance
+from beliefstream.inference.mixtures.native_tensors import is_native
+from beliefstream.inference.update import importance, native_extension
 from beliefstream.inference.update.prior_scan import Scan
 from beliefstream.inference.update.unseen_coordinates import (
     LEAST_RESPONSIBILITY,
@@ -114,10 +114,10 @@ class LocalProblem:
                 answer.log_weights, means[..., order], covariances[..., order, :][..., order]
             )
         if source is None:
-            if native := native_form("update.native_extension", means, self.whole.means):
+            if is_native(means, self.whole.means):
                 stated = GaussianMixture(answer.log_weights, means, covariances)
                 limits = LEAST_RESPONSIBILITY, MERGED_BELOW
-                found: GaussianMixture = native.extend(stated, self.whole, self.axes, *limits)
+                found: GaussianMixture = native_extension.extend(stated, self.whole, self.axes, *limits)
                 return found
             shares = responsibilities(answer, self.prior64)
         else:

@@ -25,19 +25,19 @@ from beliefstream.inference.mixtures.mixture import (
     beside,
     component_log_densities,
 )
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native_tensors import is_native
 from beliefstream.inference.network.transformer import spread_points
+from beliefstream.inference.update import native_climb
 from beliefstream.inference.update.importance import local_covariances, ranks, with_one_left_out
+from beliefstream.inference.update.native_climb import HUBER, LEVEL
 from beliefstream.inference.update.nearly_linear import missed
 from beliefstream.inference.update.scaled_problem import Scaled
 
 STARTS = 8  # around each sensor
 FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
-HUBER = 1.5  # standard deviations
 # share of the images' weight that is spread evenly; no simple fraction, or points would fall on borders between images,
 # and rounding would decide
 EVENLY = 0.4183
-LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
 ALIKE = 1e-4  # nats
 APART = 1.0  # squared Mahalanobis distance within which two peaks count as one
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
@@ -189,10 +189,9 @@ class Climb:
 
         Steps are taken in the frame of the prior's factors, so they do not depend on the units of a coordinate.
         """
-        native = native_form("update.native_climb", points, self.factors)
-        if native and self.observations.native is not None:
+        if is_native(points, self.factors) and self.observations.native is not None:
             frames = self.means, self.factors, self.whitening, self.used
-            found: Tensor = native.walk(self.observations.native, points, frames, rounds, robust)
+            found: Tensor = native_climb.walk(self.observations.native, points, frames, rounds, robust)
             return found
         return self.walk_by_operators(points, rounds, robust)
 

@@ -27,8 +27,9 @@ from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_one
-from beliefstream.inference.update.mode_search import HUBER, LEVEL
 
+HUBER = 1.5  # standard deviations
+LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e6  # damping
 WIDE = WIDE_OUTLIER**-2  # information of an outlier of a linear sensor
 

@@ -25,7 +25,9 @@ from beliefstream.inference.mixtures.native_density import (
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
 from beliefstream.inference.update.importance import normal_points
-from beliefstream.inference.update.reduction_cost import LEAST_COST, POINTS, SEED
+
+POINTS, SEED = 512, 701  # of the estimate of a divergence
+LEAST_COST = 1e-9  # nats; a smaller bound is rounding
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -22,7 +22,8 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.problem_functions import smoothed
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, log_density
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native_tensors import is_native
+from beliefstream.inference.update import native_cells
 from beliefstream.inference.update.importance import normal_points, systematic_places
 
 POINTS, PLACES, SEED = 1024, 192, 601
@@ -91,8 +92,8 @@ class Scan(NamedTuple):
 
 def over_cells(answer: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:
     """Log density ``(B, M)`` of an answer, smoothed over the cells at `points`."""
-    if native := native_form("update.native_cells", answer.means, points, factors):
-        found: Tensor = native.log_density(answer, points, factors)
+    if is_native(answer.means, points, factors):
+        found: Tensor = native_cells.log_density(answer, points, factors)
         return found
     covariances = answer.covariances[:, None] + (factors @ factors.mT)[:, :, None]
     lower = la.cholesky(covariances, 0.0)  # (B, M, J, d, d)

@@ -14,14 +14,14 @@ import math
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures import linear_algebra as la, native_maximisation
 from beliefstream.inference.mixtures.mixture import (
     GaussianMixture,
     beside,
     component_log_density,
     concatenate,
 )
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native_tensors import is_native
 from beliefstream.inference.update.importance import Weighted, local_covariances
 from beliefstream.inference.update.local_problem import LocalProblem
 
@@ -83,8 +83,8 @@ def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
     share = torch.softmax(weighted.target - weighted.proposal, 1)
     factors = answer.factors()
     given = answer, factors, weighted.points, share, OLD_POINTS
-    native = native_form("mixtures.native_maximisation", factors, weighted.points, share)
-    mass, old, means, scatter = native.moments(*given) if native else moments(*given)
+    find = native_maximisation.moments if is_native(factors, weighted.points, share) else moments
+    mass, old, means, scatter = find(*given)
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
     covariances = (1 - part) * scatter / mass.clamp_min(LEAST)[..., None, None] + part * kept

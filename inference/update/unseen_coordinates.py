@@ -17,7 +17,8 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_densities
-from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.native_tensors import is_native
+from beliefstream.inference.update import native_unseen
 from beliefstream.inference.update.importance import normal_points
 
 LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
@@ -125,8 +126,8 @@ def unseen_divergence(
     count = points.shape[1]
     normal = normal_points(count, whole.dimension - len(axes) + 1, seed).to(points)
     uniform, normal = torch.special.ndtr(normal[:, 0]), normal[:, 1:]
-    native = native_form("update.native_unseen", posterior.means, whole.means, points, share)
-    find = divergence_by_operators if native is None else native.divergence
+    there = is_native(posterior.means, whole.means, points, share)
+    find = native_unseen.divergence if there else divergence_by_operators
     off: Tensor = find(posterior, whole, axes, points, share, uniform, normal)
     return torch.nan_to_num(off, nan=math.inf).clamp_min(0)
 

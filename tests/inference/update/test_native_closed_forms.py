@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,12 +14,10 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
-from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import linearisation
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.update import nearly_linear
-from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Updater
@@ -35,12 +30,6 @@ probabilities = st.sampled_from([0.0, 1e-9, 0.1, 1.0])
 spreads = st.sampled_from([1e-3, 0.1, 1.0, 30.0])
 BATCH = 4
 EVERY = torch.arange(BATCH)
-
-
-@contextmanager
-def only_operators() -> Iterator[None]:
-    with mock.patch.object(native_forms, "_module", return_value=None):
-        yield
 
 
 def problem(
@@ -231,17 +220,6 @@ def assert_part(mixture: GaussianMixture, row: int, k: int, expected: tuple[floa
     assert float(mixture.log_weights[row, k]) == pytest.approx(expected[0], rel=1e-7, abs=1e-7)
     assert_equal(mixture.means[row, k], expected[1], 1e-7)
     assert_equal(mixture.covariances[row, k], expected[2], 1e-7)
-
-
-@few
-@given(seed=seeds, size=sizes, count=st.integers(1, 24), most=st.integers(1, 16))
-def test_native_and_operators_bound_the_loss_alike(seed: int, size: int, count: int, most: int) -> None:
-    mixture = problem(seed, size, count, 0.0, 1.0)[0]
-    found, loss = condense(mixture, most, 0.01)
-    with only_operators():
-        expected, other = condense(mixture, most, 0.01)
-    assert_same_mixture(found, expected)
-    assert_equal(loss, other)
 
 
 def closed(prior: GaussianMixture, observations: Observations) -> Update:
