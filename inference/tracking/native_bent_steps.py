@@ -85,7 +85,9 @@ def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
     index = np.arange(len(bent.rows))
     posterior, values, _ = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings), False)
     good, exact = accepted(values, bent.single, np.zeros_like(bent.single), settings)
-    good &= exact | (_gained(bent) >= WEAK)  # what a weak observation leaves is there for many updates
+    # what a weak observation leaves is there for many updates; several components are better fitted together, which the
+    # updater does, and measures what it costs the coordinates that the sensor does not see
+    good &= exact | (bent.single & (_gained(bent) >= WEAK))
     method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
     return Answers(bent.rows, np.nonzero(good)[0], bent.prior, posterior, numbers, method)
@@ -98,13 +100,14 @@ def _gained(bent: Bent) -> Array:
     the distance.
     """
     matrix, origin = bent.seen.matrix[:, 0, :2], bent.seen.origin[:, :1, :2]  # the other rows are empty
-    relative = bent.prior.means @ matrix.transpose(0, 2, 1) - origin
-    distance = np.linalg.norm(relative, axis=2, keepdims=True)
-    across = np.stack([-relative[..., 1], relative[..., 0]], 2) / distance
-    is_angle = (bent.seen.kind == ANGLE)[:, :, None]
-    jacobian = np.where(is_angle, across, relative) / distance @ matrix
-    spread = np.einsum("nki,nkij,nkj->nk", jacobian, bent.prior.covariances, jacobian)
-    gained = 0.5 * np.log1p(spread / np.square(bent.seen.deviation))
+    with np.errstate(all="ignore"):  # numbers of an entity that overflow leave its step open
+        relative = bent.prior.means @ matrix.transpose(0, 2, 1) - origin
+        distance = np.linalg.norm(relative, axis=2, keepdims=True)
+        across = np.stack([-relative[..., 1], relative[..., 0]], 2) / distance
+        is_angle = (bent.seen.kind == ANGLE)[:, :, None]
+        jacobian = np.where(is_angle, across, relative) / distance @ matrix
+        spread = np.einsum("nki,nkij,nkj->nk", jacobian, bent.prior.covariances, jacobian)
+        gained = 0.5 * np.log1p(spread / np.square(bent.seen.deviation))
     most: Array = np.max(gained, axis=1, initial=0.0, where=bent.prior.log_weights > -np.inf)
     return most
 

@@ -185,8 +185,9 @@ class Updater:
     @cached_property
     def _more_thorough(self) -> ThoroughNetwork:
         """For weak observations."""
-        least = max(self.settings.refine_below, ENOUGH)
-        return ThoroughNetwork(self._thorough.network, replace(self.settings, refine_below=least))
+        refine, repeat = self.settings.refine_below, self.settings.repeat_below
+        settings = replace(self.settings, refine_below=max(refine, ENOUGH), repeat_below=max(repeat, ENOUGH))
+        return ThoroughNetwork(self._thorough.network, settings)
 
     @cached_property
     def _in_double(self) -> CheckedNetwork:

@@ -183,8 +183,9 @@ def test_steps_along_one_bent_observation_equal_those_of_operators(
     for step, found, other in zip(steps, solved.outcomes, by_operators(steps), strict=True):
         if other.method not in ("kalman", "linearised", "quadrature"):  # around the sensor, if at all
             assert found is None or found.method in ("quadrature", "refined")
+        elif found is None:  # weak, and not solved exactly around the sensor: left to cells
+            assert other.method == "quadrature"
         else:
-            assert found is not None
             control = step.belief.control if step.belief and step.model.motion.inputs else None
             fits = found.fits if with_fits else other.fits
             held = structs.replace(found.belief, control=control)

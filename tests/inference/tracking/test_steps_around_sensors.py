@@ -86,10 +86,10 @@ def test_a_step_equals_the_update_of_its_prediction(
 
 
 @pytest.mark.parametrize(("chosen", "least"), [(UpdateSettings(), 15), (FAST, 8)])
-def test_wide_beliefs_end_in_native_steps_whether_quadrature_or_a_fit_is_needed(
+def test_wide_beliefs_of_one_component_end_in_native_steps_whether_quadrature_or_a_fit_is_needed(
     chosen: UpdateSettings, least: int
 ) -> None:
-    steps = [step_of(seed, (1, 2, 5, 9)[seed % 4], seed % 4) for seed in range(40)]
+    steps = [step_of(seed, 1, seed % 4) for seed in range(40)]
     solved = closed_steps.solved(steps, chosen)
     assert solved is not None
     methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
@@ -119,7 +119,7 @@ def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
 
 
 def test_what_is_no_number_is_left_open() -> None:
-    step = step_of(3, 2, 0)
+    step = step_of(3, 1, 0)
     assert step.belief is not None
     bad = structs.replace(step.belief, means=np.full_like(step.belief.means, math.nan))
     solved = closed_steps.solved([structs.replace(step, belief=bad), step], updater().settings)

@@ -66,8 +66,9 @@ def test_problems_that_need_every_way_leave_no_array_behind() -> None:
 @pytest.mark.usefixtures("_counted")
 def test_native_steps_leave_no_array_behind() -> None:
     motion, found = ConstantVelocity((0, 1), (2, 3), 0.1), set()
-    for reading, scale in ((FIX, 0.2), (FAR, 0.2), (NEAR, 0.2), (BEARING, 0.2), (BEARING, 9.0), (RANGE, 9.0)):
-        belief = one_belief(scale)
+    several = [(reading, one_belief(3, 0.2)) for reading in (FIX, FAR, NEAR, BEARING)]
+    several += [(BEARING, one_belief(3, 9.0)), (RANGE, one_belief(3, 9.0)), (RANGE, one_belief(1, 90.0))]
+    for reading, belief in several:
         step = Step(belief, StateModel(motion, belief), Instant(1.0, (reading,)))
         found |= methods_of(step)
         before = unfreed()
@@ -83,8 +84,8 @@ def methods_of(step: Step) -> set[str]:
     return {outcome.method for outcome in solved.outcomes if outcome is not None}
 
 
-def one_belief(scale: float) -> Belief:
-    found = random_mixture(3, 1, 3, 4)
+def one_belief(components: int, scale: float) -> Belief:
+    found = random_mixture(3, 1, components, 4)
     weights = found.log_weights[0].exp().numpy()
     return Belief(0.0, weights, found.means[0].numpy(), scale * found.covariances[0].numpy())
 

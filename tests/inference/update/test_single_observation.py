@@ -37,6 +37,7 @@ from tests.inference.plane_problems import (
     read,
     two_components,
 )
+from tests.inference.problems import updater
 from tests.inference.update.test_quadrature import Array, Exact, exact
 
 SETTINGS = UpdateSettings()
@@ -337,7 +338,6 @@ def test_a_fit_does_not_depend_on_its_batch(components: int) -> None:
     [
         pytest.param(WIDE, sensor("range", [20.0, -30.0], 0.5), 90.0, id="ring"),
         pytest.param(WIDE, sensor("range", [20.0, -30.0], 0.5, 0.2), 90.0, id="ring or outlier"),
-        pytest.param(ARC, sensor("range", [0.0, 0.0], 0.5), 100.0, id="arc along a ring"),
         pytest.param(WIDE, sensor("bearing", [-5.0, 10.0], 0.03, 0.1), 3.1, id="beam from inside"),
         # its direction is less likely than any that lines are usually taken for
         pytest.param(WIDE, sensor("bearing", [110.0, 55.0], 0.03, 0.1), 0.352, id="beam that leads away"),
@@ -353,6 +353,17 @@ def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
     assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
     assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
     assert float(update.effective_sample_size[0]) <= math.exp(-2 * distance.value) + 0.1
+
+
+def test_a_weak_arc_along_a_ring_is_left_to_others_who_say_how_far_they_are() -> None:
+    reading = Reading(sensor("range", [0.0, 0.0], 0.5), np.array([100.0]))
+    prior, observations = stacked([ARC]).ordered(), encode([(reading,)], 2)
+    posed, every = pose(prior, observations, math.inf), torch.ones(1, dtype=torch.bool)
+    assert not any(len(index) for index, _ in around_sensor(posed.scaled, posed.touched, every, SETTINGS))
+    update = updater().update(prior, observations)
+    distance = solve(ARC, (reading,), np.random.default_rng(5)).divergence(mixture(update))
+    assert distance.value < 0.1
+    assert abs(float(update.divergence[0]) - distance.value) < 0.03 + distance.error
 
 
 @pytest.mark.parametrize(("outliers", "is_solved"), [(0.1, True), (0.0, False)])
