@@ -1,1 +1,92 @@
-"""Placeholder until the update's methods have landed."""
+"""The methods of the update that can be left out, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.tracking import closed_steps
+from beliefstream.inference.update import checked_network, quadrature_update, thorough_network
+from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.thorough_network import ThoroughNetwork
+
+Replaced = tuple[object, str, Callable[..., Any]]
+"""A module or class, the name of a function in it, and what takes its place."""
+
+
+def _nothing(*_: Any) -> tuple[()]:
+    """No problem is solved."""
+    return ()
+
+
+def _leave(*_: Any) -> None:
+    """No step is solved."""
+
+
+def _same_update(_: Any, update: Update, *__: Any) -> Update:
+    return update
+
+
+def _same_update_of(_: ThoroughNetwork, __: LocalProblem, update: Update, *___: Any) -> Update:
+    return update
+
+
+def _none_missed(_: LocalProblem, update: Update) -> torch.Tensor:
+    return torch.zeros(len(update.method), dtype=torch.float64)
+
+
+def _same_scan(local: LocalProblem) -> Any:
+    return local.scan
+
+
+def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
+    return peaks
+
+
+def _points_of_the_prior(prior: GaussianMixture, *_: Any) -> GaussianMixture:
+    return prior
+
+
+def _same_answer(_: LocalProblem, whole: GaussianMixture) -> GaussianMixture:
+    return whole
+
+
+METHODS: dict[str, tuple[Replaced, ...]] = {
+    "plane, around a sensor": (
+        (quadrature_update, "around_sensor", _nothing),
+        (closed_steps, "follow", _leave),
+    ),
+    "plane, cells": ((quadrature_update, "in_one", _nothing),),
+    "quadrature along an observation": ((quadrature_update, "follow", _nothing),),
+    "Gauss-Hermite": ((quadrature_update, "_weak", _nothing),),
+    "bent steps in compiled code": ((closed_steps, "follow", _leave),),
+    "missed mass": (
+        (thorough_network, "compared", _same_update),
+        (thorough_network, "missed_closely", _none_missed),
+        (thorough_network, "zoomed", _same_scan),
+        (ThoroughNetwork, "_completed", _same_update_of),
+        (ThoroughNetwork, "scanned", _same_update_of),
+    ),
+    "contradictions": ((thorough_network, "with_agreeing", _same_peaks),),
+    "randomised maximum likelihood": ((thorough_network, "randomised_images", _points_of_the_prior),),
+    "reweighting": ((checked_network, "reweighted", _same_answer),),
+    "wide component of refined answers": ((ThoroughNetwork, "_all_defended", _same_update_of),),
+    "wide component of covered peaks": ((ThoroughNetwork, "_covered", _same_update_of),),
+}
+"""What takes the place of each method, by name."""
+
+
+@contextmanager
+def without(method: str) -> Iterator[None]:
+    """Leave one of `METHODS` out; AttributeError says that the update has it no longer."""
+    with ExitStack() as stack:
+        for owner, name, other in METHODS[method]:
+            stack.enter_context(mock.patch.object(owner, name, other))
+        yield
