@@ -200,8 +200,12 @@ def weigh(
     near, spread, around = (round(share * count) for share in shares[:3])
     rest = count - near - spread - around
     if is_native(answer.means, single=True):
-        sizes = enumerate((near, spread, around, rest))
-        noises = tuple(normal_points(each, answer.dimension, seed + number) for number, each in sizes)
+        noises = (
+            normal_points(near, answer.dimension, seed),
+            normal_points(spread, answer.dimension, seed + 1),
+            normal_points(around, answer.dimension, seed + 2),
+            normal_points(rest, answer.dimension, seed + 3),
+        )
         points, log_prior, proposal, log_answer, components = native_importance.draw(
             prior, answer, images, noises
         )

@@ -78,11 +78,11 @@ def read_times(raw: bytes) -> tuple[float, float]:
 
 
 def check_version(raw: bytes) -> None:
-    """Raise UnknownVersion if the bytes are a record of another version."""
-    if raw[:1] != bytes([VERSION]):
-        raise UnknownVersion(
-            f"a record of version {raw[0] if raw else 0}, this program reads version {VERSION}"
-        )
+    """Raise UnknownVersion if the bytes are a record of another version, DamagedRecord if there are none."""
+    if not raw:
+        raise DamagedRecord("changelog: a record is empty")
+    if raw[0] != VERSION:
+        raise UnknownVersion(f"a record of version {raw[0]}, this program reads version {VERSION}")
 
 
 @dataclass

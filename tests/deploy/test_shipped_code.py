@@ -26,7 +26,7 @@ pytestmark = pytest.mark.programs
 PACKAGE = Path(__file__).parents[2] / "src" / "beliefstream"
 PATIENCE = 60.0  # seconds
 COMPILE = ("-m", "beliefstream.inference.native_code")
-SURPRISE = "from beliefstream.inference.likelihood import native_surprise as n; n.prepare()"
+PREDICTED = "from beliefstream.inference.likelihood import predicted_observations as n; n.prepare()"
 COUNT = "import beliefstream as b; from beliefstream.inference import native_code as n; print(b.__file__, n.prepare())"
 # root could write everywhere
 UNPRIVILEGED = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
@@ -91,16 +91,16 @@ def test_a_worker_compiles_nothing_where_its_code_is_shipped(shipped: Path, tmp_
 
 
 def test_the_code_of_another_state_of_the_sources_is_not_used(shipped: Path, tmp_path: Path) -> None:
-    source = shipped / "beliefstream/inference/likelihood/native_surprise.py"
+    source = shipped / "beliefstream/inference/likelihood/predicted_observations.py"
     before = source.read_text()
     set_writable(source, True)
     source.write_text(f"{before}# changed\n")
     try:
-        run(("-c", SURPRISE), variables(shipped, tmp_path))
+        run(("-c", PREDICTED), variables(shipped, tmp_path))
     finally:
         source.write_text(before)
         set_writable(source, False)
-    assert [name for name in compiled_below(tmp_path) if "native_surprise" in name]
+    assert [name for name in compiled_below(tmp_path) if "predicted_observations" in name]
 
 
 @pytest.mark.skipif(not native.IS_PORTABLE, reason="not an x86-64-v3: code is for this processor only")
@@ -109,5 +109,5 @@ def test_the_code_is_for_every_processor_of_the_kind(shipped: Path, tmp_path: Pa
     other = variables(shipped, tmp_path)
     script = f"from llvmlite import binding; binding.get_host_cpu_name = lambda: 'skylake-avx512'; {COUNT}"
     assert run(("-c", script), other) == f"{shipped}/beliefstream/__init__.py 0"
-    run(("-c", SURPRISE), other | {"NUMBA_CPU_NAME": "generic"})
-    assert [name for name in compiled_below(tmp_path) if "native_surprise" in name]
+    run(("-c", PREDICTED), other | {"NUMBA_CPU_NAME": "generic"})
+    assert [name for name in compiled_below(tmp_path) if "predicted_observations" in name]
