@@ -49,6 +49,9 @@ Fault = Callable[["Stage"], Iterator[None]]
 """Does its harm, a step between any two turns of the run."""
 
 
+BEHIND = 30.0  # seconds that the changelog may be behind the posteriors
+
+
 @dataclass
 class Stage:
     """What the faults act on.
@@ -287,9 +290,14 @@ class Stage:
         faults.extend(verdict.dead_letters(progress.letters, self._planted))
         faults.extend(verdict.logs(self.everyone, self.allowed))
         topic = self.names.topics.beliefs_changelog
-        kept = verdict.changelog(self.broker.bootstrap_servers, topic, self.partitions)
         exact = beliefs(self.workload, updater("double"))
-        differing, apart = verdict.against(exact, progress.entities, kept, due)
+        limit = time.monotonic() + BEHIND
+        while True:  # a worker writes beliefs after their posteriors, which are all there
+            kept = verdict.changelog(self.broker.bootstrap_servers, topic, self.partitions)
+            differing, apart = verdict.against(exact, progress.entities, kept, due)
+            if not differing or time.monotonic() > limit:
+                break
+            progress.poll(1.0)
         faults.extend(differing)
         self.say(f"largest distance to the replay {apart:.1e}, in posteriors and changelog")
         if faults:
