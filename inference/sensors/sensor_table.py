@@ -235,11 +235,6 @@ def _functions(sensors: Sequence[Sensor]) -> tuple[NDArray[np.int64], Array]:
     return codes, found
 
 
-def _wraps(sensor: Sensor) -> bool:
-    """Whether its value is an angle."""
-    return sensor.kind == ANGLE or (sensor.program is not None and sensor.program.measurement.angle)
-
-
 def _column(values: Iterable[float]) -> Array:
     return np.fromiter(values, float)
 

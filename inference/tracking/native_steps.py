@@ -133,14 +133,6 @@ def space_for_answers(given: Given, most: int) -> Found:
 
 
 @inner
-def seen_of(reported: Reported, start: int, end: int) -> Seen:
-    """The readings from `start` to `end` as observations of one entity."""
-    found = space_for_readings(end - start, reported.table)
-    fill_readings(reported, start, found)
-    return found
-
-
-@inner
 def space_for_readings(number: int, table: Numbers) -> Seen:
     """Space for so many observations of one entity."""
     rows, size = table.matrix.shape[1], table.matrix.shape[2]
