@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
-from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.sensors.sensor_table import Numbers as Table
@@ -36,7 +36,7 @@ from beliefstream.inference.update.plane.polar_answers import (
 )
 from beliefstream.inference.update.plane.single_observation import accepted
 from beliefstream.inference.update.result import Method
-from beliefstream.inference.update.settings import WEAK, UpdateSettings
+from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -72,7 +72,7 @@ def prepare() -> None:
 
 def follow(given: Given, reported: Reported, found: Found, settings: UpdateSettings) -> None:
     """Solve steps that are `BENT`, where quadrature is good enough; fills `found`."""
-    if settings.quadrature_below <= 0 or BENT not in found.method:
+    if settings.quadrature_below <= 0 or BENT not in found.method.tolist():
         return
     for touched in range(1, min(MOST_TOUCHED, given.means.shape[1]) + 1):
         bent = _bent(given, reported, found, touched)
@@ -83,33 +83,11 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
 def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
     """Around the sensor."""
     index = np.arange(len(bent.rows))
-    posterior, values, _ = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings), False)
-    good, exact = accepted(values, bent.single, np.zeros_like(bent.single), settings)
-    # what a weak observation leaves is there for many updates; several components are better fitted together, which the
-    # updater does, and measures what it costs the coordinates that the sensor does not see
-    good &= exact | (bent.single & (_gained(bent) >= WEAK))
+    posterior, values = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings))
+    good, exact = accepted(values, bent.single, settings)
     method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
     return Answers(bent.rows, np.nonzero(good)[0], bent.prior, posterior, numbers, method)
-
-
-def _gained(bent: Bent) -> Array:
-    """Nats that each observation, linearised at the means, tells of the component that it tells most of, ``(n,)``.
-
-    That is ``½ log(1 + H P Hᵀ / R)``. H has the direction to the sensor for a range; for a bearing that across it, over
-    the distance.
-    """
-    matrix, origin = bent.seen.matrix[:, 0, :2], bent.seen.origin[:, :1, :2]  # the other rows are empty
-    with np.errstate(all="ignore"):  # numbers of an entity that overflow leave its step open
-        relative = bent.prior.means @ matrix.transpose(0, 2, 1) - origin
-        distance = np.linalg.norm(relative, axis=2, keepdims=True)
-        across = np.stack([-relative[..., 1], relative[..., 0]], 2) / distance
-        is_angle = (bent.seen.kind == ANGLE)[:, :, None]
-        jacobian = np.where(is_angle, across, relative) / distance @ matrix
-        spread = np.einsum("nki,nkij,nkj->nk", jacobian, bent.prior.covariances, jacobian)
-        gained = 0.5 * np.log1p(spread / np.square(bent.seen.deviation))
-    most: Array = np.max(gained, axis=1, initial=0.0, where=bent.prior.log_weights > -np.inf)
-    return most
 
 
 def _along(bent: Bent, settings: UpdateSettings) -> Answers:

@@ -10,14 +10,20 @@ An outlier's density is constant, so that a component times an outlier stays as 
 answer (A. R. Runnalls, "Kullback-Leibler approach to Gaussian mixture reduction", IEEE Transactions on Aerospace and
 Electronic Systems 43(3), 2007). The divergence of the answer is a sum over the nodes of all components, which are
 wherever the posterior is. Beside a poor answer stands one Gaussian as wide as the prior.
+
+Under several components that the answer holds poorly, a mixture is fitted to the strips of all of them together, and
+the better one is taken. Its parts follow several components, so both are measured in the coordinates that no sensor
+touches too.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Array, Seen
@@ -34,12 +40,15 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_vector,
 )
 from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
+from beliefstream.inference.update.importance import normal_points
+from beliefstream.inference.update.native_extension import extend_all
 from beliefstream.inference.update.native_followed import (
     Regression,
     Work as Following,
     new_work as new_following,
     regress,
 )
+from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
 from beliefstream.inference.update.plane.cell_fit import divergences
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
@@ -68,11 +77,13 @@ from beliefstream.inference.update.plane.polar_nodes import (
     Sensor,
     fill_panels,
     fill_strips,
+    gained,
     new_panels,
     sensor_of,
 )
 from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.unseen_coordinates import LEAST_RESPONSIBILITY, MERGED_BELOW
 from beliefstream.inference.update.wide_components import WIDER
 
 Places = NDArray[np.int64]
@@ -85,7 +96,9 @@ OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
 FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
 LIGHT_OUTLIER = 0.001
 NEAR = 2.5  # standard deviations of the noise
-EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, INLIER, WIDTH = range(6)  # places of the values of an answer
+UNSEEN_POINTS, UNSEEN_SEED = 256, 502  # that measure the coordinates that no sensor touches
+# places of the values of an answer
+EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, WIDTH, GAINED, IS_FITTED_TO_ALL = range(7)
 
 
 def prepare() -> None:
@@ -98,7 +111,6 @@ def prepare() -> None:
         none,
         np.zeros((0, 2), np.int64),
         Limits(1, 0.0, 0.0, 0.0, 0.0),
-        False,
     )
 
 
@@ -112,17 +124,6 @@ class Limits(NamedTuple):
     poor: float  # nats that an answer may lose before another is tried
 
 
-class Pooled(NamedTuple):
-    """Mixtures fitted to the strips of all components together, over the touched coordinates, and nodes to measure.
-
-    No problem has any where none are asked for, which takes no space.
-    """
-
-    mixture: Numbers  # (b, J)
-    counts: Places  # (b,) of nodes; 0 where there is no such mixture
-    nodes: Array  # (b, 4, P) coordinates, share, and log of prior × likelihood
-
-
 class Space(NamedTuple):
     """Space for one problem."""
 
@@ -132,7 +133,7 @@ class Space(NamedTuple):
     nodes: Points
     number: Places  # (2,) of strips, and whether they are too long
     spans: Places  # (K, 3) first strip and end of each component, and how many Gaussians are fitted to them
-    masses: Array  # (K,) of these strips
+    masses: Array  # (K + 1,) share of each component's strips, and of an outlier
     own: Points  # strips of one component
     mixture: Mixture
     work: Work
@@ -153,9 +154,14 @@ def limits_of(settings: UpdateSettings) -> Limits:
     return Limits(settings.most_components, float(settings.merge_below), share, below, poor)
 
 
-def solve(
-    prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limits, pooled: bool
-) -> tuple[Numbers, Array, Pooled]:
+@lru_cache(maxsize=16)
+def draws_of(unseen: int) -> Draws:
+    """Draws of so many coordinates that no sensor touches, from the prior."""
+    points = normal_points(UNSEEN_POINTS, unseen + 1, UNSEEN_SEED).double()
+    return Draws(torch.special.ndtr(points[:, 0]).numpy(), points[:, 1:].contiguous().numpy())
+
+
+def solve(prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limits) -> tuple[Numbers, Array]:
     """Answers ``(b, J, D)`` to the problems at `index` of a batch, and their values.
 
     Args:
@@ -163,28 +169,21 @@ def solve(
         seen: one observation for each problem.
         index: ``(b,)``.
         axes: coordinates that each observation touches, ``(b, 2)``.
-        pooled: whether to fit a mixture to all components together where the answer under several of them is poor.
+        limits: what is asked of an answer.
 
     Returns:
-        The mixtures, and ``(6, b)`` log evidence, divergence from the posterior in nats, share of it that is uncertain,
-        whether more components than an answer may have would fit better, the share of an inlier, and the standard
-        deviation of a direction in radians, 0 of a range. The divergence is infinite where there is no answer.
+        The mixtures, and ``(7, b)`` log evidence, divergence from the posterior in nats, share of it that is uncertain,
+        whether more components than an answer may have would fit better, the standard deviation of a direction in
+        radians, 0 of a range, the nats that the observation tells, and whether a mixture was fitted to all components
+        together. The divergence is infinite where there is no answer.
     """
-    batch, size, some = len(index), prior.means.shape[2], len(index) if pooled else 0
-    found, fitted = _new_mixtures(batch, limits.most, size), _new_mixtures(some, limits.most, 2)
-    values = np.full((6, batch), math.inf)
-    pool = Pooled(fitted, np.zeros(some, np.int64), np.empty((some, 4, _most_nodes(prior.means.shape[1]))))
-    _solve_all(prior, seen, index, axes, limits, found, values, pool)
-    return found, values, pool
-
-
-def _new_mixtures(batch: int, most: int, size: int) -> Numbers:
-    shape = batch, most
-    return Numbers(np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1)))
-
-
-def _most_nodes(count: int) -> int:
-    return MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE)
+    shape, size = (len(index), limits.most), prior.means.shape[2]
+    found = Numbers(
+        np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1))
+    )
+    values = np.full((7, len(index)), math.inf)
+    _solve_all(prior, seen, index, axes, limits, draws_of(max(size - 2, 0)), found, values)
+    return found, values
 
 
 @native
@@ -194,19 +193,22 @@ def _solve_all(
     index: Places,
     axes: Places,
     limits: Limits,
+    draws: Draws,
     found: Numbers,
     values: Array,
-    pooled: Pooled,
 ) -> None:
     count, size = prior.means.shape[1:]
     space = _new_space(count, size, limits.most, MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE))
     for row in range(len(index)):
-        left, nodes = _solve(prior, seen, index[row], axes[row], limits, space, found, row, values[:, row])
+        b = index[row]
+        several = count > 1 and prior.log_weights[b, min(1, count - 1)] > -math.inf
+        left, nodes = _solve(prior, seen, b, axes[row], limits, space, found, row, values[:, row])
+        values[IS_FITTED_TO_ALL, row] = left > 0 and several and not values[DIVERGENCE, row] < limits.poor
+        if values[IS_FITTED_TO_ALL, row]:
+            left = _fit_all(
+                prior, b, axes[row], limits, draws, left, nodes, space, found, row, values[:, row]
+            )
         leave_absent(left, limits.most, found.log_weights[row], found.means[row], found.covariances[row])
-        poor = left > 0 and not values[DIVERGENCE, row] < limits.poor
-        if poor and len(pooled.counts) and prior.log_weights[index[row], min(1, count - 1)] > -math.inf:
-            pooled.counts[row] = nodes
-            _pool(prior, index[row], axes[row], limits.most - 1, nodes, space, pooled, row)
 
 
 @inner
@@ -220,7 +222,7 @@ def _new_space(count: int, size: int, most: int, nodes: int) -> Space:
         _new_points(nodes, 0),
         np.zeros(2, np.int64),
         np.zeros((count, 3), np.int64),
-        np.zeros(count),
+        np.zeros(count + 1),
         _new_points(MOST_STRIPS, MOST_STRIPS),
         new_mixture(max(most, count)),
         new_work(max(most, count), nodes),
@@ -267,12 +269,12 @@ def _solve(
     nodes, share, uncertain, values[WIDTH] = _add_inliers(sensor, prior, rough, limits, space)
     if nodes < 0:
         return 0, 0
-    values[IS_LONG] = space.number[1]
+    values[IS_LONG], values[GAINED] = space.number[1], gained(sensor, prior)
     parts = _fit_inliers(whole, b, axes, centre, len(prior.peaks), space)
     inliers = nodes
     parts, nodes, other = _add_outliers(whole, b, sensor, prior, rough, parts, nodes, space)
-    values[INLIER] = share / (share + other)
     share += other
+    space.masses[-1] = other / share
     if parts == 0 or not 0 < share < math.inf:  # a comparison that keeps what is not a number out
         return 0, 0
     values[EVIDENCE] = rough + math.log(share)
@@ -324,7 +326,7 @@ def _loss(
     """
     _marginal(answer, axes, centre, count, space.mixture)
     one, other = divergences(space.mixture, count, space.nodes, nodes, log_evidence, space.work, space.logs)
-    return one if everywhere else abs(other)
+    return max(one, abs(other)) if everywhere else abs(other)
 
 
 @borrowing
@@ -622,24 +624,147 @@ def _marginal(
         moments[3] = covariance[axes[1], axes[0]]
 
 
-@borrowing
-def _pool(
-    whole: Numbers, b: int, axes: Places, most: int, nodes: int, space: Space, pooled: Pooled, row: int
-) -> None:
-    """Fit so many Gaussians to the strips of all components together, and fill them with the nodes."""
-    count, share = space.number[0], 0.0
+@inner
+def _fit_all(
+    whole: Numbers,
+    b: int,
+    axes: Places,
+    limits: Limits,
+    draws: Draws,
+    before: int,
+    nodes: int,
+    space: Space,
+    found: Numbers,
+    row: int,
+    values: Array,
+) -> int:
+    """Put a mixture fitted to the strips of all components in the place of an answer, if it is better.
+
+    Returns how many components the better one has; its divergence is then in `values`.
+    """
+    sources, centre, size = 1, np.empty(2), whole.means.shape[2]
+    while sources < whole.means.shape[1] and whole.log_weights[b, sources] > -math.inf:
+        sources += 1
+    prior = _alone((whole.log_weights[b], whole.means[b], whole.covariances[b]), sources)
+    centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
+    answer = (found.log_weights[row], found.means[row], found.covariances[row])
+    uncertain, other = values[UNCERTAIN], space.masses[-1]
+    places, rest = _unseen_places(axes, size), _chosen_nodes(centre, nodes, space)
+    loss = _loss(answer, axes, centre, before, nodes, values[EVIDENCE], False, space)
+    values[DIVERGENCE] = uncertain + loss + _unseen(answer, before, prior, places, rest, draws)
+
+    fitted = _fitted_to_all(centre, limits.most - 1, space)
+    parts = _followed(fitted, prior, axes, other)
+    into = (np.empty(limits.most), np.empty((limits.most, size)), np.empty((limits.most, size, size)))
+    room = new_room(len(parts[0]), size)
+    left = reduce_one(parts, limits.most - 1, limits.merge_below, room, into)
+    if not 0 < left < limits.most:
+        return before
+    left = _add_wide(whole, b, sources, into, left, limits.prior_share, space.squares)
+    loss = _loss(into, axes, centre, left, nodes, values[EVIDENCE], False, space)
+    loss = uncertain + loss + _unseen(into, left, prior, places, rest, draws)
+    if not loss < values[DIVERGENCE]:
+        return before
+    values[DIVERGENCE] = loss
+    for k in range(left):
+        answer[0][k] = into[0][k]
+        put_vector(answer[1][k], into[1][k])
+        put_matrix(answer[2][k], into[2][k])
+    return left
+
+
+@inner
+def _fitted_to_all(centre: Array, most: int, space: Space) -> Numbers:
+    """A mixture of so many Gaussians, over the touched coordinates."""
+    share, count = 0.0, space.number[0]
     for p in range(count):
         share += space.strips.share[p]
-    components = _fit(space.strips, count, most, share, False, space)
-    mixture = pooled.mixture
-    log_weights, means, covariances = mixture.log_weights[row], mixture.means[row], mixture.covariances[row]
-    x, y = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
-    for j in range(components):
-        moments = space.mixture.moments[j]
-        log_weights[j] = space.mixture.log_weights[j]
-        means[j, 0], means[j, 1] = moments[0] + x, moments[1] + y
-        covariances[j, 0, 0], covariances[j, 1, 1] = moments[2], moments[4]
-        covariances[j, 0, 1] = covariances[j, 1, 0] = moments[3]
-    for p in range(nodes):
-        pooled.nodes[row, 0, p], pooled.nodes[row, 1, p] = space.nodes.x[p] + x, space.nodes.y[p] + y
-        pooled.nodes[row, 2, p], pooled.nodes[row, 3, p] = space.nodes.share[p], space.nodes.log[p]
+    count = _fit(space.strips, count, most, share, False, space)
+    fitted = Numbers(np.empty((1, count)), np.empty((1, count, 2)), np.empty((1, count, 2, 2)))
+    for j in range(count):
+        moments, covariance = space.mixture.moments[j], fitted.covariances[0, j]
+        fitted.log_weights[0, j] = space.mixture.log_weights[j]
+        fitted.means[0, j, 0], fitted.means[0, j, 1] = moments[0] + centre[0], moments[1] + centre[1]
+        covariance[0, 0], covariance[1, 1] = moments[2], moments[4]
+        covariance[0, 1] = covariance[1, 0] = moments[3]
+    return fitted
+
+
+@inner
+def _followed(fitted: Numbers, prior: Numbers, axes: Places, outlier: float) -> tuple[Array, Array, Array]:
+    """A fitted mixture over the whole state, beside the prior with the share of an outlier."""
+    count, (sources, size) = fitted.means.shape[1], prior.means.shape[1:]
+    most = count * sources
+    extended = (
+        np.full((1, count, sources), -math.inf),
+        np.zeros((1, count, sources, size)),
+        np.zeros((1, count, sources, size, size)),
+    )
+    extend_all(fitted, prior, axes, (LEAST_RESPONSIBILITY, MERGED_BELOW), extended)
+    log_weights, means, covariances = (
+        np.empty(most + sources),
+        np.empty((most + sources, size)),
+        np.empty((most + sources, size, size)),
+    )
+    for k in range(most):
+        j, s = k // sources, k % sources
+        log_weights[k] = extended[0][0, j, s] + math.log1p(-min(outlier, 1.0))
+        put_vector(means[k], extended[1][0, j, s])
+        put_matrix(covariances[k], extended[2][0, j, s])
+    for k in range(sources):
+        log_weights[most + k] = prior.log_weights[0, k] + math.log(outlier) if outlier > 0 else -math.inf
+        put_vector(means[most + k], prior.means[0, k])
+        put_matrix(covariances[most + k], prior.covariances[0, k])
+    return log_weights, means, covariances
+
+
+@inner
+def _unseen_places(axes: Places, size: int) -> tuple[Places, Places]:
+    """The coordinates that the sensor touches, and the others."""
+    rest, count = np.empty(size - 2, np.int64), 0
+    for i in range(size):
+        if i != axes[0] and i != axes[1]:
+            rest[count] = i
+            count += 1
+    return axes.copy(), rest
+
+
+@inner
+def _chosen_nodes(centre: Array, nodes: int, space: Space) -> Array:
+    """Nodes in proportion to their shares, ``(1, UNSEEN_POINTS, 2)``."""
+    chosen, p, total = np.empty((1, UNSEEN_POINTS, 2)), 0, space.nodes.share[0]
+    for i in range(UNSEEN_POINTS):
+        while p < nodes - 1 and total < (i + 0.5) / UNSEEN_POINTS:
+            p += 1
+            total += space.nodes.share[p]
+        chosen[0, i, 0], chosen[0, i, 1] = space.nodes.x[p] + centre[0], space.nodes.y[p] + centre[1]
+    return chosen
+
+
+@inner
+def _unseen(
+    answer: tuple[Array, Array, Array],
+    count: int,
+    prior: Numbers,
+    axes: tuple[Places, Places],
+    points: Array,
+    draws: Draws,
+) -> float:
+    """Divergence of the coordinates that no sensor touches, nats, at points of an equal share each."""
+    if len(axes[1]) == 0:
+        return 0.0
+    loss = np.empty(1)
+    share = np.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS)
+    divergence_of_all(_alone(answer, count), prior, axes, points, share, draws, loss)
+    return max(loss[0], 0.0) if loss[0] < math.inf else math.inf
+
+
+@inner
+def _alone(mixture: tuple[Array, Array, Array], count: int) -> Numbers:
+    """A batch of one, with the first components of a mixture."""
+    log_weights, means, covariances = mixture
+    return Numbers(
+        log_weights[:count].copy().reshape(1, count),
+        means[:count].copy().reshape((1, *means[:count].shape)),
+        covariances[:count].copy().reshape((1, *covariances[:count].shape)),
+    )

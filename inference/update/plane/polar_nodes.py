@@ -150,6 +150,25 @@ def _relative(sensor: Sensor, prior: Prior, k: int) -> Gaussian:
 
 
 @borrowing
+def gained(sensor: Sensor, prior: Prior) -> float:
+    """Nats that the observation, linearised at the means, tells of the component that it tells most of.
+
+    That is ``½ log(1 + H P Hᵀ / R)``. H has the direction to the sensor for a range; for a bearing that across it, over
+    the distance.
+    """
+    most = 0.0
+    for k in range(len(prior.peaks)):
+        g = _relative(sensor, prior, k)
+        distance = math.hypot(g.x, g.y)
+        east, north, scale = g.x / distance, g.y / distance, sensor.deviation
+        if sensor.is_angle:
+            east, north, scale = -north, east, sensor.deviation * distance
+        spread = east * east * g.xx + 2 * east * north * g.xy + north * north * g.yy
+        most = max(most, 0.5 * math.log1p(spread / (scale * scale)))
+    return most
+
+
+@borrowing
 def _peak_of_ray(sensor: Sensor, g: Gaussian, turn: float) -> tuple[float, float, float]:
     """Peak and width of f / r along a ray, and the squared distance there from component and observation."""
     east, north, precision = math.cos(turn), math.sin(turn), 1 / (sensor.deviation * sensor.deviation)

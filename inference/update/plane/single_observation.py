@@ -1,8 +1,7 @@
 """Update with one range or bearing in the plane, by quadrature around its sensor (`polar_answers`).
 
-Under several components that an answer holds poorly, a mixture is fitted to all of them together, and the better one
-is taken. A ring or a beam that is too long for as many Gaussians as an answer may have is published with its
-divergence, as none is better. Other methods take what is poor otherwise.
+A ring or a beam that is too long for as many Gaussians as an answer may have is published with its divergence, as none
+is better. Other methods take what is poor otherwise.
 """
 
 from __future__ import annotations
@@ -17,32 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_arrays import numbers_of
-from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.update.missed_mass import SEED
-from beliefstream.inference.update.native_extension import extend
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE,
-    INLIER,
+    GAINED,
+    IS_FITTED_TO_ALL,
     IS_LONG,
     LEAST_SIZE,
     UNCERTAIN,
     WIDTH,
-    Pooled,
     limits_of,
     solve,
 )
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import WEAK, UpdateSettings
-from beliefstream.inference.update.unseen_coordinates import (
-    LEAST_RESPONSIBILITY,
-    MERGED_BELOW,
-    unseen_divergence,
-)
-from beliefstream.inference.update.wide_components import share_beside
 
 Array = NDArray[np.float64]
 
@@ -54,7 +44,6 @@ MOST_UNCERTAIN, SURE = (
 WIDEST = 0.3
 # effective sample size, below which an answer is left to a search where the settings ask for more
 SEARCHED = 0.5
-UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 
 
 def around_sensor(
@@ -76,14 +65,10 @@ def around_sensor(
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
     given = numbers_of(prior), observations.native, places.numpy(), axes.contiguous().numpy()
-    found, values, pooled = solve(*given, limits_of(settings), True)
+    found, values = solve(*given, limits_of(settings))
     mixture = GaussianMixture(*(torch.from_numpy(part) for part in found))
-    for row in np.nonzero(pooled.counts)[0].tolist():
-        _improve(problem.prior.rows(index[[row]]), axes[row].tolist(), pooled, row, mixture, values, settings)
     single = problem.prior.present[index].sum(1) == 1
-    good, exact = map(torch.from_numpy, accepted(values, single.numpy(), pooled.counts > 0, settings))
-    # what a weak observation leaves is there for many updates
-    good &= exact | (problem.gained[index] >= WEAK)
+    good, exact = map(torch.from_numpy, accepted(values, single.numpy(), settings))
     at = torch.nonzero(good)[:, 0]
     if len(at) == 0:
         return
@@ -95,75 +80,23 @@ def around_sensor(
 
 
 def accepted(
-    values: Array, single: NDArray[np.bool_], pooled: NDArray[np.bool_], settings: UpdateSettings
+    values: Array, single: NDArray[np.bool_], settings: UpdateSettings
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which answers with these values are used, and which are as good as exact moments.
 
     A ring or a beam that is too long for as many components is poor in any case: to a prior of a `single` component, or
-    where a mixture was fitted to all of them together (`pooled`), none is better. Others are used down to `SEARCHED`,
-    as are these where the settings ask for more of a refined answer.
+    where a mixture was fitted to all of them together, none is better. Others are used down to `SEARCHED`, as are these
+    where the settings ask for more of a refined answer. What a weak observation leaves is there for many updates, so
+    the answer must be exact.
     """
     poor = max(settings.refine_below, settings.defend_below, LEAST_SIZE)
-    least = np.where(single | (pooled & (settings.repeat_below <= SEARCHED)), 0.0, SEARCHED)
+    together = (values[IS_FITTED_TO_ALL] > 0) & (settings.repeat_below <= SEARCHED)
+    least = np.where(single | together, 0.0, SEARCHED)
     size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN
     exact = (values[DIVERGENCE] < settings.quadrature_below) & (values[UNCERTAIN] < SURE)
     long = (values[IS_LONG] > 0) & (size >= least) & (values[DIVERGENCE] < math.inf)
-    return exact | (sure & (values[WIDTH] < WIDEST) & ((size >= poor) | long)), exact
-
-
-def _improve(
-    prior: GaussianMixture,
-    axes: list[int],
-    pooled: Pooled,
-    row: int,
-    mixture: GaussianMixture,
-    values: Array,
-    settings: UpdateSettings,
-) -> None:
-    """Take the mixture that is fitted to all components together where it is better; its parts follow several of them.
-
-    Both are measured in the coordinates that no sensor touches too.
-    """
-    fitted = GaussianMixture(*(torch.from_numpy(part[row : row + 1]) for part in pooled.mixture))
-    x, y, share, log = torch.from_numpy(pooled.nodes[row, :, : pooled.counts[row]])
-    points, inlier = torch.stack([x, y], 1)[None], torch.tensor([[values[INLIER, row]]]).clamp_max(1.0)
-    whole = extend(fitted, prior, axes, LEAST_RESPONSIBILITY, MERGED_BELOW).scaled_by(inlier.log())
-    whole = reduce(
-        beside([whole, prior.scaled_by(torch.log1p(-inlier))]),
-        settings.most_components - 1,
-        settings.merge_below,
-    )
-    wide = GaussianMixture.gaussian(*prior.moments())
-    part = share_beside(whole, wide).clamp_max(settings.prior_share)
-    whole = beside([whole.scaled_by(torch.log1p(-part)), wide.scaled_by(part.log())])
-    losses = []
-    for answer in (mixture.rows(torch.tensor([row])), whole):
-        ratio = log - values[EVIDENCE, row] - answer.marginal(axes).log_density(points)[0]
-        losses.append(
-            float(share @ ratio) + _unseen(answer, prior, axes, points[0], share) + values[UNCERTAIN, row]
-        )
-    values[DIVERGENCE, row] = min(losses) if min(losses) >= 0 else 0.0
-    if losses[1] < losses[0]:
-        count = whole.components
-        mixture.log_weights[row, count:] = -math.inf
-        for into, part in zip(
-            (mixture.log_weights, mixture.means, mixture.covariances),
-            (whole.log_weights, whole.means, whole.covariances),
-            strict=True,
-        ):
-            into[row, :count] = part[0]
-
-
-def _unseen(
-    answer: GaussianMixture, prior: GaussianMixture, axes: list[int], points: Tensor, share: Tensor
-) -> float:
-    """Divergence of the coordinates that no sensor touches, nats, at points of an equal share each."""
-    if prior.dimension == len(axes):
-        return 0.0
-    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
-    chosen = torch.searchsorted(share.cumsum(0), places * share.sum()).clamp_max(len(share) - 1)
-    equal = torch.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS, dtype=torch.float64)
-    return float(unseen_divergence(answer, prior, axes, points[None, chosen], equal, SEED))
+    good = sure & (values[WIDTH] < WIDEST) & ((size >= poor) | long) & (values[GAINED] >= WEAK)
+    return exact | good, exact
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:

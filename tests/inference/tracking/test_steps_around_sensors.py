@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -17,6 +16,7 @@ from beliefstream.inference.tracking import closed_steps, filtering
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.update.plane.single_observation import SEARCHED
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture
@@ -50,6 +50,11 @@ def step_of(seed: int, count: int, number: int) -> Step:
     return Step(before, model, Instant(1.5, (Reading(SENSORS[number], value),)))
 
 
+def belief_of(step: Step) -> Belief:
+    assert step.belief is not None
+    return step.belief
+
+
 def updated(steps: list[Step], chosen: Updater) -> list[Outcome]:
     """Without native steps."""
     with mock.patch.object(filtering, "solved", return_value=None):
@@ -71,10 +76,13 @@ def test_a_step_equals_the_update_of_its_prediction(
     chosen = Updater(updater().network, settings=FAST) if fast else updater()
     solved = closed_steps.solved(steps, chosen.settings, with_fits=True)
     assert solved is not None
-    for found, other in zip(solved.outcomes, updated(steps, chosen), strict=True):
+    for step, found, other in zip(steps, solved.outcomes, updated(steps, chosen), strict=True):
         if found is None:
             continue
-        if found.method == "refined":
+        if found.method == "refined" and len(belief_of(step).weights) > 1:
+            # lines of all components are divided along the longest axis, which the scale of an update turns
+            assert found.effective_sample_size > SEARCHED
+        elif found.method == "refined":
             # a fit of many steps makes rounded digits larger
             assert other.method == "refined"
             assert found.log_evidence == pytest.approx(other.log_evidence, abs=1e-9)
@@ -95,13 +103,6 @@ def test_wide_beliefs_of_one_component_end_in_native_steps_whether_quadrature_or
     methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
     assert len(methods) >= 38
     assert methods.count("refined") >= least
-
-
-def test_no_mixture_is_fitted_where_an_answer_must_be_better() -> None:
-    steps = [step_of(seed, 5, 0) for seed in range(12)]
-    solved = closed_steps.solved(steps, replace(updater().settings, repeat_below=0.9999))
-    assert solved is not None
-    assert all(outcome is None or outcome.method == "quadrature" for outcome in solved.outcomes)
 
 
 def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
