@@ -13,7 +13,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.training.card import hardware
 from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.importance import quality
-from beliefstream.inference.update.published_check import CHECK, POINTS, checked, weighed
+from beliefstream.inference.update.one_pass import CHECK, POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
 _CARD = """\

@@ -34,12 +34,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_vector,
 )
 from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
-from beliefstream.inference.update.native_followed import (
-    Regression,
-    Work as Following,
-    new_work as new_following,
-    regress,
-)
+from beliefstream.inference.update.importance import WIDER
 from beliefstream.inference.update.plane.cell_fit import divergences
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
@@ -73,7 +68,12 @@ from beliefstream.inference.update.plane.polar_nodes import (
 )
 from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.wide_components import WIDER
+from beliefstream.inference.update.unseen import (
+    Regression,
+    Work as Following,
+    new_work as new_following,
+    regress,
+)
 
 Places = NDArray[np.int64]
 
@@ -148,7 +148,7 @@ class Space(NamedTuple):
 
 def limits_of(settings: UpdateSettings) -> Limits:
     """What the settings ask of an answer."""
-    poor = -0.5 * math.log(max(settings.refine_below, settings.defend_below, LEAST_SIZE))
+    poor = -0.5 * math.log(max(settings.refine_below, LEAST_SIZE))
     below, share = float(settings.quadrature_below), float(settings.prior_share)
     return Limits(settings.most_components, float(settings.merge_below), share, below, poor)
 

@@ -20,8 +20,7 @@ from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observa
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.update.missed_mass import SEED
-from beliefstream.inference.update.native_extension import extend
+from beliefstream.inference.update.importance import share_beside
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE,
@@ -37,12 +36,7 @@ from beliefstream.inference.update.plane.polar_answers import (
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import WEAK, UpdateSettings
-from beliefstream.inference.update.unseen_coordinates import (
-    LEAST_RESPONSIBILITY,
-    MERGED_BELOW,
-    unseen_divergence,
-)
-from beliefstream.inference.update.wide_components import share_beside
+from beliefstream.inference.update.unseen import extend, unseen_divergence
 
 Array = NDArray[np.float64]
 
@@ -103,7 +97,7 @@ def accepted(
     where a mixture was fitted to all of them together (`pooled`), none is better. Others are used down to `SEARCHED`,
     as are these where the settings ask for more of a refined answer.
     """
-    poor = max(settings.refine_below, settings.defend_below, LEAST_SIZE)
+    poor = max(settings.refine_below, LEAST_SIZE)
     least = np.where(single | (pooled & (settings.repeat_below <= SEARCHED)), 0.0, SEARCHED)
     size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN
     exact = (values[DIVERGENCE] < settings.quadrature_below) & (values[UNCERTAIN] < SURE)
@@ -127,7 +121,7 @@ def _improve(
     fitted = GaussianMixture(*(torch.from_numpy(part[row : row + 1]) for part in pooled.mixture))
     x, y, share, log = torch.from_numpy(pooled.nodes[row, :, : pooled.counts[row]])
     points, inlier = torch.stack([x, y], 1)[None], torch.tensor([[values[INLIER, row]]]).clamp_max(1.0)
-    whole = extend(fitted, prior, axes, LEAST_RESPONSIBILITY, MERGED_BELOW).scaled_by(inlier.log())
+    whole = extend(fitted, prior, axes).scaled_by(inlier.log())
     whole = reduce(
         beside([whole, prior.scaled_by(torch.log1p(-inlier))]),
         settings.most_components - 1,
@@ -163,7 +157,7 @@ def _unseen(
     places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
     chosen = torch.searchsorted(share.cumsum(0), places * share.sum()).clamp_max(len(share) - 1)
     equal = torch.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS, dtype=torch.float64)
-    return float(unseen_divergence(answer, prior, axes, points[None, chosen], equal, SEED))
+    return float(unseen_divergence(answer, prior, axes, points[None, chosen], equal))
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.sensors import Reading, encode, range_to
 from beliefstream.inference.update import refinement
-from beliefstream.inference.update.importance import Weighted, prior_images
+from beliefstream.inference.update.importance import Weighted
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.mode_search import randomised_images
+from beliefstream.inference.update.prior_scan import scan
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled
 
@@ -24,8 +25,8 @@ def local_of(count: int, seed: int) -> LocalProblem:
 
 
 def with_images(local: LocalProblem) -> LocalProblem:
-    tokens = duplicate_components(local.prior, 8)
-    return replace(local, images=prior_images(tokens, local.observations, 2, 4))
+    given = local.prior, local.observations
+    return replace(local, images=randomised_images(*given, scan(*given).starts(64)))
 
 
 def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
