@@ -34,7 +34,7 @@ from beliefstream.inference.update import (
     prior_scan,
     reduction_cost,
     scaled_problem,
-    unseen,
+    unobserved,
 )
 from beliefstream.inference.update.plane import cartesian, polar_answers
 
@@ -50,7 +50,7 @@ MODULES = (
     reduction,
     scaled_problem,
     native_observations,
-    unseen,
+    unobserved,
     importance,
     native_density,
     native_fits,

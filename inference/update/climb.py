@@ -35,7 +35,7 @@ Bits = NDArray[np.bool_]
 
 HUBER = 1.5  # standard deviations; Huber's own choice lies between 1 and 2
 LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
-FIRST, LEAST, MOST = 1e-3, 1e-12, 1e6  # damping; ten times as much after a failed step, as Marquardt's
+FIRST = 1e-3  # damping; ten times as much after a failed step, and a tenth after another, as Marquardt's
 
 
 class Terms(NamedTuple):
@@ -208,9 +208,9 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
     linear = observations.linearise(points, factors)
     inlier = observations.weights(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
     total = identity + (linear.information * inlier[..., None, None]).sum(2)
-    found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
-    found = la.symmetrise(factors @ found @ factors.mT)
-    return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
+    covariance = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
+    covariance = la.symmetrise(factors @ covariance @ factors.mT)
+    return torch.where(covariance.isfinite().flatten(-2).all(-1)[..., None, None], covariance, covariances)
 
 
 def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
@@ -231,8 +231,7 @@ def _accept(terms: Terms, frames: Frames, robust: bool, state: State) -> None:
             then = _cost(terms, frames, b, s, state.moved[b, s], robust)
             better = then < state.cost[b, s] + LEVEL
             state.better[b, s] = better
-            damping = state.damping[b, s] * (0.1 if better else 10.0)
-            state.damping[b, s] = min(max(damping, LEAST), MOST)
+            state.damping[b, s] *= 0.1 if better else 10.0
             if better:
                 state.cost[b, s] = then
                 for i in range(state.point.shape[2]):

@@ -110,7 +110,7 @@ class DeviceNetwork:
 
     def answer(self, tokens: Tokens, observations: Observations) -> tuple[GaussianMixture, Tensor]:
         """Posterior components of each problem, and which of them the CPU computed for lack of memory, ``(B,)``."""
-        batch, found, spared = observations.batch, list[GaussianMixture](), torch.zeros(0, dtype=torch.bool)
+        batch, parts, spared = observations.batch, list[GaussianMixture](), torch.zeros(0, dtype=torch.bool)
         while len(spared) < batch:
             start = len(spared)
             count = self.capacity.allowed(batch - start)
@@ -118,9 +118,9 @@ class DeviceNetwork:
             some = Tokens(*(part[index] for part in tokens)), observations.rows_of(index)
             answered = self._tried(*some) if count else self._by_cpu(*some)
             if answered is not None:
-                found.append(answered)
+                parts.append(answered)
                 spared = torch.cat([spared, torch.full((answered.batch,), count == 0)])
-        return (found[0] if len(found) == 1 else concatenate(found)), spared
+        return (parts[0] if len(parts) == 1 else concatenate(parts)), spared
 
     def _tried(self, tokens: Tokens, observations: Observations) -> GaussianMixture | None:
         """The answer of the device, or None if it has no room for so many."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,7 +45,28 @@ SHARES, SEARCHED_SHARES = (0.55, 0.15, 0.10, 0.20), (0.35, 0.10, 0.10, 0.45)
 WIDENING = 4.0  # of the covariance: twice the spread, as Hesterberg's heavier tails
 TRUNCATION = 30.0  # of an importance weight
 WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add
-CHECK_SEED = 11  # of the points that check an answer
+# a share of weight or points that is spread evenly; no simple fraction, or points would fall on the borders between
+# components, and rounding would decide
+EVENLY = 0.4183
+
+
+class Seed(IntEnum):
+    """Seeds of independent quasi-random sequences, one for each use; no other choice was tried."""
+
+    CHECK = 11
+    REFINEMENT = 101
+    ALONG = 401
+    VERIFICATION = 501
+    UNOBSERVED = 502
+    SCAN = 601
+    SCAN_STARTS = 602
+    SIDES = 603
+    SETS = 611
+    REDUCTION = 701
+    SIMULATED = 801
+    EVALUATED = 802
+    PUBLISHED_CHECK = 7_919
+    PUBLISHED_REPORT = 104_729  # measures what was chosen: the points of a choice flatter it
 
 
 class Frame(NamedTuple):
@@ -143,10 +165,10 @@ def _drawn(
     parts = near, spread, around, count - near - spread - around
     noises = [array(normal_points(number, size, seed + turn)) for turn, number in enumerate(parts)]
     shapes = (count, size), (count,), (count,), (count,), (components, count)
-    found = Points(*(np.empty((batch, *shape)) for shape in shapes))
+    drawn = Points(*(np.empty((batch, *shape)) for shape in shapes))
     prior, answer, images = map(numbers_of, mixtures)
-    _draw((prior, answer, images), (noises[0], noises[1], noises[2], noises[3]), found)
-    return tuple(torch.from_numpy(part) for part in found)
+    _draw((prior, answer, images), (noises[0], noises[1], noises[2], noises[3]), drawn)
+    return tuple(torch.from_numpy(part) for part in drawn)
 
 
 def quality(weighted: Weighted) -> Quality:
@@ -160,9 +182,9 @@ def quality(weighted: Weighted) -> Quality:
 
     The standard error is by the delta method for independent points; these points are spread more evenly.
     """
-    found = np.empty((4, len(weighted.target)))
-    _quality(array(weighted.target), array(weighted.proposal), array(weighted.answer), found)
-    return Quality(*torch.from_numpy(found))
+    numbers = np.empty((4, len(weighted.target)))
+    _quality(array(weighted.target), array(weighted.proposal), array(weighted.answer), numbers)
+    return Quality(*torch.from_numpy(numbers))
 
 
 def share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
@@ -177,10 +199,10 @@ def share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
 def _draw(
     mixtures: tuple[Numbers, Numbers, Numbers],
     noises: tuple[Array, Array, Array, Array],
-    found: Points,
+    drawn: Points,
 ) -> None:
     prior, answer, images = mixtures
-    count, size = found.points.shape[1:]
+    count, size = drawn.points.shape[1:]
     frames = (_new_frame(prior.means), _new_frame(answer.means), _new_frame(images.means))
     largest = max(prior.means.shape[1], answer.means.shape[1], images.means.shape[1])
     space = np.empty(largest)
@@ -197,24 +219,24 @@ def _draw(
         _frame(prior, b, frames[0])
         _frame(answer, b, frames[1])
         _frame(images, b, frames[2])
-        start = _place(answer, b, frames[1], 1.0, noises[0], space, found.points[b], 0)
-        start = _place(answer, b, frames[1], math.sqrt(WIDENING), noises[1], space, found.points[b], start)
-        start = _place(prior, b, frames[0], 1.0, noises[2], space, found.points[b], start)
-        start = _place(images, b, frames[2], 1.0, noises[3], space, found.points[b], start)
+        start = _place(answer, b, frames[1], 1.0, noises[0], space, drawn.points[b], 0)
+        start = _place(answer, b, frames[1], math.sqrt(WIDENING), noises[1], space, drawn.points[b], start)
+        start = _place(prior, b, frames[0], 1.0, noises[2], space, drawn.points[b], start)
+        start = _place(images, b, frames[2], 1.0, noises[3], space, drawn.points[b], start)
         for start in range(0, count, BLOCK):
             some = min(BLOCK, count - start)
-            _evaluate(found.points[b, start : start + some], frames, blocks, parts.values)
+            _evaluate(drawn.points[b, start : start + some], frames, blocks, parts.values)
             for k in range(prior.means.shape[1]):
-                kept, densities = found.prior_components[b, k, start : start + some], blocks[0].values[k]
+                kept, densities = drawn.prior_components[b, k, start : start + some], blocks[0].values[k]
                 for p in range(some):
                     kept[p] = densities[p]
             for p in range(some):
-                found.log_prior[b, start + p] = parts.values[2, p]
-                found.answer[b, start + p] = parts.values[0, p]
+                drawn.log_prior[b, start + p] = parts.values[2, p]
+                drawn.answer[b, start + p] = parts.values[0, p]
             for part in range(4):
                 for p in range(BLOCK):
                     parts.values[part, p] += shares[part]
-            sum_components(parts, found.proposal[b, start : start + some])
+            sum_components(parts, drawn.proposal[b, start : start + some])
 
 
 @inner
@@ -293,7 +315,7 @@ def _evaluate(
 
 
 @native
-def _quality(target: Array, proposal: Array, answer: Array, found: Array) -> None:
+def _quality(target: Array, proposal: Array, answer: Array, numbers: Array) -> None:
     count, truncation = target.shape[1], math.log(TRUNCATION)
     share = np.empty(count)
     for b in range(len(target)):
@@ -303,7 +325,7 @@ def _quality(target: Array, proposal: Array, answer: Array, found: Array) -> Non
             # a comparison that keeps what is not a number
             highest = highest if share[p] <= highest else share[p]
         if highest == -math.inf:
-            found[0, b], found[1, b], found[2, b], found[3, b] = math.nan, highest, math.nan, math.nan
+            numbers[0, b], numbers[1, b], numbers[2, b], numbers[3, b] = math.nan, highest, math.nan, math.nan
             continue
         total = 0.0
         for p in range(count):
@@ -322,10 +344,10 @@ def _quality(target: Array, proposal: Array, answer: Array, found: Array) -> Non
             squares += influence * influence
         size, bound = 1 / mean, math.exp(-2 * divergence)
         size = size if size <= bound else bound
-        found[0, b] = min(max(size, 0.0), 1.0) if size == size else math.nan
-        found[1, b] = evidence
-        found[2, b] = 0.0 if divergence < 0 else divergence
-        found[3, b] = math.sqrt(squares)
+        numbers[0, b] = min(max(size, 0.0), 1.0) if size == size else math.nan
+        numbers[1, b] = evidence
+        numbers[2, b] = 0.0 if divergence < 0 else divergence
+        numbers[3, b] = math.sqrt(squares)
 
 
 @borrowing

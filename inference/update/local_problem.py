@@ -11,7 +11,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update import importance, unseen
+from beliefstream.inference.update import importance, unobserved
 
 if TYPE_CHECKING:
     from beliefstream.inference.update.prior_scan import Scan
@@ -81,7 +81,7 @@ class LocalProblem:
         covariances = answer.covariances * self.scale[:, None, None, None].square()
         if self.partial:
             stated = GaussianMixture(answer.log_weights, means, covariances)
-            return unseen.extend(stated, self.whole, self.axes, source)
+            return unobserved.extend(stated, self.whole, self.axes, source)
         order = torch.argsort(torch.tensor(self.axes))
         return GaussianMixture(answer.log_weights, means[..., order], covariances[..., order, :][..., order])
 
@@ -89,8 +89,8 @@ class LocalProblem:
         """The marginal of a mixture over the state in these coordinates."""
         return whole.marginal(self.axes).in_coordinates(self.shift, self.scale)
 
-    def unseen_divergence(self, answer: GaussianMixture, weighted: importance.Weighted) -> Tensor:
+    def unobserved_divergence(self, answer: GaussianMixture, weighted: importance.Weighted) -> Tensor:
         """Divergence of an answer over the state, nats ``(B,)``, in the coordinates that no sensor touches."""
         points = weighted.points * self.scale[:, None, None] + self.shift[:, None]
         share = torch.softmax(weighted.target - weighted.proposal, 1)
-        return unseen.unseen_divergence(answer, self.whole, self.axes, points, share)
+        return unobserved.unobserved_divergence(answer, self.whole, self.axes, points, share)

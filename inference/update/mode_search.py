@@ -31,15 +31,12 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.climb import Climb, laplace, local_covariances, ordered, peaks_at
-from beliefstream.inference.update.importance import systematic
+from beliefstream.inference.update.importance import EVENLY, Seed, systematic
 
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
 GROUPS = 16  # of starts, each with outliers and components of noise of its own
 AROUND = 8  # starts around each sensor
 ROUNDS = 6  # steps of a walk
-# share of the images' weight that is spread evenly; no simple fraction, or points would fall on borders between images,
-# and rounding would decide
-EVENLY = 0.4183
 ALIKE = 1e-4  # nats by which starts on the same peak may differ
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
 OUTLIERS, MOST = (
@@ -47,11 +44,10 @@ OUTLIERS, MOST = (
     8,
 )  # other steps leave out fewer; with more possible outliers, those that agree resist the others
 LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
-SEED, SETS_SEED = 401, 611  # of the points, and of the order of sets
 
 
 class Modes(NamedTuple):
-    """The peaks found, ``M`` for each problem."""
+    """The peaks, ``M`` for each problem."""
 
     laplace: (
         GaussianMixture  # weighted by their evidence; includes the prior, for all observations as outliers
@@ -63,7 +59,7 @@ def randomised_images(prior: GaussianMixture, observations: Observations, scanne
     """Gaussians along the posterior: from `STARTS` points of the prior, and from those `scanned` ``(B, S, d)``."""
     observations = ordered(observations, prior.moments()[0])
     batch, size = prior.batch, prior.dimension
-    starts = systematic(prior, prior.factors(), STARTS, SEED)
+    starts = systematic(prior, prior.factors(), STARTS, Seed.ALONG)
     # neighbours in the sequence belong to one component: spread them over the groups
     starts = starts.view(batch, STARTS // GROUPS, GROUPS, size).transpose(1, 2).flatten(0, 1)
     hypotheses = _hypotheses(observations)
@@ -89,7 +85,7 @@ def _hypotheses(observations: Observations) -> Observations:
     index = torch.arange(observations.batch).repeat_interleave(GROUPS)
     many = observations.rows_of(index)
     number = observations.mask.shape[1]
-    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=SEED)  # type: ignore[no-untyped-call]
+    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=Seed.ALONG)  # type: ignore[no-untyped-call]
     # the same for each place, whatever the number of places in the batch
     drawn: Tensor = (
         engine.draw(GROUPS * number).to(many.value).view(number, GROUPS, 2).transpose(0, 1).clone()
@@ -171,8 +167,8 @@ def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tenso
     each = AROUND  # independent of the number of places in the batch
     mean, covariance = prior.moments()
     relative = la.times(observations.matrix, mean[:, None]) - observations.origin
-    seen = (observations.matrix != 0).any(-1)
-    ways = spread_points(number * each, rows).to(mean).view(number, each, rows) * seen[:, :, None]
+    measured = (observations.matrix != 0).any(-1)
+    ways = spread_points(number * each, rows).to(mean).view(number, each, rows) * measured[:, :, None]
     ways = ways / la.norm(ways, True).clamp_min(1e-9)
     ring = ways * observations.value[..., 0].abs()[..., None, None]
     wanted = torch.where((observations.kind == RANGE)[..., None, None], ring, relative[:, :, None])
@@ -229,14 +225,14 @@ def with_agreeing(
     It searches only where an observation is an outlier at the highest of `peaks`, and more may be.
     """
     contradicted = _contradicted(observations, peaks).tolist()
-    found = [
+    each = [
         _sets(observations.rows_of(slice(row, row + 1)), prior.dimension) if contradicted[row] else None
         for row in range(prior.batch)
     ]
-    index = torch.tensor([row for row, sets in enumerate(found) if sets is not None], dtype=torch.int64)
+    index = torch.tensor([row for row, sets in enumerate(each) if sets is not None], dtype=torch.int64)
     if len(index) == 0:
         return peaks
-    used = torch.stack([sets for sets in found if sets is not None])
+    used = torch.stack([sets for sets in each if sets is not None])
     more = _agreeing(prior.rows(index), observations.rows_of(index), used.to(prior.means))
     both = beside([peaks.rows(index), more])
     best = both.places(distinct(both.means, both.factors(), both.log_weights, peaks.components)[0])
@@ -271,9 +267,9 @@ def _sets(observations: Observations, size: int) -> Tensor | None:
     least = min(size, number - OUTLIERS, len(free))
     if least < 2 or number > MOST:  # a single one is left alone by `randomised_images`
         return None
-    found = observations.mask.repeat(STARTS, 1)
-    found[:, free] = _choices(len(free), least)
-    return found
+    used = observations.mask.repeat(STARTS, 1)
+    used[:, free] = _choices(len(free), least)
+    return used
 
 
 @lru_cache(maxsize=64)
@@ -287,9 +283,9 @@ def _choices(number: int, least: int) -> Tensor:
 def _agreeing(prior: GaussianMixture, observations: Observations, used: Tensor) -> GaussianMixture:
     """Peaks ``(B, STARTS)`` reached from places where the `used` observations ``(B, STARTS, N)`` agree."""
     mixed = torch.randperm(
-        STARTS, generator=torch.Generator().manual_seed(SETS_SEED)
+        STARTS, generator=torch.Generator().manual_seed(Seed.SETS)
     )  # each set gets all components
-    starts = systematic(prior, prior.factors(), STARTS, SETS_SEED)[:, mixed]
+    starts = systematic(prior, prior.factors(), STARTS, Seed.SETS)[:, mixed]
     wide = widened_at(observations, (observations.kind == LINEAR) & _doubtful(observations))
     points = replace(Climb.of(prior, wide, starts), used=used).walk(starts, ROUNDS, robust=True)
     climb = Climb.of(prior, observations, points)

@@ -34,7 +34,7 @@ from beliefstream.inference.update.native_curved_parts import (
     new_work,
 )
 from beliefstream.inference.update.scaled_problem import example
-from beliefstream.inference.update.unseen import Densities, new_densities, see
+from beliefstream.inference.update.unobserved import Densities, new_densities, see
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -33,17 +33,16 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published import weights
 from beliefstream.inference.network.published.network import PublishedForm
 from beliefstream.inference.network.published.priors import INSIDE, NARROWEST, WIDEST, Priors
-from beliefstream.inference.update.importance import WIDENING, Quality, Weighted, quality, systematic
+from beliefstream.inference.update.importance import WIDENING, Quality, Seed, Weighted, quality, systematic
 from beliefstream.inference.update.refinement import finite, maximise
+from beliefstream.inference.update.settings import UpdateSettings
 
 Numbers = Mapping[str, float | Sequence[float]]
-COMPONENTS, MOST_COMPONENTS = 8, 64
+DEFAULTS = UpdateSettings()
+MOST_COMPONENTS = 64  # of an answer that may be asked for
 SHARES = (0.5, 0.2)  # of the points: answer, widened answer; the rest are of the prior
 POINTS = 2_048
-GOOD = 0.95  # effective sample size from which an answer is not refined
 ROUNDS, STEPS = 8, 3  # of refinement: draws of points, and steps of expectation-maximisation for each
-CHECK = 7_919  # seed of the points that choose
-REPORT = 104_729  # of those that measure what was chosen: the points of a choice flatter it
 
 
 class MixtureLike(Protocol):
@@ -122,7 +121,7 @@ class OnePass:
         prior: MixtureLike | Mapping[str, Sequence[float]],
         data: Numbers,
         context: Mapping[str, float] | None = None,
-        components: int = COMPONENTS,
+        components: int = DEFAULTS.components,
         check: bool = True,
     ) -> Answer:
         """Return the posterior of one report.
@@ -299,24 +298,24 @@ def checked(
         ProblemError: the likelihood fails.
         ValueError: the likelihood is zero at all points of a problem.
     """
-    found = weighed(priors, function, numbers, answer, points, CHECK)
+    found = weighed(priors, function, numbers, answer, points, Seed.PUBLISHED_CHECK)
     if bool((found.target.amax(1) == -math.inf).any()):
         raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
     best, reached = answer, quality(found)
     refined = torch.zeros_like(reached.effective_sample_size, dtype=torch.bool)
     current = answer
     for turn in range(ROUNDS):
-        if bool((reached.effective_sample_size >= GOOD).all()):
+        if bool((reached.effective_sample_size >= DEFAULTS.refine_below).all()):
             break
-        drawn = weighed(priors, function, numbers, current, points, 101 + 10 * turn)
+        drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
         for _ in range(STEPS):
             current = maximise(current, drawn)
         current = current.where(finite(current)[:, None], best)  # no point may have been possible
-        after = quality(weighed(priors, function, numbers, current, points, CHECK))
+        after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
         better = after.effective_sample_size > reached.effective_sample_size
         best = current.where(better[:, None], best)
         reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
         refined = refined | better
     if bool(refined.any()):
-        reached = quality(weighed(priors, function, numbers, best, points, REPORT))
+        reached = quality(weighed(priors, function, numbers, best, points, Seed.PUBLISHED_REPORT))
     return Checked(best, reached, refined)

@@ -30,26 +30,23 @@ from beliefstream.inference.mixtures.native import borrowing, fusing, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
-from beliefstream.inference.update.importance import Weighted, normal_points, systematic_places
+from beliefstream.inference.update.importance import EVENLY, Seed, Weighted, normal_points, systematic_places
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Update, size_at
 
 Array = NDArray[np.float64]
 
-POINTS, PLACES, SEED = 1024, 192, 601  # spread over the prior; drawn from them
+POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them
 MOST_SIDES = 16  # the most parts that a cell is divided into
 HALF_WIDTH = math.sqrt(3)  # of a uniform density, in standard deviations
 LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
 RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
-EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `mode_search.EVENLY`
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
-CLOSE_PLACES = 1024  # places of a scan that is zoomed into to compare an answer closely
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
 MOST_AXES = 2  # with more, so many points do not resolve a lattice either
-LOW = 1.0  # nats by which an answer is too low in a cell that it lacks
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
 
@@ -74,7 +71,7 @@ class Scan(NamedTuple):
     def starts(self, count: int) -> Tensor:
         """`count` points ``(B, count, d)`` spread over the cells; `count` is at most ``M``."""
         some = slice(None, None, self.points.shape[1] // count)
-        noise = normal_points(count, self.points.shape[2], SEED + 1)
+        noise = normal_points(count, self.points.shape[2], Seed.SCAN_STARTS)
         offset = la.times(self.factors[:, some][:, :count], noise.expand(len(self.points), -1, -1))
         return self.points[:, some][:, :count] + offset
 
@@ -133,7 +130,7 @@ def scan(
     shares, factors = whole.log_weights.exp(), whole.factors()
     source = systematic_places(shares, points)
     row = torch.arange(prior.batch)[:, None]
-    noise = normal_points(points, size, SEED)
+    noise = normal_points(points, size, Seed.SCAN)
     spread = whole.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
     # points are sparser far from a mean: a cell's width is the root of its volume
     wide = (la.squared_norm(noise) / (2 * size)).exp().clamp(max=MOST)
@@ -164,21 +161,21 @@ def _proposal(prior: GaussianMixture, tails: Tensor) -> GaussianMixture:
     )
 
 
-def zoom(found: Scan, prior: GaussianMixture, observations: Observations) -> Scan:
+def zoom(coarse: Scan, prior: GaussianMixture, observations: Observations) -> Scan:
     """Halve the width of the cells: split every cell in two along each axis, and draw places from the parts."""
-    batch, count, size = found.points.shape
+    batch, count, size = coarse.points.shape
     sides = _sides(size)
     each = len(sides)
-    offset = la.times(found.factors[:, :, None], (HALF_WIDTH / 2 * sides).expand(batch, count, -1, -1))
-    points = (found.points[:, :, None] + offset).flatten(1, 2)
-    frames = (found.factors / 2)[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
+    offset = la.times(coarse.factors[:, :, None], (HALF_WIDTH / 2 * sides).expand(batch, count, -1, -1))
+    points = (coarse.points[:, :, None] + offset).flatten(1, 2)
+    frames = (coarse.factors / 2)[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
     smoothed, change = _smoothed(observations, points, frames)
     target = prior.log_density(points) + smoothed
-    before = found.share.log() - found.log_target - math.log(each)
+    before = coarse.share.log() - coarse.log_target - math.log(each)
     log_weight = target + before.repeat_interleave(each, 1)
     more = torch.logsumexp(log_weight, 1)
     return _chosen(
-        points, frames, target, log_weight - more[:, None], found.log_evidence + more, change, count
+        points, frames, target, log_weight - more[:, None], coarse.log_evidence + more, change, count
     )
 
 
@@ -186,7 +183,7 @@ def _sides(size: int) -> Tensor:
     """Directions of a cell's parts from its centre: all of them, or a sample if there would be too many."""
     if 2**size <= MOST_SIDES:
         return torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * size).view(-1, size)
-    signs = torch.sign(normal_points(MOST_SIDES // 2, size, SEED + 2))
+    signs = torch.sign(normal_points(MOST_SIDES // 2, size, Seed.SIDES))
     return torch.cat([signs, -signs])
 
 
@@ -226,13 +223,13 @@ def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tup
     """
     numbers, at = observations.at(points)
     cells = frames.reshape(*at.shape[:2], *frames.shape[2:])
-    found, change = (part.view(points.shape[:2]) for part in native_observations.smoothed(numbers, at, cells))
+    total, change = (part.view(points.shape[:2]) for part in native_observations.smoothed(numbers, at, cells))
     if observations.likelihoods is None:
-        return found, change
+        return total, change
     own = (observations.likelihoods.present & observations.mask)[:, None]
     mean, variance = smoothed(_within(observations, points, frames))
-    found = found + torch.where(own, mean, 0.0).sum(-1)
-    return found, torch.maximum(change, torch.where(own, variance, 0.0).amax(-1))
+    total = total + torch.where(own, mean, 0.0).sum(-1)
+    return total, torch.maximum(change, torch.where(own, variance, 0.0).amax(-1))
 
 
 def _within(observations: Observations, points: Tensor, frames: Tensor) -> Tensor:
@@ -240,24 +237,24 @@ def _within(observations: Observations, points: Tensor, frames: Tensor) -> Tenso
     batch, count, size = points.shape
     steps = math.sqrt(size) * frames.mT
     inside = torch.cat([points[:, :, None] + steps, points[:, :, None] - steps], 2)
-    found = observations.residuals(inside.view(batch, -1, size)).log_likelihood
-    return found.view(batch, count, 2 * size, -1).mT
+    each = observations.residuals(inside.view(batch, -1, size)).log_likelihood
+    return each.view(batch, count, 2 * size, -1).mT
 
 
 def lacking(local: LocalProblem, update: Update) -> tuple[GaussianMixture, Tensor]:
     """What an answer lacks, as a mixture with a component for each cell of the scan, and its mass ``(B,)``.
 
-    Only cells count in which the answer is too low by `LOW`.
+    Only cells count in which the answer is too low by `SLACK` nats.
     """
-    seen = local.scan
-    assert seen is not None
-    answered = seen.smoothed(local.localise(update.posterior))
-    log_evidence = torch.maximum(update.log_evidence, seen.log_evidence)[:, None]
-    off = seen.log_target - log_evidence - answered
-    share = seen.share * (seen.log_evidence[:, None] - log_evidence).exp() * -torch.expm1(-off)
-    logs = torch.where((off > LOW) & share.isfinite(), share.log(), -math.inf)
-    cells = GaussianMixture(logs, seen.points, la.symmetrise(seen.factors @ seen.factors.mT))
-    return cells, torch.logsumexp(logs, 1).exp()
+    cells = local.scan
+    assert cells is not None
+    answered = cells.smoothed(local.localise(update.posterior))
+    log_evidence = torch.maximum(update.log_evidence, cells.log_evidence)[:, None]
+    off = cells.log_target - log_evidence - answered
+    share = cells.share * (cells.log_evidence[:, None] - log_evidence).exp() * -torch.expm1(-off)
+    logs = torch.where((off > SLACK) & share.isfinite(), share.log(), -math.inf)
+    parts = GaussianMixture(logs, cells.points, la.symmetrise(cells.factors @ cells.factors.mT))
+    return parts, torch.logsumexp(logs, 1).exp()
 
 
 def compared(local: LocalProblem, update: Update) -> Update:
@@ -286,16 +283,16 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
 def _missed_by(local: LocalProblem, update: Update, points: int) -> Tensor:
     """Nats that answers miss, ``(B,)``, by a new scan that is zoomed into."""
     answer, evidence = local.localise(update.posterior), update.log_evidence
-    found = scan(local.prior, local.observations, CLOSE_PLACES, points)
-    missed = found.missed(answer, evidence)
+    cells = scan(local.prior, local.observations, POINTS, points)
+    missed = cells.missed(answer, evidence)
     for _ in range(MORE_ZOOMS):
         # cells that are too coarse say nothing, whether they see that something is missed or not
-        coarse = (missed.sum(1) > DOUBTFUL) & ~found.resolves(missed)
-        index = torch.nonzero(coarse | ~found.resolves(found.share))[:, 0]
+        coarse = (missed.sum(1) > DOUBTFUL) & ~cells.resolves(missed)
+        index = torch.nonzero(coarse | ~cells.resolves(cells.share))[:, 0]
         if len(index) == 0:
             break
-        found = _finer(local, found, index)
-        missed[index] = found.rows(index).missed(answer.rows(index), evidence[index])
+        cells = _finer(local, cells, index)
+        missed[index] = cells.rows(index).missed(answer.rows(index), evidence[index])
     return missed.sum(1)
 
 
@@ -310,19 +307,19 @@ def beyond_slack(weighted: Weighted) -> Tensor:
 def zoomed(local: LocalProblem) -> Scan:
     """Zoom into the scan of a problem until its cells are small beside the noise."""
     assert local.scan is not None
-    found = local.scan
+    cells = local.scan
     for _ in range(ZOOMS):
-        index = torch.nonzero(~found.resolves(found.share))[:, 0]
+        index = torch.nonzero(~cells.resolves(cells.share))[:, 0]
         if len(index) == 0:
             break
-        found = _finer(local, found, index)
-    return found
+        cells = _finer(local, cells, index)
+    return cells
 
 
-def _finer(local: LocalProblem, found: Scan, index: Tensor) -> Scan:
+def _finer(local: LocalProblem, cells: Scan, index: Tensor) -> Scan:
     """Zoom into the scans of the problems at `index`."""
     some = local.rows(index)
-    return found.with_rows(index, zoom(found.rows(index), some.prior, some.observations))
+    return cells.with_rows(index, zoom(cells.rows(index), some.prior, some.observations))
 
 
 def with_missed(update: Update, missed: Tensor) -> Update:
@@ -333,14 +330,14 @@ def with_missed(update: Update, missed: Tensor) -> Update:
 
 def over_cells(mixture: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:
     """Log density ``(B, P)`` at `points` ``(B, P, d)``, each smoothed over its cell with `factors` ``(B, P, d, d)``."""
-    found = np.empty(points.shape[:2])
-    _evaluate(*numbers_of(mixture), array(points), array(factors), found)
-    return torch.from_numpy(found)
+    log_density = np.empty(points.shape[:2])
+    _evaluate(*numbers_of(mixture), array(points), array(factors), log_density)
+    return torch.from_numpy(log_density)
 
 
 @native
 def _evaluate(
-    log_weights: Array, means: Array, covariances: Array, points: Array, factors: Array, found: Array
+    log_weights: Array, means: Array, covariances: Array, points: Array, factors: Array, log_density: Array
 ) -> None:
     count, size = means.shape[1:]
     block = new_block(count, size)
@@ -363,7 +360,7 @@ def _evaluate(
                 for i in range(size):
                     for p in range(some):
                         block.values[k, p] -= 0.5 * cells.offset[i, p] * cells.offset[i, p]
-            sum_components(block, found[b, start : start + some])
+            sum_components(block, log_density[b, start : start + some])
 
 
 @borrowing

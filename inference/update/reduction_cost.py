@@ -29,10 +29,10 @@ from beliefstream.inference.mixtures.native_density import (
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
-from beliefstream.inference.update.importance import normal_points
+from beliefstream.inference.update.importance import Seed, normal_points
 
 CHEAP = 0.005  # nats; a smaller bound is not worth measuring
-POINTS, SEED = 512, 701  # of the estimate of a divergence
+POINTS = 512  # of the estimate of a divergence
 LEAST_COST = 1e-9  # nats; a smaller bound is rounding
 
 Array = NDArray[np.float64]
@@ -72,9 +72,9 @@ def condense(mixture: GaussianMixture, components: int, threshold: float) -> tup
 
 def divergence(whole: GaussianMixture, few: GaussianMixture) -> Tensor:
     """KL(whole ‖ few) in nats ``(B,)``, estimated on quasi-random points of `whole`."""
-    found = np.empty(whole.batch)
-    _measure_all(numbers_of(whole), numbers_of(few), points_of(whole.dimension), found)
-    return torch.from_numpy(found)
+    costs = np.empty(whole.batch)
+    _measure_all(numbers_of(whole), numbers_of(few), points_of(whole.dimension), costs)
+    return torch.from_numpy(costs)
 
 
 def counts_and_bounds(mixture: GaussianMixture, reduced: GaussianMixture) -> tuple[Tensor, Tensor]:
@@ -93,15 +93,15 @@ def counts_and_bounds(mixture: GaussianMixture, reduced: GaussianMixture) -> tup
 @functools.cache
 def points_of(size: int) -> Array:
     """The points ``(P, size)`` of a standard normal on which a cost is measured."""
-    return array(normal_points(POINTS, size, SEED))
+    return array(normal_points(POINTS, size, Seed.REDUCTION))
 
 
 @native
-def _measure_all(whole: Numbers, few: Numbers, points: Array, found: Array) -> None:
-    for b in range(len(found)):
+def _measure_all(whole: Numbers, few: Numbers, points: Array, costs: Array) -> None:
+    for b in range(len(costs)):
         one = (whole.log_weights[b], whole.means[b], whole.covariances[b])
         other = (few.log_weights[b], few.means[b], few.covariances[b])
-        found[b] = measured_cost(one, other, points)
+        costs[b] = measured_cost(one, other, points)
 
 
 @inner
@@ -123,9 +123,9 @@ def measured_cost(whole: Mixture, few: Mixture, points: Array) -> float:
                 for j in range(i + 1):
                     number += factors[place, i, j] * points[start + p, j]
                 one.block.points[i, p] = other.block.points[i, p] = number
-        for densities, found in ((one, logs[0]), (other, logs[1])):
+        for densities, values in ((one, logs[0]), (other, logs[1])):
             fill(densities.inverse, densities.shift, densities.peaks, densities.block)
-            sum_components(densities.block, found[:some])
+            sum_components(densities.block, values[:some])
         for p in range(some):
             total += logs[0, p] - logs[1, p]
     return 0.0 if total < 0 else total / len(points)
@@ -144,13 +144,13 @@ def _densities_of(mixture: Mixture, weights: Array, factors: Array) -> Densities
         weights[k] = math.exp(log_weights[k] - highest)
         total += weights[k]
     own = log_weights - (highest + math.log(total))
-    found = Densities(
+    densities = Densities(
         np.empty((count, size, size)), np.empty((count, size)), np.empty(count), new_block(count, size)
     )
-    whiten(own, means, factors, found.inverse, found.shift, found.peaks)
+    whiten(own, means, factors, densities.inverse, densities.shift, densities.peaks)
     for k in range(count):
         weights[k] /= total
-    return found
+    return densities
 
 
 @native

@@ -18,7 +18,7 @@ from beliefstream.inference.mixtures import linear_algebra as la, native_maximis
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, concatenate
 from beliefstream.inference.mixtures.native_maximisation import SMALLEST
 from beliefstream.inference.update.climb import local_covariances
-from beliefstream.inference.update.importance import Weighted
+from beliefstream.inference.update.importance import Seed, Weighted, systematic_places
 from beliefstream.inference.update.local_problem import LocalProblem
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
@@ -42,7 +42,7 @@ def refine(
     for rows in torch.split(torch.arange(answer.batch), max(1, CHUNK // points)):
         some, mixture = local.rows(rows), answer.rows(rows)
         for turn in range(rounds):
-            weighted = some.weigh(mixture, points, seed=101 + 10 * turn)
+            weighted = some.weigh(mixture, points, Seed.REFINEMENT + 10 * turn)
             if turn == 0 and added:
                 mixture = add_components(some, mixture, weighted, added)
             for _ in range(steps):
@@ -60,10 +60,7 @@ def add_components(
     log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(share.shape[1])
     missing = share * (1 - (weighted.answer - weighted.target + log_evidence).clamp(max=0).exp())
     total = missing.sum(1, keepdim=True)
-    cumulative = (missing.cumsum(1) / total.clamp_min(1e-12)).contiguous()
-    ticks = (torch.arange(count, dtype=share.dtype) + 0.5) / count
-    index = torch.searchsorted(cumulative, ticks.expand(len(share), count).contiguous())
-    index = index.clamp(max=share.shape[1] - 1)
+    index = systematic_places(missing / total.clamp_min(1e-12), count)
     row = torch.arange(len(share))[:, None]
     means = weighted.points[row, index]
     origin = weighted.prior_components.mT[row, index].argmax(-1)

@@ -74,10 +74,10 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Re
     if count < 2:
         return [work(part) for part in parts]
 
-    def alike(part: Part) -> Result:
+    def in_mode(part: Part) -> Result:
         with torch.inference_mode(inference):  # each thread has its own mode
             return work(part)
 
     inference = torch.is_inference_mode_enabled()
     with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(alike, parts))
+        return list(threads.map(in_mode, parts))

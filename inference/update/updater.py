@@ -135,10 +135,10 @@ class Updater:
         if len(index):
             problems = _Problems(posed, observations, self.settings.components)
             parts.extend(self._by_network(problems, index, problems.codes))
-        found = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
+        update = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
         if observations.likelihoods is not None:
-            found = replace(found, surprise=simulated_surprise(posed.prior, observations, found.surprise))
-        return found
+            update = replace(update, surprise=simulated_surprise(posed.prior, observations, update.surprise))
+        return update
 
     def _closed(self, posed: Posed, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
         """Update in closed form where that is exact, or nearly."""
@@ -161,25 +161,25 @@ class Updater:
         wanted = settings.least_size(posed.gained)
         least[index], weak[index] = wanted, wanted > settings.refine_below
         again = [index[never]]
-        for some in _alike(index[~never], code):
-            found = self._in_one_pass(problems, some)
-            at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
+        for some in _groups(index[~never], code):
+            update = self._in_one_pass(problems, some)
+            at = torch.nonzero(doubted[some] & (update.effective_sample_size >= least[some]))[:, 0]
             if len(at):
                 local, _ = problems.local(some[at], True)
-                found = found.with_rows(at, self._thorough.scanned(local, found.rows(at)))
-            poor = found.effective_sample_size < least[some]
+                update = update.with_rows(at, self._thorough.scanned(local, update.rows(at)))
+            poor = update.effective_sample_size < least[some]
             good = torch.nonzero(~poor)[:, 0]
             again.append(some[poor])
             if len(good):
-                yield some[good], found.rows(good)
+                yield some[good], update.rows(good)
         left = torch.cat(again).sort().values
         if len(left) == 0:
             return
         shapes = problems.shapes(left)
         for chosen, network in ((~weak[left], self._thorough), (weak[left], self._more_thorough)):
-            for some in _alike(left[chosen], code):
-                for alike in _alike(some, shapes):
-                    yield alike, network.update(*problems.local(alike, True))
+            for some in _groups(left[chosen], code):
+                for part in _groups(some, shapes):
+                    yield part, network.update(*problems.local(part, True))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
@@ -257,9 +257,9 @@ class _Problems:
     def codes(self) -> Tensor:
         """A code for each entity ``(B,)``: its touched coordinates, if its prior has grown, if it has a problem."""
         size, touched = self.posed.prior.dimension, self.posed.touched
-        found = (touched * (1 << torch.arange(size))).sum(1)
+        pattern = (touched * (1 << torch.arange(size))).sum(1)
         # a prior that grew beyond the usual number of components takes more tokens
-        return found + (self.grown * (1 << size)) + (self.observations.has_problem * (2 << size))
+        return pattern + (self.grown * (1 << size)) + (self.observations.has_problem * (2 << size))
 
     @cached_property
     def grown(self) -> Tensor:
@@ -293,7 +293,7 @@ class _Problems:
         return local, scaled.prediction.rows_of(index).surprise(scaled.prior.rows(index))
 
 
-def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:
+def _groups(index: Tensor, code: Tensor) -> Iterator[Tensor]:
     """Split `index` into parts of one code each."""
     for pattern in sorted(set(code[index].tolist())):
         yield index[code[index] == pattern]

@@ -68,7 +68,7 @@ from beliefstream.inference.update.plane.polar_nodes import (
 )
 from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.unseen import (
+from beliefstream.inference.update.unobserved import (
     Regression,
     Work as Following,
     new_work as new_following,

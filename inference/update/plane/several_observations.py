@@ -199,5 +199,5 @@ def _with_unseen(
         few, equal, equal, equal, component_log_densities(some.prior, some.prior.factors(), few)
     )
     more = update.divergence.clone()
-    more[index] += some.unseen_divergence(update.posterior.rows(index), weighted)
+    more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
     return replace(update, divergence=more, effective_sample_size=size_at(more))

@@ -36,7 +36,7 @@ from beliefstream.inference.update.plane.polar_answers import (
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import WEAK, UpdateSettings
-from beliefstream.inference.update.unseen import extend, unseen_divergence
+from beliefstream.inference.update.unobserved import extend, unobserved_divergence
 
 Array = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ def _unseen(
     places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
     chosen = torch.searchsorted(share.cumsum(0), places * share.sum()).clamp_max(len(share) - 1)
     equal = torch.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS, dtype=torch.float64)
-    return float(unseen_divergence(answer, prior, axes, points[None, chosen], equal))
+    return float(unobserved_divergence(answer, prior, axes, points[None, chosen], equal))
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.importance import systematic
-from beliefstream.inference.update.reduction_cost import POINTS, SEED, condense, counts_and_bounds, divergence
+from beliefstream.inference.update.importance import Seed, systematic
+from beliefstream.inference.update.reduction_cost import POINTS, condense, counts_and_bounds, divergence
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
 
@@ -42,7 +42,7 @@ def test_what_forty_components_lose_as_sixteen_is_stated() -> None:
 def test_the_cost_is_a_mean_over_points(seed: int, size: int, components: int, offset: float) -> None:
     whole = random_mixture(seed, 1, components, size)
     few = reduce(whole, components // 2, 0.0)
-    points = systematic(whole, whole.factors(), POINTS, SEED)
+    points = systematic(whole, whole.factors(), POINTS, Seed.REDUCTION)
     expected = float((whole.log_density(points) - few.log_density(points)).mean().clamp_min(0))
     scaled = GaussianMixture(whole.log_weights + offset, whole.means, whole.covariances)
     assert float(divergence(scaled, few)) == pytest.approx(expected, rel=1e-9, abs=1e-11)

@@ -14,11 +14,11 @@ from scipy.stats import multivariate_normal
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.unseen import (
+from beliefstream.inference.update.unobserved import (
     LEAST_RESPONSIBILITY,
     MERGED_BELOW,
     extend,
-    unseen_divergence,
+    unobserved_divergence,
 )
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
@@ -73,7 +73,7 @@ def test_the_divergence_of_the_unseen_coordinates_is_that_of_an_answer_that_merg
     points = torch.linspace(-2, 2, 4000, dtype=torch.float64)[None, :, None]
     share = torch.full((1, 4000), 1 / 4000, dtype=torch.float64)
 
-    found = unseen_divergence(merged, prior, [0], points, share)
+    found = unobserved_divergence(merged, prior, [0], points, share)
 
     grid = np.linspace(-12, 13, 20_001)
     exact = (weights * np.exp(-0.5 * (grid[:, None] - velocities) ** 2) / np.sqrt(2 * np.pi)).sum(1)
@@ -83,7 +83,7 @@ def test_the_divergence_of_the_unseen_coordinates_is_that_of_an_answer_that_merg
     expected = float((exact * np.log(exact / answered)).sum() * (grid[1] - grid[0]))
     assert expected > 0.2
     assert abs(float(found) - expected) < 0.02
-    assert float(unseen_divergence(prior, prior, [0], points, share)) < 1e-12
+    assert float(unobserved_divergence(prior, prior, [0], points, share)) < 1e-12
 
 
 AXES = st.sampled_from([[0], [2, 0], [1, 3], [0, 1, 2]])
@@ -178,5 +178,5 @@ def test_the_divergence_of_unseen_coordinates_is_a_mean_over_samples(
     apart = whole.log_density(points) - answer.log_density(points)
     apart -= whole.marginal(axes).log_density(seen) - answer.marginal(axes).log_density(seen)
     error = float(apart.std()) / math.sqrt(points.shape[1])
-    found = float(unseen_divergence(answer, whole, axes, seen, equal))
+    found = float(unobserved_divergence(answer, whole, axes, seen, equal))
     assert abs(found - max(0.0, float(apart.mean()))) < 8 * error + 0.02

@@ -6,7 +6,7 @@ Given the observed coordinates ``y = H x``, the state follows the prior's compon
 
 with r_k their responsibilities (C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 2.3). A
 component of an answer is small beside the prior, so `extend` takes the average of r_k over it, and merges the Gaussians
-that follow where one is enough. `unseen_divergence` measures what an answer over the whole state loses by that.
+that follow where one is enough. `unobserved_divergence` measures what an answer over the whole state loses by that.
 """
 
 from __future__ import annotations
@@ -50,14 +50,13 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.importance import normal_points
+from beliefstream.inference.update.importance import Seed, normal_points
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 # least responsibility of a component of the prior; nats that merging may cost, as `UpdateSettings.merge_below`
 LEAST_RESPONSIBILITY, MERGED_BELOW = 1e-3, 2e-3
-SEED = 502  # of the draws of `unseen_divergence`; any other would do
 
 
 def prepare() -> None:
@@ -65,16 +64,16 @@ def prepare() -> None:
     two = torch.zeros(1, 1, 2, dtype=torch.float64)
     whole = GaussianMixture(two[..., 0], two, torch.eye(2).double()[None, None])
     extend(whole.marginal([0]), whole, [0])
-    unseen_divergence(whole, whole, [0], two[..., :1], two[..., 0])
+    unobserved_divergence(whole, whole, [0], two[..., :1], two[..., 0])
 
 
 class Regression(NamedTuple):
-    """Of each component of the prior on the seen coordinates."""
+    """Of each component of the prior on the observed coordinates."""
 
     gain: Array  # (K, D, d)
     rest: Array  # (K, D, D), the remaining covariance
-    inverse: Array  # (K, d, d), of the factor of the seen covariance
-    peak: Array  # (K,), log of weight × highest density of the seen coordinates
+    inverse: Array  # (K, d, d), of the factor of the observed covariance
+    peak: Array  # (K,), log of weight × highest density of the observed coordinates
 
 
 class Work(NamedTuple):
@@ -96,15 +95,19 @@ class Work(NamedTuple):
 
 
 @inner
-def new_work(sources: int, size: int, seen: int) -> tuple[Regression, Work]:
+def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Work]:
     regression = Regression(
-        np.empty((sources, size, seen)), np.empty((sources, size, size)),
-        np.zeros((sources, seen, seen)), np.empty(sources),
+        np.empty((sources, size, observed)), np.empty((sources, size, size)),
+        np.zeros((sources, observed, observed)), np.empty(sources),
     )  # fmt: skip
-    small, large, of_each = np.empty((2, seen, seen)), np.empty((2, size, size)), np.empty((2, sources))
+    small, large, of_each = (
+        np.empty((2, observed, observed)),
+        np.empty((2, size, size)),
+        np.empty((2, sources)),
+    )
     work = Work(
         small[0], small[1],
-        np.empty((size, seen)), np.empty(seen), np.empty(seen),
+        np.empty((size, observed)), np.empty(observed), np.empty(observed),
         of_each[0], of_each[1], np.empty(sources, np.int64),
         np.empty((sources, size)), np.empty((sources, size, size)),
         np.empty(size), large[0], large[1],
@@ -113,42 +116,42 @@ def new_work(sources: int, size: int, seen: int) -> tuple[Regression, Work]:
 
 
 @borrowing
-def regress(whole: Numbers, b: int, k: int, axes: Counts, found: Regression, work: Work) -> None:
+def regress(whole: Numbers, b: int, k: int, axes: Counts, regression: Regression, work: Work) -> None:
     """Fill the regression of one component of the prior."""
     log_weights, _, covariances = whole
-    size, seen = work.across.shape
-    covariance, gain = covariances[b, k], found.gain[k]
-    for i in range(seen):
-        for j in range(seen):
+    size, observed = work.across.shape
+    covariance, gain = covariances[b, k], regression.gain[k]
+    for i in range(observed):
+        for j in range(observed):
             work.square[i, j] = covariance[axes[i], axes[j]]
     factorise(work.square, TINY, ROUNDING, work.factor)
-    found.peak[k] = log_weights[b, k]
-    for i in range(seen):
-        found.peak[k] -= math.log(work.factor[i, i])
-    invert_product(work.factor, found.inverse[k], work.square)
+    regression.peak[k] = log_weights[b, k]
+    for i in range(observed):
+        regression.peak[k] -= math.log(work.factor[i, i])
+    invert_product(work.factor, regression.inverse[k], work.square)
     for i in range(size):
-        for j in range(seen):
+        for j in range(observed):
             gain[i, j] = 0.0
-            for m in range(seen):
+            for m in range(observed):
                 gain[i, j] += covariance[i, axes[m]] * work.square[m, j]
-    # seen coordinates follow exactly, so that rounding makes no variance negative
-    for i in range(seen):
-        for j in range(seen):
+    # observed coordinates follow exactly, so that rounding makes no variance negative
+    for i in range(observed):
+        for j in range(observed):
             gain[axes[i], j] = 1.0 if i == j else 0.0
     for i in range(size):
         for j in range(size):
             total = covariance[i, j]
-            for m in range(seen):
-                for n in range(seen):
+            for m in range(observed):
+                for n in range(observed):
                     total -= gain[i, m] * covariance[axes[m], axes[n]] * gain[j, n]
-            found.rest[k, i, j] = total
+            regression.rest[k, i, j] = total
     for i in range(size):
         for j in range(i):
-            mean = 0.5 * (found.rest[k, i, j] + found.rest[k, j, i])
-            found.rest[k, i, j] = found.rest[k, j, i] = mean
-    for i in range(seen):
+            mean = 0.5 * (regression.rest[k, i, j] + regression.rest[k, j, i])
+            regression.rest[k, i, j] = regression.rest[k, j, i] = mean
+    for i in range(observed):
         for j in range(size):
-            found.rest[k, axes[i], j] = found.rest[k, j, axes[i]] = 0.0
+            regression.rest[k, axes[i], j] = regression.rest[k, j, axes[i]] = 0.0
 
 
 @borrowing
@@ -165,16 +168,16 @@ def _find_sources(
 
     They are averages over the cubature points ``m ± √d L_i`` of a component of the answer.
     """
-    count, seen = len(work.shares), len(work.point)
+    count, observed = len(work.shares), len(work.point)
     factorise(answer[2][b, j], TINY, ROUNDING, work.factor)
     for k in range(count):
         work.shares[k] = 0.0
-    step = math.sqrt(seen)
-    for place in range(2 * seen if count > 1 else 0):
-        side, column = (step, place) if place < seen else (-step, place - seen)
-        for i in range(seen):
+    step = math.sqrt(observed)
+    for place in range(2 * observed if count > 1 else 0):
+        side, column = (step, place) if place < observed else (-step, place - observed)
+        for i in range(observed):
             work.point[i] = answer[1][b, j, i] + side * work.factor[i, column]
-        _add_shares(whole, b, axes, regression, work, 1 / (2 * seen))
+        _add_shares(whole, b, axes, regression, work, 1 / (2 * observed))
     total = 0.0
     for k in range(count):
         work.shares[k] = 0.0 if work.shares[k] < LEAST_RESPONSIBILITY else work.shares[k]
@@ -223,10 +226,10 @@ def extend(
     """
     (batch, count, _), (_, sources, size) = answer.means.shape, whole.means.shape
     shape = batch, count, sources
-    found = np.full(shape, -math.inf), np.zeros((*shape, size)), np.zeros((*shape, size, size))
+    extended = np.full(shape, -math.inf), np.zeros((*shape, size)), np.zeros((*shape, size, size))
     known = np.full((batch, count), -1) if source is None else source.numpy()
-    most = _extend_all(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), known, found)
-    log_weights, means, covariances = (torch.from_numpy(part)[:, :, :most].flatten(1, 2) for part in found)
+    most = _extend_all(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), known, extended)
+    log_weights, means, covariances = (torch.from_numpy(part)[:, :, :most].flatten(1, 2) for part in extended)
     return GaussianMixture(log_weights, means, covariances)
 
 
@@ -236,14 +239,14 @@ def _extend_all(
     whole: Numbers,
     axes: Counts,
     known: Counts,
-    found: tuple[Array, Array, Array],
+    extended: tuple[Array, Array, Array],
 ) -> int:
     """Fill the extended components; returns the largest number of places that one component of the answer takes."""
-    batch, _, seen = answer[1].shape
+    batch, _, observed = answer[1].shape
     sources, size = whole[1].shape[1:]
-    (regression, work), most = new_work(sources, size, seen), 1
+    (regression, work), most = new_work(sources, size, observed), 1
     for b in range(batch):
-        most = max(most, _extend_one(answer, whole, b, axes, known[b], found, regression, work))
+        most = max(most, _extend_one(answer, whole, b, axes, known[b], extended, regression, work))
     return most
 
 
@@ -254,7 +257,7 @@ def _extend_one(
     b: int,
     axes: Counts,
     known: Counts,
-    found: tuple[Array, Array, Array],
+    extended: tuple[Array, Array, Array],
     regression: Regression,
     work: Work,
 ) -> int:
@@ -274,14 +277,14 @@ def _extend_one(
         most = max(most, used if answer[0][b, j] > -math.inf else 1)
         for s in range(used):
             share = 1.0 if used == 1 else work.shares[work.order[s]]
-            found[0][b, j, s] = answer[0][b, j] + math.log(share)
+            extended[0][b, j, s] = answer[0][b, j] + math.log(share)
             for i in range(size):
-                found[1][b, j, s, i] = work.means[s, i]
+                extended[1][b, j, s, i] = work.means[s, i]
                 for other in range(size):
-                    found[2][b, j, s, i, other] = work.covariances[s, i, other]
+                    extended[2][b, j, s, i, other] = work.covariances[s, i, other]
         for s in range(used, sources):  # filler of places without weight
-            put_vector(found[1][b, j, s], found[1][b, j, 0])
-            put_matrix(found[2][b, j, s], found[2][b, j, 0])
+            put_vector(extended[1][b, j, s], extended[1][b, j, 0])
+            put_matrix(extended[2][b, j, s], extended[2][b, j, 0])
     return most
 
 
@@ -299,23 +302,23 @@ def _follow(
 ) -> None:
     """Fill the mean and covariance of a component of the answer as one of the prior extends it."""
     gain, rest, covariance = regression.gain[k], regression.rest[k], answer[2][b, j]
-    size, seen = gain.shape
-    for i in range(seen):
+    size, observed = gain.shape
+    for i in range(observed):
         work.offset[i] = answer[1][b, j, i] - whole[1][b, k, axes[i]]
     for i in range(size):
         work.means[s, i] = whole[1][b, k, i]
-        for m in range(seen):
+        for m in range(observed):
             work.means[s, i] += gain[i, m] * work.offset[m]
             work.across[i, m] = 0.0
-            for n in range(seen):
+            for n in range(observed):
                 work.across[i, m] += gain[i, n] * covariance[n, m]
     for i in range(size):
         for other in range(i + 1):
             total = 0.0
-            for m in range(seen):
+            for m in range(observed):
                 total += work.across[i, m] * gain[other, m] + work.across[other, m] * gain[i, m]
-            found = rest[i, other] + 0.5 * total
-            work.covariances[s, i, other] = work.covariances[s, other, i] = found
+            entry = rest[i, other] + 0.5 * total
+            work.covariances[s, i, other] = work.covariances[s, other, i] = entry
 
 
 @borrowing
@@ -357,7 +360,7 @@ def _volume(covariance: Array, factor: Array) -> float:
 
 
 class Densities(NamedTuple):
-    """A mixture over the seen coordinates, as `whiten` fills it, and blocks of points."""
+    """A mixture over the observed coordinates, as `whiten` fills it, and blocks of points."""
 
     factors: Array
     inverse: Array
@@ -377,35 +380,35 @@ class Frame(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Of each point: a uniform number that chooses a component, and normal ones for the unseen coordinates."""
+    """Of each point: a uniform number that chooses a component, and normal ones for the unobserved coordinates."""
 
     uniform: Array  # (P,)
     normal: Array  # (P, D − d)
 
 
-def unseen_divergence(
+def unobserved_divergence(
     posterior: GaussianMixture, whole: GaussianMixture, axes: Sequence[int], points: Tensor, share: Tensor
 ) -> Tensor:
-    """Divergence of the unseen coordinates given the seen ones, nats ``(B,)``, at least 0.
+    """Divergence of the unobserved coordinates given the observed ones, nats ``(B,)``, at least 0.
 
-    By the chain rule it adds to the divergence of the seen ones. At each point the unseen coordinates are drawn once
-    from the prior's components, which they follow exactly.
+    By the chain rule it adds to the divergence of the observed ones. At each point the unobserved coordinates are drawn
+    once from the prior's components, which they follow exactly.
 
     Args:
         posterior: ``(B, J)`` over all ``D`` coordinates.
         whole: the prior, ``(B, K)``.
-        axes: indices of the seen coordinates.
-        points: of the seen coordinates, in the state's units, ``(B, P, d)``.
+        axes: indices of the observed coordinates.
+        points: of the observed coordinates, in the state's units, ``(B, P, d)``.
         share: of the exact posterior at each point, ``(B, P)``.
     """
     rest = [axis for axis in range(whole.dimension) if axis not in axes]
-    normal = normal_points(points.shape[1], len(rest) + 1, SEED).double()
+    normal = normal_points(points.shape[1], len(rest) + 1, Seed.UNOBSERVED)
     draws = Draws(array(torch.special.ndtr(normal[:, 0])), array(normal[:, 1:]))
-    places, found = (np.array(axes, np.int64), np.array(rest, np.int64)), np.empty(len(share))
+    places, divergences = (np.array(axes, np.int64), np.array(rest, np.int64)), np.empty(len(share))
     _divergence_of_all(
-        numbers_of(posterior), numbers_of(whole), places, array(points), array(share), draws, found
+        numbers_of(posterior), numbers_of(whole), places, array(points), array(share), draws, divergences
     )
-    return torch.nan_to_num(torch.from_numpy(found), nan=math.inf).clamp_min(0)
+    return torch.nan_to_num(torch.from_numpy(divergences), nan=math.inf).clamp_min(0)
 
 
 @native
@@ -416,20 +419,20 @@ def _divergence_of_all(
     points: Array,
     share: Array,
     draws: Draws,
-    found: Array,
+    divergences: Array,
 ) -> None:
-    """As `unseen_divergence`, into `found`; `axes` are the seen and the unseen coordinates."""
+    """As `unobserved_divergence`, into `divergences`; `axes` are the observed and the unobserved coordinates."""
     sources, size = whole.means.shape[1:]
-    seen, unseen = len(axes[0]), len(axes[1])
-    regression, work = new_work(sources, size, seen)
-    factors, square = np.zeros((sources, unseen, unseen)), np.empty((unseen, unseen))
+    observed, unobserved = len(axes[0]), len(axes[1])
+    regression, work = new_work(sources, size, observed)
+    factors, square = np.zeros((sources, unobserved, unobserved)), np.empty((unobserved, unobserved))
     every = np.arange(size)
     frames = (
         _new_frame(axes[0], sources), _new_frame(every, sources),
         _new_frame(axes[0], posterior.means.shape[1]), _new_frame(every, posterior.means.shape[1]),
     )  # fmt: skip
-    for b in range(len(found)):
-        found[b] = _divergence_of_one(
+    for b in range(len(divergences)):
+        divergences[b] = _divergence_of_one(
             posterior, whole, b, axes, points[b], share[b], draws, regression, work, factors, square, frames
         )
 
@@ -449,11 +452,11 @@ def _divergence_of_one(
     square: Array,
     frames: tuple[Frame, Frame, Frame, Frame],
 ) -> float:
-    (sources, size), seen, unseen, found = whole.means.shape[1:], len(axes[0]), len(axes[1]), 0.0
+    (sources, size), observed, unobserved, total = whole.means.shape[1:], len(axes[0]), len(axes[1]), 0.0
     for k in range(sources):
         regress(whole, b, k, axes[0], regression, work)
-        for i in range(unseen):
-            for j in range(unseen):
+        for i in range(unobserved):
+            for j in range(unobserved):
                 square[i, j] = regression.rest[k, axes[1][i], axes[1][j]]
         factorise(square, TINY, ROUNDING, factors[k])
     for number in range(4):
@@ -462,7 +465,7 @@ def _divergence_of_one(
         see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
     for start in range(0, len(points), BLOCK):
         some = min(BLOCK, len(points) - start)
-        for i in range(seen):
+        for i in range(observed):
             for p in range(some):
                 value = points[start + p, i]
                 frames[0].densities.block.points[i, p] = frames[2].densities.block.points[i, p] = value
@@ -477,14 +480,16 @@ def _divergence_of_one(
         for number in range(1, 4):
             _evaluate(frames[number])
         logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
-        found += _sum(share[start : start + some], logs)
-    return found
+        total += _sum(share[start : start + some], logs)
+    return total
 
 
 @inner
-def new_densities(count: int, seen: int) -> Densities:
-    squares = np.empty((2, count, seen, seen))
-    return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
+def new_densities(count: int, observed: int) -> Densities:
+    squares = np.empty((2, count, observed, observed))
+    return Densities(
+        squares[0], squares[1], np.empty((count, observed)), np.empty(count), new_block(count, observed)
+    )
 
 
 @borrowing
@@ -492,19 +497,19 @@ def see(
     mixture: tuple[Array, Array, Array],
     axes: Counts,
     count: int,
-    seen: Array,
+    observed: Array,
     square: Array,
     into: Densities,
 ) -> None:
-    """Fill the densities of a mixture's first components over some coordinates, and their means there in `seen`."""
+    """Fill the densities of a mixture's first components over some coordinates, and their means there in `observed`."""
     log_weights, means, covariances = mixture
     for k in range(count):
         for i in range(len(axes)):
-            seen[k, i] = means[k, axes[i]]
+            observed[k, i] = means[k, axes[i]]
             for j in range(len(axes)):
                 square[i, j] = covariances[k, axes[i], axes[j]]
         factorise(square, TINY, ROUNDING, into.factors[k])
-    whiten(log_weights[:count], seen[:count], into.factors, into.inverse, into.shift, into.peaks)
+    whiten(log_weights[:count], observed[:count], into.factors, into.inverse, into.shift, into.peaks)
 
 
 @inner
@@ -517,11 +522,11 @@ def _new_frame(axes: Counts, count: int) -> Frame:
 @borrowing
 def _evaluate(frame: Frame) -> None:
     """Fill the log density of the points; not that of each component."""
-    found, size = frame.densities, len(frame.axes)
+    densities, size = frame.densities, len(frame.axes)
     if size == 2:
-        sum_plane(found.inverse, found.shift, found.peaks, found.block, frame.logs)
+        sum_plane(densities.inverse, densities.shift, densities.peaks, densities.block, frame.logs)
     elif size == 4:
-        _sum_four(found.inverse, found.shift, found.peaks, found.block, frame.logs)
+        _sum_four(densities.inverse, densities.shift, densities.peaks, densities.block, frame.logs)
     else:
         _evaluate_each(frame)
 
@@ -529,9 +534,9 @@ def _evaluate(frame: Frame) -> None:
 @borrowing
 def _evaluate_each(frame: Frame) -> None:
     """Fill the log density of the points, and that of each component."""
-    found = frame.densities
-    fill(found.inverse, found.shift, found.peaks, found.block)
-    sum_components(found.block, frame.logs)
+    densities = frame.densities
+    fill(densities.inverse, densities.shift, densities.peaks, densities.block)
+    sum_components(densities.block, frame.logs)
 
 
 @borrowing
@@ -580,17 +585,17 @@ def _place(
     axes: tuple[Counts, Counts],
     regression: Regression,
     factor: Array,
-    seen: Array,
+    observed: Array,
     normal: Array,
     frame: Frame,
     p: int,
 ) -> None:
-    """Put a point with the seen coordinates, and others that follow them in a component, into a frame's block."""
+    """Put a point with the observed coordinates, and others that follow them in a component, into a frame's block."""
     points, mean, gain = frame.densities.block.points, whole.means[b, k], regression.gain[k]
     for i in range(len(mean)):
         points[i, p] = mean[i]
-        for m in range(len(seen)):
-            points[i, p] += gain[i, m] * (seen[m] - mean[axes[0][m]])
+        for m in range(len(observed)):
+            points[i, p] += gain[i, m] * (observed[m] - mean[axes[0][m]])
     for i in range(len(normal)):
         for j in range(i + 1):
             points[axes[1][i], p] += factor[i, j] * normal[j]
@@ -598,8 +603,8 @@ def _place(
 
 @adding
 def _sum(share: Array, logs: tuple[Array, Array, Array, Array]) -> float:
-    found, (seen, whole, answered_seen, answered) = 0.0, logs
+    total, (observed, whole, answered_seen, answered) = 0.0, logs
     for p in range(len(share)):
-        off = (whole[p] - seen[p]) - (answered[p] - answered_seen[p])
-        found += share[p] * off if share[p] > 0 else 0.0
-    return found
+        off = (whole[p] - observed[p]) - (answered[p] - answered_seen[p])
+        total += share[p] * off if share[p] > 0 else 0.0
+    return total
