@@ -41,7 +41,6 @@ from beliefstream.inference.update.prior_scan import (
     missed_closely,
     scan,
     with_missed,
-    zoomed,
 )
 from beliefstream.inference.update.refinement import finite, refine
 from beliefstream.inference.update.result import Method, Update, in_threads, joined
@@ -176,7 +175,6 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
-        local = replace(local, scan=zoomed(local))
         given, points = (local.prior, local.observations), self.settings.refine_points
         peaks = search(*given, local.images, self.settings.most_components)
         laplace, images = modes(*given, with_agreeing(*given, peaks))

@@ -43,7 +43,7 @@ LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
 RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
-ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
+ZOOMS = 20  # most zooms into a scan; each halves its cells
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
 MOST_AXES = 2  # with more, so many points do not resolve a lattice either
@@ -268,7 +268,8 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     """Nats that answers miss, ``(B,)``, after zooming in where cells are too coarse to tell.
 
     It zooms from the beginning with more places, because each zoom draws some of the parts. What is missed may be a
-    thin ring beside sharp peaks: its own cells must be small, not only those of the peaks.
+    thin ring beside sharp peaks: its own cells must be small, not only those of the peaks. Without zooming, 49 answers
+    of the hard problems of seed 31207 were false alarms instead of 11.
     """
     assert local.scan is not None
     total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
@@ -285,7 +286,7 @@ def _missed_by(local: LocalProblem, update: Update, points: int) -> Tensor:
     answer, evidence = local.localise(update.posterior), update.log_evidence
     cells = scan(local.prior, local.observations, POINTS, points)
     missed = cells.missed(answer, evidence)
-    for _ in range(MORE_ZOOMS):
+    for _ in range(ZOOMS):
         # cells that are too coarse say nothing, whether they see that something is missed or not
         coarse = (missed.sum(1) > DOUBTFUL) & ~cells.resolves(missed)
         index = torch.nonzero(coarse | ~cells.resolves(cells.share))[:, 0]
@@ -302,18 +303,6 @@ def beyond_slack(weighted: Weighted) -> Tensor:
     log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(log_weight.shape[1])
     off = weighted.target - weighted.answer - log_evidence
     return torch.where(off > SLACK, torch.softmax(log_weight, 1) * off, 0.0).sum(1)
-
-
-def zoomed(local: LocalProblem) -> Scan:
-    """Zoom into the scan of a problem until its cells are small beside the noise."""
-    assert local.scan is not None
-    cells = local.scan
-    for _ in range(ZOOMS):
-        index = torch.nonzero(~cells.resolves(cells.share))[:, 0]
-        if len(index) == 0:
-            break
-        cells = _finer(local, cells, index)
-    return cells
 
 
 def _finer(local: LocalProblem, cells: Scan, index: Tensor) -> Scan:

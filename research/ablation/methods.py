@@ -42,10 +42,6 @@ def _none_missed(_: LocalProblem, update: Update) -> torch.Tensor:
     return torch.zeros(len(update.method), dtype=torch.float64)
 
 
-def _same_scan(local: LocalProblem) -> Any:
-    return local.scan
-
-
 def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
     return peaks
 
@@ -66,12 +62,12 @@ METHODS: dict[str, tuple[Replaced, ...]] = {
     "missed mass": (
         (network, "compared", _same_update),
         (network, "missed_closely", _none_missed),
-        (network, "zoomed", _same_scan),
         (ThoroughNetwork, "_completed", _same_update_of),
         (ThoroughNetwork, "scanned", _same_update_of),
     ),
     "contradictions": ((network, "with_agreeing", _same_peaks),),
     "randomised maximum likelihood": ((network, "randomised_images", _points_of_the_prior),),
+    "wide component of refined answers": ((ThoroughNetwork, "_widened", _same_update_of),),
     "wide component of covered peaks": ((ThoroughNetwork, "_covered", _same_update_of),),
 }
 """What takes the place of each method, by name."""

@@ -96,7 +96,8 @@ def log_densities(mixture: GaussianMixture, b: int, points: Array) -> Array:
         for k in range(mixture.components)
     ]
     logs = np.array([np.atleast_1d(law.logpdf(points)) for law in laws]).T
-    return logs + mixture.log_weights[b].numpy()
+    found: Array = logs + mixture.log_weights[b].numpy()
+    return found
 
 
 def follow(whole: GaussianMixture, b: int, k: int, axes: list[int], mean: Array, covariance: Array) -> Any:
@@ -118,7 +119,7 @@ def extended(answer: GaussianMixture, whole: GaussianMixture, b: int, j: int, ax
     shares = np.where(shares < LEAST_RESPONSIBILITY, 0.0, shares)
     shares /= shares.sum()
     there = np.nonzero(shares)[0]
-    parts = [follow(whole, b, k, axes, mean, covariance) for k in there]
+    parts = [follow(whole, b, k, axes, mean, covariance) for k in there.tolist()]
     means, covariances = (np.array(each) for each in zip(*parts, strict=True))
     shares = shares[there]
     middle = shares @ means
