@@ -33,16 +33,15 @@ from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.climb import Climb, laplace, local_covariances, ordered, peaks_at
 from beliefstream.inference.update.importance import EVENLY, Seed, systematic
 
+# Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
 GROUPS = 16  # of starts, each with outliers and components of noise of its own
 AROUND = 8  # starts around each sensor
 ROUNDS = 6  # steps of a walk
 ALIKE = 1e-4  # nats by which starts on the same peak may differ
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
-OUTLIERS, MOST = (
-    2,
-    8,
-)  # other steps leave out fewer; with more possible outliers, those that agree resist the others
+OUTLIERS = 2  # other steps leave out fewer
+MOST = 8  # possible outliers; with more, the observations that agree are enough to resist the others
 LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
 
 

@@ -36,14 +36,19 @@ from beliefstream.inference.update.result import Update, size_at
 
 Array = NDArray[np.float64]
 
-POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them
+# Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
+POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them, three for each start of a search
 MOST_SIDES = 16  # the most parts that a cell is divided into
-HALF_WIDTH = math.sqrt(3)  # of a uniform density, in standard deviations
-LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
-RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
+HALF_WIDTH = math.sqrt(
+    3
+)  # of a uniform density, in standard deviations: its variance is a third of its square
+LEAST = 1e-5  # share of the posterior above which a cell may be drawn evenly
+RESOLVED = (
+    1.0  # variance over a cell in units of the noise: one that is larger than the noise smooths it away
+)
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
-ZOOMS = 20  # most zooms into a scan; each halves its cells
+ZOOMS = 20  # most zooms into a scan; each halves its cells, and noise may be a millionth of the prior: 2⁻²⁰
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
 MOST_AXES = 2  # with more, so many points do not resolve a lattice either

@@ -31,8 +31,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.update.importance import Seed, normal_points
 
-CHEAP = 0.005  # nats; a smaller bound is not worth measuring
-POINTS = 512  # of the estimate of a divergence
+CHEAP = 0.005  # nats; a smaller bound is not worth measuring, as `UpdateSettings.quadrature_below`
+POINTS = 512  # of the estimate of a divergence: its error is a few hundredths of a nat
 LEAST_COST = 1e-9  # nats; a smaller bound is rounding
 
 Array = NDArray[np.float64]

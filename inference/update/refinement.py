@@ -21,9 +21,10 @@ from beliefstream.inference.update.climb import local_covariances
 from beliefstream.inference.update.importance import Seed, Weighted, systematic_places
 from beliefstream.inference.update.local_problem import LocalProblem
 
+# Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
 LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # total weight of the added components in the answer
-FLOOR = 1e-18  # of a covariance, relative to its previous trace
+FLOOR = 1e-18  # of a covariance, relative to its previous trace: the square of a billionth of its spread
 CHUNK = 32_768  # points at once, so that they stay in the processor's cache
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WEAK = 1.0  # nats gained, below which observations leave a belief wide
+WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
 ENOUGH = 0.995  # effective sample size that is asked of an answer to them
 MOST_TOGETHER = 6  # largest number of observations in one update, as in training
 

@@ -24,7 +24,8 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.importance import Seed, systematic
 
-SIMULATED, EVALUATED = 512, 64  # data that are simulated; points of the prior that give their density
+# data that are simulated, so that the least p-value is 1/513; points of the prior that give their density
+SIMULATED, EVALUATED = 512, 64
 ROUNDING = 1e-9  # nats by which equal data may differ
 
 

@@ -41,7 +41,8 @@ from beliefstream.inference.update.simulated_surprise import simulated_surprise
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
-# below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
+# Both were set on hard problems, of the seeds that docs/adversarial.md names.
+# Below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 
