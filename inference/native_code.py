@@ -26,16 +26,15 @@ from beliefstream.inference.mixtures.native import compilation_watched, processo
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
+    climb,
     evidence,
-    native_cells,
-    native_climb,
+    importance,
     native_curved_quadrature,
-    native_extension,
-    native_importance,
-    native_reduction_cost,
-    native_unseen,
     nearly_linear,
+    prior_scan,
+    reduction_cost,
     scaled_problem,
+    unobserved,
 )
 from beliefstream.inference.update.plane import cartesian, polar_answers
 
@@ -51,18 +50,17 @@ MODULES = (
     reduction,
     scaled_problem,
     native_observations,
-    native_unseen,
-    native_extension,
-    native_importance,
+    unobserved,
+    importance,
     native_density,
     native_fits,
-    native_climb,
+    climb,
     nearly_linear,
     native_maximisation,
     native_linear_algebra,
     accumulated_error,
-    native_cells,
-    native_reduction_cost,
+    prior_scan,
+    reduction_cost,
     predicted_observations,
     evidence,
 )

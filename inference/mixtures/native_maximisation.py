@@ -43,7 +43,17 @@ def prepare() -> None:
 def moments(
     answer: GaussianMixture, factors: Tensor, points: Tensor, share: Tensor, old_points: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `inference.update.refinement.moments`, of tensors in double precision on the CPU."""
+    """Moments of the points ``(B, P, d)`` that each component of an answer stands for.
+
+    Args:
+        answer: of ``K`` components; factors: of its covariances.
+        points: weighted by `share` ``(B, P)``.
+        old_points: how many effective points a component's old shape counts for.
+
+    Returns:
+        The mass ``(B, K)``, the share of its old shape that a component keeps ``(B, K)``, the new mean ``(B, K, d)``,
+        and the scatter about it ``(B, K, d, d)``, not divided by the mass.
+    """
     batch, count, size = answer.means.shape
     mass, kept = np.empty((batch, count)), np.empty((batch, count))
     means, scatter = np.empty((batch, count, size)), np.empty((batch, count, size, size))

@@ -30,9 +30,9 @@ from beliefstream.inference.tracking.native_steps import Found, Given, Judged, R
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, controls
 from beliefstream.inference.update.closed_update import Limits
-from beliefstream.inference.update.native_reduction_cost import points_of
 from beliefstream.inference.update.quadrature import RULES
 from beliefstream.inference.update.quadrature_update import LESS_LINEAR
+from beliefstream.inference.update.reduction_cost import points_of
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]

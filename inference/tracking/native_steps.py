@@ -39,7 +39,7 @@ from beliefstream.inference.update.closed_update import (
     new_update_space,
     update,
 )
-from beliefstream.inference.update.native_reduction_cost import points_of
+from beliefstream.inference.update.reduction_cost import points_of
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

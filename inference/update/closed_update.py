@@ -21,7 +21,6 @@ from beliefstream.inference.mixtures.native import borrowing, inlined, inner
 from beliefstream.inference.mixtures.reduction import Room, new_room, reduce_one
 from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.closed_forms import Components, Predictions, exact_all, log_sum
-from beliefstream.inference.update.native_reduction_cost import bound_all, measured_cost
 from beliefstream.inference.update.nearly_linear import (
     Bends,
     divergence_all,
@@ -29,7 +28,7 @@ from beliefstream.inference.update.nearly_linear import (
     is_plain,
     order_all,
 )
-from beliefstream.inference.update.reduction_cost import CHEAP, condense
+from beliefstream.inference.update.reduction_cost import CHEAP, bound_all, condense, measured_cost
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import (
     Frame,

@@ -1,63 +1,93 @@
-"""Importance sampling: measures how far an answer is from the exact posterior, and improves it.
+"""Importance sampling: how far an answer is from the exact posterior.
 
-Points come from a defensive mixture of the answer q, the answer with wider covariances, the prior, and Gauss-Newton
-images of the prior. The images lie where the observations agree. Points from q alone could not see a mode that q misses
-(T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture Distributions", Technometrics 37(2), 1995).
-The points are quasi-random and fixed, so the same problem gives the same result.
+Points x come from a defensive mixture r of the answer q, the answer with wider covariances, the prior, and Gaussians
+where the observations agree, so that a mode which q misses is seen (T. Hesterberg, "Weighted Average Importance
+Sampling and Defensive Mixture Distributions", Technometrics 37(2), 1995). With weights w = prior × likelihood / r,
+
+    evidence Z = mean w,    E_p[f] = Σ w f / Σ w,    divergence KL(p ‖ q) = E_p[log(prior × likelihood / (Z q))].
+
+The points are quasi-random and fixed, so the same problem gives the same result. All numbers are double.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, log_density
-from beliefstream.inference.mixtures.native_tensors import is_native
-from beliefstream.inference.network.transformer import Tokens, spread_points
-from beliefstream.inference.update import native_importance
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    fill,
+    new_block,
+    sum_components,
+    whiten,
+)
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 
-SHARES = (
-    0.55,
-    0.15,
-    0.10,
-    0.20,
-)  # shares of the points: answer, widened answer, prior, Gauss-Newton images of the prior
-SEARCHED_SHARES = (0.35, 0.10, 0.10, 0.45)  # after a mode search, with the modes among the images
-WIDENING = 4.0  # of the covariance
-TRUNCATION = 30.0  # of an importance weight
-FARTHER = 5 / 3  # start of the second images over the spread of the tokens: two standard deviations
-CHECK_SEED = 11  # of the points that check an answer
+Array = NDArray[np.float64]
 
-
-@lru_cache(maxsize=64)
-def normal_points(count: int, dimension: int, seed: int) -> Tensor:
-    """`count` quasi-random points of a standard normal, ``(count, dimension)``."""
-    engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
-    sobol: Tensor = engine.draw(count)
-    return torch.erfinv(2 * sobol.clamp(1e-4, 1 - 1e-4) - 1) * math.sqrt(2)
-
-
-def systematic_places(shares: Tensor, count: int) -> Tensor:
-    """`count` places ``(B, count)`` in proportion to `shares` ``(B, K)``, which sum to one, in rising order."""
-    cumulative = shares.cumsum(1)
-    ticks = (torch.arange(count, device=cumulative.device, dtype=cumulative.dtype) + 0.5) / count
-    index = torch.searchsorted(cumulative, ticks.expand(shares.shape[0], count).contiguous())
-    return index.clamp(max=shares.shape[1] - 1)
+# Shares of the points: answer, widened answer, prior, and Gaussians where the observations agree: those of the prior
+# before a search, and many afterwards. A tenth each is a usual choice of Hesterberg's; others were not tuned.
+SHARES, SEARCHED_SHARES = (0.55, 0.15, 0.10, 0.20), (0.35, 0.10, 0.10, 0.45)
+WIDENING = 4.0  # of the covariance: twice the spread, as Hesterberg's heavier tails
+TRUNCATION = (
+    30.0  # of an importance weight; about the square root of the points of a measure, as Ionides says
+)
+WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add: it must not show
+# a share of weight or points that is spread evenly; no simple fraction, or points would fall on the borders between
+# components, and rounding would decide
+EVENLY = 0.4183
 
 
-def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
-    """`count` points per entity, in proportion to the components' weights, ``(B, count, d)``."""
-    index = systematic_places(torch.softmax(mixture.log_weights, -1), count)
-    row = torch.arange(mixture.batch, device=index.device)[:, None]
-    noise = normal_points(count, mixture.dimension, seed).to(mixture.means)
-    return mixture.means[row, index] + la.times(factors[row, index], noise.expand(mixture.batch, -1, -1))
+class Seed(IntEnum):
+    """Seeds of independent quasi-random sequences, one for each use; no other choice was tried."""
+
+    CHECK = 11
+    REFINEMENT = 101
+    ALONG = 401
+    VERIFICATION = 501
+    UNOBSERVED = 502
+    SCAN = 601
+    SCAN_STARTS = 602
+    SIDES = 603
+    SETS = 611
+    REDUCTION = 701
+    SIMULATED = 801
+    EVALUATED = 802
+    PUBLISHED_CHECK = 7_919
+    PUBLISHED_REPORT = 104_729  # measures what was chosen: the points of a choice flatter it
+
+
+class Frame(NamedTuple):
+    """A mixture's components at one problem, as `native_density.whiten` fills them."""
+
+    factors: Array
+    inverse: Array
+    shift: Array
+    peaks: Array
+
+
+class Points(NamedTuple):
+    """As `Weighted`, without the target."""
+
+    points: Array
+    log_prior: Array
+    proposal: Array
+    answer: Array
+    prior_components: Array
 
 
 @dataclass(frozen=True)
@@ -71,120 +101,44 @@ class Weighted:
     prior_components: Tensor  # log of weight × density of each component of the prior, (B, K, P)
 
 
-def gauss_newton_images(
-    starts: Tensor,
-    means: Tensor,
-    covariances: Tensor,
-    observations: Observations,
-    used: Tensor,
-    rounds: int,
-) -> GaussianMixture:
-    """Gauss-Newton images of `starts` ``(B, K, d)``, with every observation that they use as an inlier.
+class Quality(NamedTuple):
+    """Quality of an answer, estimated on importance points; each field is ``(B,)``."""
 
-    `means` and `covariances` are those of each start's prior component; `used` is a float ``(B, K or 1, N)``. The
-    covariance is the linearised posterior's, limited to where the linearisation holds. Along the tangent of a ring,
-    this is where the ring is still straight.
-    """
-    floor = torch.finfo(means.dtype).tiny
-    precision = la.invert(covariances, floor)
-    identity = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device).expand_as(covariances)
-    points, total = starts, precision
-    for _ in range(rounds):
-        linear = observations.linearise(points, identity)
-        total = precision + (linear.information * used[..., None, None]).sum(2)
-        pull = la.times(precision, means - points) + (linear.gradient * used[..., None]).sum(2)
-        points = points + la.times(la.invert(total, floor), pull)
-    image = _cut(total, observations.linearise(points, identity).curvature, used)
-    # a step from where a function is flat may diverge: use the prior's component instead
-    sound = points.isfinite().all(-1) & image.isfinite().flatten(-2).all(-1)
-    points = torch.where(sound[..., None], points, means)
-    image = torch.where(sound[..., None, None], image, covariances)
-    log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
-    return GaussianMixture(log_weights, points, image)
+    effective_sample_size: Tensor  # as a fraction of the points
+    log_evidence: Tensor
+    divergence: Tensor  # KL(exact ‖ answer) in nats
+    deviation: Tensor  # standard error of `divergence`
 
 
-def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: int) -> GaussianMixture:
-    """One or two images per token ``(B, each · K)``: started at its spread point, and from farther out.
-
-    The second start is on the opposite side. If one start lies on this side of a sensor, the other may lie beyond it.
-    The posterior of a range is a shell, and each side of it can hold a mode. The second images also leave out one
-    observation in turn.
-    """
-    any_way = spread_points(*tokens.means.shape[1:])
-    factors = la.cholesky(tokens.covariances)
-    count = tokens.means.shape[1]
-    starts = tokens.means + la.times(factors, tokens.spread)
-    used = observations.mask[:, None].to(starts.dtype).expand(-1, count, -1)
-    if each == 2:
-        away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way.to(tokens.means))
-        starts = torch.cat([starts, tokens.means + la.times(factors, FARTHER * away)], 1)
-        mean = (tokens.log_weights.exp()[..., None] * tokens.means).sum(1)
-        used = torch.cat([used, with_one_left_out(observations, mean, count)], 1)
-    means, covariances = tokens.means.repeat(1, each, 1), tokens.covariances.repeat(1, each, 1, 1)
-    return gauss_newton_images(starts, means, covariances, observations, used, rounds)
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    single = GaussianMixture(one[0].log(), one, one[..., None])
+    _drawn((single, single, single), 8, 0, SHARES)
+    quality(Weighted(one, one[0], one[0], one[0], one))
 
 
-def with_one_left_out(observations: Observations, near: Tensor, count: int) -> Tensor:
-    """Which observations to use, as a float ``(B, count, N)``: all, or in turn all but one possible outlier.
-
-    The residuals at `near` ``(B, d)`` decide the turns, so they do not depend on the observations' order.
-    """
-    # count the observations, not the places in the batch
-    turn = torch.arange(count, device=near.device) % (observations.mask.sum(1, keepdim=True) + 1)
-    chosen = ranks(observations, near)[:, None] + 1 == turn[..., None]
-    several = (observations.mask.sum(1) > 1)[:, None]
-    doubtful = (observations.outlier_probability > 0) & several
-    return (observations.mask[:, None] & ~(chosen & doubtful[:, None])).to(near.dtype)
+@lru_cache(maxsize=64)
+def normal_points(count: int, dimension: int, seed: int) -> Tensor:
+    """`count` quasi-random points of a standard normal, ``(count, dimension)``."""
+    engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+    sobol: Tensor = engine.draw(count)
+    return (torch.erfinv(2 * sobol.clamp(1e-4, 1 - 1e-4) - 1) * math.sqrt(2)).double()
 
 
-def ranks(observations: Observations, near: Tensor) -> Tensor:
-    """Places ``(B, N)`` of the observations in falling order of their residuals at `near` ``(B, d)``."""
-    size = observations.residuals(near[:, None]).squared[:, 0]
-    size = torch.where(observations.mask, size, -1.0)
-    return size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+def systematic_places(shares: Tensor, count: int) -> Tensor:
+    """`count` places ``(B, count)`` in proportion to `shares` ``(B, K)``, which sum to one, in rising order."""
+    cumulative = shares.cumsum(1)
+    ticks = (torch.arange(count, dtype=cumulative.dtype) + 0.5) / count
+    index = torch.searchsorted(cumulative, ticks.expand(shares.shape[0], count).contiguous())
+    return index.clamp(max=shares.shape[1] - 1)
 
 
-def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:
-    """Covariances of the posterior near `points` ``(B, K, d)``, with each observation as an inlier.
-
-    `covariances` ``(B, K, d, d)`` are those of the prior's component there.
-    """
-    # in the frame of the prior, where units do not matter
-    factors = la.cholesky(covariances, torch.finfo(points.dtype).tiny)
-    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
-    linear = observations.linearise(points, factors)
-    inlier = observations.weights(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
-    total = identity + (linear.information * inlier[..., None, None]).sum(2)
-    found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
-    found = la.symmetrise(factors @ found @ factors.mT)
-    return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
-
-
-def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
-    """Covariance of a precision, limited to where the linearisation holds: along a ring, to where it is straight."""
-    bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * weight).sum(2)
-    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    factors = la.inverse_cholesky(
-        precision + bend[..., None, None] * identity, torch.finfo(precision.dtype).tiny
-    )
-    return factors @ factors.mT
-
-
-def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of weight × density of each component ``(B, K, P)``, and log density ``(B, P)``."""
-    components = prior.log_weights[..., None] + component_log_density(points, prior.means, factors)
-    return components, torch.logsumexp(components, 1)
-
-
-def _answer_log_densities(answer: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Log densities ``(B, P)`` of an answer and of the widened answer."""
-    own = component_log_density(points, answer.means, factors)
-    # same offsets with covariances four times as large: a quarter of the exponent
-    constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
-    lost = (1 - 1 / WIDENING) * constant + 0.5 * answer.dimension * math.log(WIDENING)
-    widened = torch.add((answer.log_weights - lost)[..., None], own, alpha=1 / WIDENING)
-    log_answer = torch.logsumexp(answer.log_weights[..., None] + own, 1)
-    return log_answer, torch.logsumexp(widened, 1)
+def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
+    """`count` points per entity, in proportion to the components' weights, ``(B, count, d)``."""
+    index = systematic_places(torch.softmax(mixture.log_weights, -1), count)
+    row, noise = torch.arange(mixture.batch)[:, None], normal_points(count, mixture.dimension, seed)
+    return mixture.means[row, index] + la.times(factors[row, index], noise.expand(mixture.batch, -1, -1))
 
 
 def weigh(
@@ -197,50 +151,26 @@ def weigh(
     shares: tuple[float, ...] = SHARES,
 ) -> Weighted:
     """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
+    points, log_prior, *others = _drawn((prior, answer, images), count, seed, shares)
+    return Weighted(points, log_prior + observations.log_likelihood(points), *others)
+
+
+def _drawn(
+    mixtures: tuple[GaussianMixture, GaussianMixture, GaussianMixture],
+    count: int,
+    seed: int,
+    shares: tuple[float, ...],
+) -> tuple[Tensor, ...]:
+    """The fields of `Points` of `count` points, by shares; `mixtures` are prior, answer and images."""
+    batch, components, size = mixtures[0].means.shape
     near, spread, around = (round(share * count) for share in shares[:3])
-    rest = count - near - spread - around
-    if is_native(answer.means, single=True):
-        noises = (
-            normal_points(near, answer.dimension, seed),
-            normal_points(spread, answer.dimension, seed + 1),
-            normal_points(around, answer.dimension, seed + 2),
-            normal_points(rest, answer.dimension, seed + 3),
-        )
-        points, log_prior, proposal, log_answer, components = native_importance.draw(
-            prior, answer, images, noises
-        )
-        at = points if observations.native is not None else points.to(observations.value.dtype)
-        target = log_prior + observations.log_likelihood(at)
-        return Weighted(points, target, proposal, log_answer, components)
-    prior_factors, factors = prior.factors(), answer.factors()
-    wide = factors * math.sqrt(WIDENING)
-    image_factors = images.factors()
-    points = torch.cat(
-        [
-            systematic(answer, factors, near, seed),
-            systematic(answer, wide, spread, seed + 1),
-            systematic(prior, prior_factors, around, seed + 2),
-            systematic(images, image_factors, rest, seed + 3),
-        ],
-        1,
-    )
-    log_answer, log_wide = _answer_log_densities(answer, factors, points)
-    prior_components, log_prior = _prior_log_densities(prior, prior_factors, points)
-    log_images = log_density(images, image_factors, points)
-    parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
-    drawn = parts.new_tensor([near, spread, around, rest]) / count
-    proposal = torch.logsumexp(parts + drawn.log(), -1)
-    target = log_prior + observations.log_likelihood(points)
-    return Weighted(points, target, proposal, log_answer, prior_components)
-
-
-class Quality(NamedTuple):
-    """Quality of an answer, estimated on importance points; each field is ``(B,)``."""
-
-    effective_sample_size: Tensor  # as a fraction of the points
-    log_evidence: Tensor
-    divergence: Tensor  # KL(exact ‖ answer) in nats
-    deviation: Tensor  # standard error of `divergence`
+    parts = near, spread, around, count - near - spread - around
+    noises = [array(normal_points(number, size, seed + turn)) for turn, number in enumerate(parts)]
+    shapes = (count, size), (count,), (count,), (count,), (components, count)
+    drawn = Points(*(np.empty((batch, *shape)) for shape in shapes))
+    prior, answer, images = map(numbers_of, mixtures)
+    _draw((prior, answer, images), (noises[0], noises[1], noises[2], noises[3]), drawn)
+    return tuple(torch.from_numpy(part) for part in drawn)
 
 
 def quality(weighted: Weighted) -> Quality:
@@ -254,30 +184,175 @@ def quality(weighted: Weighted) -> Quality:
 
     The standard error is by the delta method for independent points; these points are spread more evenly.
     """
-    if is_native(weighted.target):
-        return Quality(
-            *native_importance.quality(weighted.target, weighted.proposal, weighted.answer, TRUNCATION)
-        )
-    log_weight = weighted.target - weighted.proposal
-    points = log_weight.shape[1]
-    count = math.log(points)
-    log_evidence = torch.logsumexp(log_weight, 1) - count
-    log_ratio = weighted.target - weighted.answer - log_evidence[:, None]
-    truncated = log_ratio.clamp(max=math.log(TRUNCATION))
-    mean = torch.logsumexp(log_weight - log_evidence[:, None] + truncated, 1) - count
-    share = torch.softmax(log_weight, 1)
-    # the ratio may be undefined at a point without weight
-    log_ratio = torch.where(share > 0, log_ratio, 0.0)
-    divergence = (share * log_ratio).sum(1)
-    influence = share * (log_ratio - divergence[:, None] - 1) + 1 / points
-    deviation = influence.square().sum(1).sqrt()
-    size = torch.minimum((-mean).exp(), (-2 * divergence).exp())
-    return Quality(size.clamp(0.0, 1.0), log_evidence, divergence.clamp_min(0.0), deviation)
+    numbers = np.empty((4, len(weighted.target)))
+    _quality(array(weighted.target), array(weighted.proposal), array(weighted.answer), numbers)
+    return Quality(*torch.from_numpy(numbers))
 
 
-def moments(weighted: Weighted) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, d)`` and covariance ``(B, d, d)`` of the exact posterior, estimated on the points."""
-    share = torch.softmax(weighted.target - weighted.proposal, 1)
-    mean = (share[..., None] * weighted.points).sum(1)
-    offset = weighted.points - mean[:, None]
-    return mean, torch.einsum("bp,bpd,bpe->bde", share, offset, offset)
+def share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
+    """Weight of one Gaussian beside an answer that adds `WIDER` of its variance in all directions, ``(B, 1)``."""
+    mean, covariance = answer.moments()
+    offset = wide.means[:, 0] - mean
+    added = wide.covariances[:, 0] + la.outer(offset, offset)
+    return WIDER / la.trace(la.invert(covariance) @ added)[:, None]
+
+
+@native
+def _draw(
+    mixtures: tuple[Numbers, Numbers, Numbers],
+    noises: tuple[Array, Array, Array, Array],
+    drawn: Points,
+) -> None:
+    prior, answer, images = mixtures
+    count, size = drawn.points.shape[1:]
+    frames = (_new_frame(prior.means), _new_frame(answer.means), _new_frame(images.means))
+    largest = max(prior.means.shape[1], answer.means.shape[1], images.means.shape[1])
+    space = np.empty(largest)
+    blocks = (
+        new_block(prior.means.shape[1], size),
+        new_block(answer.means.shape[1], size),
+        new_block(images.means.shape[1], size),
+    )
+    shares = np.empty(4)
+    for part in range(4):
+        shares[part] = math.log(len(noises[part]) / count) if len(noises[part]) else -math.inf
+    parts = new_block(4, 1)
+    for b in range(len(prior.means)):
+        _frame(prior, b, frames[0])
+        _frame(answer, b, frames[1])
+        _frame(images, b, frames[2])
+        start = _place(answer, b, frames[1], 1.0, noises[0], space, drawn.points[b], 0)
+        start = _place(answer, b, frames[1], math.sqrt(WIDENING), noises[1], space, drawn.points[b], start)
+        start = _place(prior, b, frames[0], 1.0, noises[2], space, drawn.points[b], start)
+        start = _place(images, b, frames[2], 1.0, noises[3], space, drawn.points[b], start)
+        for start in range(0, count, BLOCK):
+            some = min(BLOCK, count - start)
+            _evaluate(drawn.points[b, start : start + some], frames, blocks, parts.values)
+            for k in range(prior.means.shape[1]):
+                kept, densities = drawn.prior_components[b, k, start : start + some], blocks[0].values[k]
+                for p in range(some):
+                    kept[p] = densities[p]
+            for p in range(some):
+                drawn.log_prior[b, start + p] = parts.values[2, p]
+                drawn.answer[b, start + p] = parts.values[0, p]
+            for part in range(4):
+                for p in range(BLOCK):
+                    parts.values[part, p] += shares[part]
+            sum_components(parts, drawn.proposal[b, start : start + some])
+
+
+@inner
+def _new_frame(means: Array) -> Frame:
+    count, size = means.shape[1:]
+    squares = np.empty((2, count, size, size))
+    return Frame(squares[0], squares[1], np.empty((count, size)), np.empty(count))
+
+
+@borrowing
+def _frame(mixture: Numbers, b: int, frame: Frame) -> None:
+    for k in range(mixture.means.shape[1]):
+        factorise(mixture.covariances[b, k], TINY, ROUNDING, frame.factors[k])
+    whiten(mixture.log_weights[b], mixture.means[b], frame.factors, frame.inverse, frame.shift, frame.peaks)
+
+
+@borrowing
+def _place(
+    mixture: Numbers,
+    b: int,
+    frame: Frame,
+    spread: float,
+    noise: Array,
+    space: Array,
+    points: Array,
+    start: int,
+) -> int:
+    """Fill points in proportion to the components' weights, as `importance.systematic`; returns where they end."""
+    count, size = mixture.means.shape[1:]
+    highest = -math.inf
+    for k in range(count):
+        highest = max(highest, mixture.log_weights[b, k])
+    total = 0.0
+    for k in range(count):
+        total += math.exp(mixture.log_weights[b, k] - highest)
+    cumulative = 0.0
+    for k in range(count):
+        cumulative += math.exp(mixture.log_weights[b, k] - highest) / total
+        space[k] = cumulative
+    k = 0
+    for p in range(len(noise)):
+        # negated, so that a weight that is not a number ends the search
+        while k < count - 1 and not space[k] >= (p + 0.5) / len(noise):
+            k += 1
+        for i in range(size):
+            value = mixture.means[b, k, i]
+            for j in range(i + 1):
+                value += spread * frame.factors[k, i, j] * noise[p, j]
+            points[start + p, i] = value
+    return start + len(noise)
+
+
+@borrowing
+def _evaluate(
+    points: Array, frames: tuple[Frame, Frame, Frame], blocks: tuple[Block, Block, Block], values: Array
+) -> None:
+    """Log densities of the answer, the answer with twice the spread, the prior and the images, by rows."""
+    size = points.shape[1]
+    for number in range(3):
+        for i in range(size):
+            for p in range(len(points)):
+                blocks[number].points[i, p] = points[p, i]
+        fill(frames[number].inverse, frames[number].shift, frames[number].peaks, blocks[number])
+    sum_components(blocks[0], values[2])
+    sum_components(blocks[1], values[0])
+    sum_components(blocks[2], values[3])
+    # a quarter of the exponent, and the constant of covariances four times as large
+    wide = blocks[1].values
+    for k in range(len(wide)):
+        peak = frames[1].peaks[k]
+        if peak == -math.inf:
+            continue
+        for p in range(BLOCK):
+            wide[k, p] = peak - 0.5 * size * math.log(WIDENING) + (wide[k, p] - peak) / WIDENING
+    sum_components(blocks[1], values[1])
+
+
+@native
+def _quality(target: Array, proposal: Array, answer: Array, numbers: Array) -> None:
+    count, truncation = target.shape[1], math.log(TRUNCATION)
+    share = np.empty(count)
+    for b in range(len(target)):
+        highest = -math.inf
+        for p in range(count):
+            share[p] = target[b, p] - proposal[b, p]
+            # a comparison that keeps what is not a number
+            highest = highest if share[p] <= highest else share[p]
+        if highest == -math.inf:
+            numbers[0, b], numbers[1, b], numbers[2, b], numbers[3, b] = math.nan, highest, math.nan, math.nan
+            continue
+        total = 0.0
+        for p in range(count):
+            share[p] = math.exp(share[p] - highest)
+            total += share[p]
+        evidence = highest + math.log(total) - math.log(count)
+        divergence = mean = squares = 0.0
+        for p in range(count):
+            share[p] /= total
+            ratio = _ratio(target[b, p], answer[b, p], evidence, share[p])
+            divergence += share[p] * ratio
+            mean += share[p] * math.exp(truncation if ratio > truncation else ratio)
+        for p in range(count):
+            ratio = _ratio(target[b, p], answer[b, p], evidence, share[p])
+            influence = share[p] * (ratio - divergence - 1) + 1 / count
+            squares += influence * influence
+        size, bound = 1 / mean, math.exp(-2 * divergence)
+        size = size if size <= bound else bound
+        numbers[0, b] = min(max(size, 0.0), 1.0) if size == size else math.nan
+        numbers[1, b] = evidence
+        numbers[2, b] = 0.0 if divergence < 0 else divergence
+        numbers[3, b] = math.sqrt(squares)
+
+
+@borrowing
+def _ratio(target: float, answer: float, evidence: float, share: float) -> float:
+    """Log of the exact posterior over the answer; it may be undefined at a point without weight."""
+    return 0.0 if share == 0 else target - answer - evidence

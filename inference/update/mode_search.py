@@ -1,50 +1,52 @@
-"""Search for the modes of a posterior, from many starts.
+"""Search for the modes of a posterior, and for points along its mass.
 
-Gauss-Newton images start inside the prior and treat all observations as inliers. That is enough while a sensor is
-nearly linear over the prior. With a prior of a kilometre and ranges good to a decimetre, such walks miss modes. This
-search also starts around each sensor, at the reported distance or along the reported direction. It takes damped steps
-(D. W. Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters", SIAM J. 11(2), 1963). The first
-use the weights of P. J. Huber ("Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
-1964), which resist outliers; the later ones use the posterior's own.
+With a prior of a kilometre and ranges good to a decimetre, walks from the prior's points miss modes.
+
+1. `randomised_images`: many points of the prior, each moved to where the observations agree. This is randomised maximum
+   likelihood (D. S. Oliver, N. He and A. C. Reynolds, "Conditioning Permeability Fields to Pressure Data", 5th European
+   Conference on the Mathematics of Oil Recovery, 1996) without noise on the observations: x₀ goes to the minimum of
+   ``|x − x₀|²`` in the prior's metric plus the squared residuals. A search for peaks finds a few points of a thin ring
+   or sheet; these spread over all of it. Outliers and components of noise are drawn too, once for each group of points.
+2. `search`: peaks reached by `climb` from there, and from around each sensor, at the reported distance or along the
+   reported direction.
+3. `with_agreeing`: peaks at which several observations are outliers. If d coordinates are observed, d observations
+   usually determine them. So each choice of d may leave a peak where only these agree, and all choices are tried. They
+   are the minimal sets of M. A. Fischler and R. C. Bolles, "Random Sample Consensus", Communications of the ACM 24(6),
+   1981, which draws them at random.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations, Residuals
+from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, RANGE, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import (
-    LOG_TWO_PI,
-    GaussianMixture,
-    beside,
-    component_log_densities,
-)
-from beliefstream.inference.mixtures.native_tensors import is_native
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.network.transformer import spread_points
-from beliefstream.inference.update import native_climb
-from beliefstream.inference.update.importance import local_covariances, ranks, with_one_left_out
-from beliefstream.inference.update.native_climb import HUBER, LEVEL
-from beliefstream.inference.update.nearly_linear import missed
-from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.climb import Climb, laplace, local_covariances, ordered, peaks_at
+from beliefstream.inference.update.importance import EVENLY, Seed, systematic
 
-STARTS = 8  # around each sensor
-FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
-# share of the images' weight that is spread evenly; no simple fraction, or points would fall on borders between images,
-# and rounding would decide
-EVENLY = 0.4183
-ALIKE = 1e-4  # nats
-APART = 1.0  # squared Mahalanobis distance within which two peaks count as one
+# Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
+STARTS = 64  # of the prior, of its scan, and of the sets that agree
+GROUPS = 16  # of starts, each with outliers and components of noise of its own
+AROUND = 8  # starts around each sensor
+ROUNDS = 6  # steps of a walk
+ALIKE = 1e-4  # nats by which starts on the same peak may differ
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
+OUTLIERS = 2  # other steps leave out fewer
+MOST = 8  # possible outliers; with more, the observations that agree are enough to resist the others
+LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
 
 
 class Modes(NamedTuple):
-    """The peaks found, ``M`` for each problem."""
+    """The peaks, ``M`` for each problem."""
 
     laplace: (
         GaussianMixture  # weighted by their evidence; includes the prior, for all observations as outliers
@@ -52,28 +54,89 @@ class Modes(NamedTuple):
     images: GaussianMixture  # only the peaks, weak ones too
 
 
-def bend(problem: Scaled) -> Tensor:
-    """Nonlinearity of the observations over the prior, in standard deviations of their noise, the largest: ``(B,)``.
+def randomised_images(prior: GaussianMixture, observations: Observations, scanned: Tensor) -> GaussianMixture:
+    """Gaussians along the posterior: from `STARTS` points of the prior, and from those `scanned` ``(B, S, d)``."""
+    observations = ordered(observations, prior.moments()[0])
+    batch, size = prior.batch, prior.dimension
+    starts = systematic(prior, prior.factors(), STARTS, Seed.ALONG)
+    # neighbours in the sequence belong to one component: spread them over the groups
+    starts = starts.view(batch, STARTS // GROUPS, GROUPS, size).transpose(1, 2).flatten(0, 1)
+    hypotheses = _hypotheses(observations)
+    climb = Climb.of(prior.rows(torch.arange(batch).repeat_interleave(GROUPS)), hypotheses, starts)
+    climb = replace(climb, means=starts)
+    points = climb.walk(starts, ROUNDS, robust=False)
+    # as wide as under its own hypothesis; one ten times as wide can have the same centre
+    covariances = local_covariances(points, climb.covariances, hypotheses).view(batch, STARTS, size, size)
+    along = peaks_at(prior, observations, points.view(batch, STARTS, size), covariances)
+    climb = Climb.of(prior, observations, scanned)
+    return _evened(beside([along, laplace(prior, climb, climb.walk(scanned, ROUNDS, robust=False))]))
 
-    It is the maximum of three numbers. First, the curvature of a residual over one standard deviation of a component.
-    Second, the error of a linear model at two, as a function may be flat or straight just at a mean. Third, if the
-    noise is not one Gaussian, the spread of the expected value in its narrowest component.
-    """
-    prior, observations, linear = problem.prior, problem.observations, problem.linear
-    size = linear.curvature.square().sum((-1, -2)).sqrt()
-    if observations.functions is not None:
-        beyond = missed(prior, observations, linear.residuals.signed, linear.slope).sqrt()
-        size = torch.maximum(size, torch.where(observations.functions.present[:, None], beyond, 0.0))
-    if observations.mixture is not None:
-        ratio = torch.where(
-            observations.mixture.log_weights > -math.inf, observations.mixture.ratio, math.inf
-        )
-        narrow = observations.standard_deviation * ratio.amin(-1)
-        spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
-        spread = spread * linear.residuals.deviation / narrow[:, None]
-        size = torch.maximum(size, torch.where(observations.is_irregular[:, None], spread, 0.0))
-    size = torch.where(observations.mask[:, None], torch.nan_to_num(size, nan=math.inf), 0.0)
-    return torch.where(problem.prior.present, size.amax(2), 0.0).amax(1)
+
+def _evened(peaks: GaussianMixture) -> GaussianMixture:
+    """Peaks with a part of the weight spread evenly; all of it where none has a height."""
+    count = peaks.components
+    share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)
+    return replace(peaks, log_weights=((1 - EVENLY) * share + EVENLY / count).log())
+
+
+def _hypotheses(observations: Observations) -> Observations:
+    """Repeat every problem `GROUPS` times, with drawn outliers left out and plain noise; the first is the likeliest."""
+    index = torch.arange(observations.batch).repeat_interleave(GROUPS)
+    many = observations.rows_of(index)
+    number = observations.mask.shape[1]
+    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=Seed.ALONG)  # type: ignore[no-untyped-call]
+    # the same for each place, whatever the number of places in the batch
+    drawn: Tensor = (
+        engine.draw(GROUPS * number).to(many.value).view(number, GROUPS, 2).transpose(0, 1).clone()
+    )
+    drawn[0] = 1.0
+    drawn = drawn.repeat(observations.batch, 1, 1)
+    doubted = many.outlier_probability > 0
+    out = doubted & (drawn[..., 0] < many.outlier_probability.clamp_min(LEFT_OUT))
+    # in half of the groups all, or all but one, are outliers: each of several contradicting sensors leaves a ring
+    group = (torch.arange(len(index)) % GROUPS)[:, None]
+    place = torch.arange(number)
+    used = many.mask.sum(1, keepdim=True)
+    alone = (group - GROUPS // 2).clamp_min(0) % (used + 1)
+    out = torch.where(group >= GROUPS // 2, doubted & (place != alone), out)
+    linear = many.kind == LINEAR
+    many = replace(
+        widened_at(many, linear & out),
+        mask=many.mask & (linear | ~out),
+        outlier_probability=torch.zeros_like(many.outlier_probability),
+    )
+    if many.mixture is None:
+        return many
+    weights, bias, ratio = many.mixture
+    weights = torch.softmax(0.5 * weights, -1)  # draw rare ones more often
+    chosen = (weights.cumsum(-1) < drawn[..., 1:] * (1 - 1e-9)).sum(-1).clamp(max=weights.shape[-1] - 1)
+    first = torch.arange(len(index)) % GROUPS == 0
+    chosen = torch.where(first[:, None], weights.argmax(-1), chosen)[..., None]
+    bias, ratio = (part.gather(-1, chosen)[..., 0] for part in (bias, ratio))
+    value = many.value.clone()
+    value[..., 0] = torch.where(many.kind == LINEAR, value[..., 0], value[..., 0] - bias)
+    scale = torch.where(many.kind == LINEAR, 1.0, ratio)
+    slope = many.deviation_slope
+    return replace(
+        many,
+        value=value,
+        standard_deviation=many.standard_deviation * scale,
+        log_scale=many.log_scale + scale.log(),
+        deviation_slope=None if slope is None else slope * scale,
+        mixture=None,
+    )
+
+
+def widened_at(observations: Observations, chosen: Tensor) -> Observations:
+    """The observations, with the noise of an outlier at `chosen` ``(B, N)``; only linear ones may be chosen."""
+    wide = observations.widened()
+    return replace(
+        observations,
+        value=torch.where(chosen[..., None], wide.value, observations.value),
+        matrix=torch.where(chosen[..., None, None], wide.matrix, observations.matrix),
+        origin=torch.where(chosen[..., None], wide.origin, observations.origin),
+        log_scale=torch.where(chosen, wide.log_scale, observations.log_scale),
+    )
 
 
 def search(
@@ -89,55 +152,29 @@ def search(
     own = torch.where(prior.present[..., None], prior.means, mean[:, None])
     starts = torch.cat([images.means, _around_sensors(prior, observations), own, mean[:, None]], 1)
     climb = Climb.of(prior, observations, starts)
-    points = climb.walk(starts, FIRST_ROUNDS, robust=True)
+    points = climb.walk(starts, ROUNDS, robust=True)
     covariances = local_covariances(points, climb.covariances, observations)
-    best = distinct(points, la.cholesky(covariances), climb.promise(points), count)
+    best, _ = distinct(points, la.cholesky(covariances), climb.promise(points), count)
     climb, points = climb.places(best), points.gather(1, best[..., None].expand(-1, -1, points.shape[-1]))
-    points = climb.walk(points, ROBUST_ROUNDS, robust=True)
-    return laplace(prior, climb, climb.walk(points, LAST_ROUNDS, robust=False))
-
-
-def laplace(prior: GaussianMixture, climb: Climb, points: Tensor) -> GaussianMixture:
-    """Gaussians at `points` ``(B, S, d)``, weighted by their evidence as peaks; not normalised."""
-    found = local_covariances(points, climb.covariances, climb.observations)
-    height = prior.log_density(points) + climb.observations.log_likelihood(points)
-    volume = la.log_diagonal(la.cholesky(found)) + 0.5 * points.shape[-1] * LOG_TWO_PI
-    return GaussianMixture(torch.nan_to_num(height + volume, nan=-math.inf), points, found)
-
-
-def modes(prior: GaussianMixture, observations: Observations, peaks: GaussianMixture) -> Modes:
-    """The distinct ones of `peaks` as a mixture, and as images."""
-    count, peaks = peaks.components, _without_repeated(peaks)
-    outliers = prior.scaled_by(observations.log_likelihood(prior.means))
-    share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)  # where no peak has a height
-    share = (1 - EVENLY) * share + EVENLY / count
-    return Modes(
-        beside([peaks, outliers]).normalised(),
-        GaussianMixture(share.log(), peaks.means, peaks.covariances),
-    )
-
-
-def ordered(observations: Observations, near: Tensor) -> Observations:
-    """Sort observations by falling residuals at `near`, so that the starts do not depend on their order."""
-    row, order = torch.arange(len(near), device=near.device)[:, None], ranks(observations, near).argsort(1)
-    return observations.map(lambda tensor: tensor[row, order])
+    points = climb.walk(points, ROUNDS, robust=True)
+    return laplace(prior, climb, climb.walk(points, ROUNDS, robust=False))
 
 
 def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tensor:
     """Places that fit one observation each, and are near the prior's mean otherwise, ``(B, S, d)``."""
     batch, number, rows, size = observations.matrix.shape
-    each = STARTS  # independent of the number of places in the batch
+    each = AROUND  # independent of the number of places in the batch
     mean, covariance = prior.moments()
     relative = la.times(observations.matrix, mean[:, None]) - observations.origin
-    seen = (observations.matrix != 0).any(-1)
-    ways = spread_points(number * each, rows).to(mean).view(number, each, rows) * seen[:, :, None]
+    measured = (observations.matrix != 0).any(-1)
+    ways = spread_points(number * each, rows).to(mean).view(number, each, rows) * measured[:, :, None]
     ways = ways / la.norm(ways, True).clamp_min(1e-9)
     ring = ways * observations.value[..., 0].abs()[..., None, None]
     wanted = torch.where((observations.kind == RANGE)[..., None, None], ring, relative[:, :, None])
     if observations.has_angles:
         direction = observations.value[..., 0] + (observations.heading * mean[:, None]).sum(-1)
         reach = torch.maximum(la.norm(relative), la.trace(covariance)[:, None].sqrt())
-        steps = FARTHEST ** torch.linspace(-1, 1, each, dtype=mean.dtype, device=mean.device)
+        steps = FARTHEST ** torch.linspace(-1, 1, each, dtype=mean.dtype)
         along = relative[:, :, None].repeat(1, 1, each, 1)
         distance = reach[..., None] * steps
         along[..., 0] = distance * direction.cos()[..., None]
@@ -150,132 +187,105 @@ def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tenso
     return places.reshape(batch, number * each, size)
 
 
-@dataclass(frozen=True)
-class Climb:
-    """Damped Gauss-Newton steps; each start ``(B, S)`` keeps the prior component that it lies in."""
-
-    source: Tensor
-    means: Tensor
-    covariances: Tensor
-    factors: Tensor  # of the covariances
-    whitening: Tensor  # their inverses
-    used: Tensor  # which observations the robust steps use, as a float (B, S, N)
-    observations: Observations
-
-    @classmethod
-    def of(cls, prior: GaussianMixture, observations: Observations, starts: Tensor) -> Climb:
-        source = component_log_densities(prior, prior.factors(), starts).argmax(1)
-        own = prior.places(source)
-        factors = la.cholesky(own.covariances, torch.finfo(starts.dtype).tiny)
-        # as many observations as unknowns fit anything, and Huber's loss would always leave out the same one
-        used = with_one_left_out(observations, prior.moments()[0], starts.shape[1])
-        return cls(source, own.means, own.covariances, factors, la.invert_lower(factors), used, observations)
-
-    def places(self, index: Tensor) -> Climb:
-        """The starts at `index` ``(B, J)``."""
-        row = torch.arange(len(index), device=index.device)[:, None]
-        return Climb(
-            self.source[row, index],
-            self.means[row, index],
-            self.covariances[row, index],
-            self.factors[row, index],
-            self.whitening[row, index],
-            self.used[row, index],
-            self.observations,
-        )
-
-    def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
-        """Walk from `points` ``(B, S, d)``; rejects steps that lead away from the peak.
-
-        Steps are taken in the frame of the prior's factors, so they do not depend on the units of a coordinate.
-        """
-        if is_native(points, self.factors) and self.observations.native is not None:
-            frames = self.means, self.factors, self.whitening, self.used
-            found: Tensor = native_climb.walk(self.observations.native, points, frames, rounds, robust)
-            return found
-        return self.walk_by_operators(points, rounds, robust)
-
-    def walk_by_operators(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
-        """As `walk`, by PyTorch's operators, for any kind of observation."""
-        identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
-        used = self.used if robust else self.observations.mask[:, None].to(points.dtype)
-        now = self._cost(points, robust)
-        damping = torch.full_like(now, 1e-3)
-        for _ in range(rounds):
-            linear = self.observations.linearise(points, self.factors)
-            inlier = HUBER / linear.residuals.squared.sqrt().clamp_min(HUBER)
-            if self.observations.likelihoods is not None:
-                inlier = torch.where(self.observations.likelihoods.present[:, None], 1.0, inlier)
-            weight = used * (inlier if robust else self.observations.weights(linear.residuals.log_odds))
-            total = identity + (linear.information * weight[..., None, None]).sum(2)
-            pull = la.times(self.whitening, self.means - points)
-            pull = pull + (linear.gradient * weight[..., None]).sum(2)
-            damped = total + (damping * la.trace(total))[..., None, None] * identity
-            step = la.times(la.invert(damped, torch.finfo(points.dtype).tiny), pull)
-            moved = points + la.times(self.factors, step)
-            then = self._cost(moved, robust)
-            better = then < now + LEVEL
-            points = torch.where(better[..., None], moved, points)
-            now = torch.where(better, then, now)
-            damping = torch.where(better, 0.1 * damping, 10 * damping).clamp(1e-12, 1e6)
-        return points
-
-    def promise(self, points: Tensor) -> Tensor:
-        """Score that is higher where a peak is likelier nearby, ``(B, S)``: all observations under Cauchy noise."""
-        residuals = self.observations.residuals(points)
-        loss = self._plain(torch.log1p(residuals.squared), residuals)
-        fit = (loss * self.observations.mask[:, None]).sum(2)
-        return -fit - 0.5 * self._distance(points)
-
-    def _plain(self, loss: Tensor, residuals: Residuals) -> Tensor:
-        """`loss` ``(B, S, N)``, but minus the log likelihood for problems, which have no outliers to resist."""
-        likelihoods = self.observations.likelihoods
-        if likelihoods is None:
-            return loss
-        return torch.where(likelihoods.present[:, None], -residuals.log_likelihood, loss)
-
-    def _cost(self, points: Tensor, robust: bool) -> Tensor:
-        """Minus the log posterior up to a constant, or with Huber's loss in place of the noise, ``(B, S)``."""
-        residuals = self.observations.residuals(points)
-        if robust:
-            size = residuals.squared.sqrt()
-            loss = torch.where(size < HUBER, 0.5 * residuals.squared, HUBER * (size - 0.5 * HUBER))
-            loss = self._plain(loss, residuals) * self.used
-        else:
-            loss = -residuals.log_likelihood * self.observations.mask[:, None]
-        return loss.sum(2) + 0.5 * self._distance(points)
-
-    def _distance(self, points: Tensor) -> Tensor:
-        """Squared Mahalanobis distance from the mean of each point's prior component, ``(B, S)``."""
-        return la.squared_norm(la.times(self.whitening, points - self.means))
+def modes(prior: GaussianMixture, observations: Observations, peaks: GaussianMixture) -> Modes:
+    """The distinct ones of `peaks` as a mixture, and as images."""
+    best, repeated = distinct(peaks.means, peaks.factors(), peaks.log_weights, peaks.components)
+    peaks = peaks.places(best)
+    peaks = replace(peaks, log_weights=torch.where(repeated, -math.inf, peaks.log_weights))
+    outliers = prior.scaled_by(observations.log_likelihood(prior.means))
+    return Modes(beside([peaks, outliers]).normalised(), _evened(peaks))
 
 
-def distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:
-    """Indices ``(B, count)`` of the highest distinct peaks, then of the highest of the rest."""
-    row = torch.arange(len(points), device=points.device)
+def distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Indices ``(B, count)`` of the highest distinct peaks, then of the highest of the rest, and which are these.
+
+    Peaks within a standard deviation of a higher one count as the same.
+    """
+    row = torch.arange(len(points))
     # starts on the same peak differ only by rounding, which must not decide
-    left, chosen = torch.nan_to_num(height / ALIKE, nan=-math.inf).round().clamp_min(-1e30), []
+    left, chosen, repeated = torch.nan_to_num(height / ALIKE, nan=-math.inf).round().clamp_min(-1e30), [], []
     inverse = la.invert_lower(factors)
     for _ in range(count):
         best = left.argmax(1)
         chosen.append(best)
+        repeated.append(left[row, best] <= -1e30)
         offset = points - points[row, best][:, None]
         distance = la.squared_norm(la.times(inverse[row, best][:, None], offset))
-        left = torch.where(distance < APART, left - 1e30, left)
+        left = torch.where(distance < 1, left - 1e30, left)
         left[row, best] = -math.inf
-    return torch.stack(chosen, 1)
+    return torch.stack(chosen, 1), torch.stack(repeated, 1)
 
 
-def _without_repeated(peaks: GaussianMixture) -> GaussianMixture:
-    """Drop the weight of repeated peaks: only the first start on a peak keeps it."""
-    inverse = la.invert_lower(peaks.factors())
-    offset = peaks.means[:, :, None] - peaks.means[:, None]  # of the first from the second
-    near = la.squared_norm(la.times(inverse[:, None], offset)) < APART
-    above = peaks.log_weights[:, None] - peaks.log_weights[:, :, None]  # of the second over the first
-    highest = ~(near & (above > ALIKE)).any(2)
-    order = torch.arange(peaks.components, device=near.device)
-    earlier = highest[:, None] & (above.abs() <= ALIKE) & (order < order[:, None])
-    repeated = ~highest | (near & earlier).any(2)
+def with_agreeing(
+    prior: GaussianMixture, observations: Observations, peaks: GaussianMixture
+) -> GaussianMixture:
+    """The highest of `peaks` and of the peaks at which few observations agree, as many as `peaks` has.
+
+    It searches only where an observation is an outlier at the highest of `peaks`, and more may be.
+    """
+    contradicted = _contradicted(observations, peaks).tolist()
+    each = [
+        _sets(observations.rows_of(slice(row, row + 1)), prior.dimension) if contradicted[row] else None
+        for row in range(prior.batch)
+    ]
+    index = torch.tensor([row for row, sets in enumerate(each) if sets is not None], dtype=torch.int64)
+    if len(index) == 0:
+        return peaks
+    used = torch.stack([sets for sets in each if sets is not None])
+    more = _agreeing(prior.rows(index), observations.rows_of(index), used.to(prior.means))
+    both = beside([peaks.rows(index), more])
+    best = both.places(distinct(both.means, both.factors(), both.log_weights, peaks.components)[0])
     return GaussianMixture(
-        torch.where(repeated, -math.inf, peaks.log_weights), peaks.means, peaks.covariances
+        peaks.log_weights.index_copy(0, index, best.log_weights),
+        peaks.means.index_copy(0, index, best.means),
+        peaks.covariances.index_copy(0, index, best.covariances),
     )
+
+
+def _doubtful(observations: Observations) -> Tensor:
+    """Which observations may be outliers, ``(B, N)`` bool."""
+    return observations.mask & (observations.outlier_probability > 0)
+
+
+def _contradicted(observations: Observations, peaks: GaussianMixture) -> Tensor:
+    """Whether an observation is probably an outlier at the highest peak, ``(B,)`` bool."""
+    row = torch.arange(peaks.batch)
+    highest = peaks.means[row, peaks.log_weights.argmax(1)]
+    log_odds = observations.residuals(highest[:, None]).log_odds[:, 0]
+    return (_doubtful(observations) & (log_odds < 0)).any(1)
+
+
+def _sets(observations: Observations, size: int) -> Tensor | None:
+    """Which observations of one entity each start uses, ``(STARTS, N)`` bool.
+
+    All starts use the observations that are linear or certain. None if no set would leave out enough.
+    """
+    doubtful = _doubtful(observations)[0]
+    number = int(doubtful.sum())
+    free = torch.nonzero(doubtful & (observations.kind[0] != LINEAR))[:, 0]
+    least = min(size, number - OUTLIERS, len(free))
+    if least < 2 or number > MOST:  # a single one is left alone by `randomised_images`
+        return None
+    used = observations.mask.repeat(STARTS, 1)
+    used[:, free] = _choices(len(free), least)
+    return used
+
+
+@lru_cache(maxsize=64)
+def _choices(number: int, least: int) -> Tensor:
+    """All choices of `least` out of `number`, spread over the starts, ``(STARTS, number)`` bool."""
+    sets = list(itertools.combinations(range(number), least))
+    chosen = [sets[start * len(sets) // STARTS] for start in range(STARTS)]
+    return torch.nn.functional.one_hot(torch.tensor(chosen), number).sum(1).bool()
+
+
+def _agreeing(prior: GaussianMixture, observations: Observations, used: Tensor) -> GaussianMixture:
+    """Peaks ``(B, STARTS)`` reached from places where the `used` observations ``(B, STARTS, N)`` agree."""
+    mixed = torch.randperm(
+        STARTS, generator=torch.Generator().manual_seed(Seed.SETS)
+    )  # each set gets all components
+    starts = systematic(prior, prior.factors(), STARTS, Seed.SETS)[:, mixed]
+    wide = widened_at(observations, (observations.kind == LINEAR) & _doubtful(observations))
+    points = replace(Climb.of(prior, wide, starts), used=used).walk(starts, ROUNDS, robust=True)
+    climb = Climb.of(prior, observations, points)
+    return laplace(prior, climb, climb.walk(points, ROUNDS, robust=False))

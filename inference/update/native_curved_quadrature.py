@@ -33,8 +33,8 @@ from beliefstream.inference.update.native_curved_parts import (
     collect,
     new_work,
 )
-from beliefstream.inference.update.native_unseen import Densities, new_densities, see
 from beliefstream.inference.update.scaled_problem import example
+from beliefstream.inference.update.unobserved import Densities, new_densities, see
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -5,15 +5,20 @@
 
 The prior is anything with `weights`, `means` and `covariances` over the coordinates of the parameters, such as an
 answer before. Of a problem with parametric priors it is the two numbers of each: ``{"variance": (3.0, 2.0)}``.
+
+The check and the refinement are importance sampling against the likelihood: points come from the answer, the answer
+with wider covariances, and the prior, and their weights are prior × likelihood / proposal. The measure of quality and
+the steps of refinement are those of `importance` and `refinement`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,10 +33,16 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published import weights
 from beliefstream.inference.network.published.network import PublishedForm
 from beliefstream.inference.network.published.priors import INSIDE, NARROWEST, WIDEST, Priors
-from beliefstream.inference.update.published_check import checked
+from beliefstream.inference.update.importance import WIDENING, Quality, Seed, Weighted, quality, systematic
+from beliefstream.inference.update.refinement import finite, maximise
+from beliefstream.inference.update.settings import UpdateSettings
 
 Numbers = Mapping[str, float | Sequence[float]]
-COMPONENTS, MOST_COMPONENTS = 8, 64
+DEFAULTS = UpdateSettings()
+MOST_COMPONENTS = 64  # of an answer that may be asked for
+SHARES = (0.5, 0.2)  # of the points: answer, widened answer; the rest are of the prior
+POINTS = 2_048
+ROUNDS, STEPS = 8, 3  # of refinement: draws of points, and steps of expectation-maximisation for each
 
 
 class MixtureLike(Protocol):
@@ -110,7 +121,7 @@ class OnePass:
         prior: MixtureLike | Mapping[str, Sequence[float]],
         data: Numbers,
         context: Mapping[str, float] | None = None,
-        components: int = COMPONENTS,
+        components: int = DEFAULTS.components,
         check: bool = True,
     ) -> Answer:
         """Return the posterior of one report.
@@ -231,3 +242,80 @@ def _floats(label: str, name: str, given: Any, count: int | None) -> list[float]
         wanted = "numbers" if count is None else "a number" if count == 1 else f"{count} numbers"
         raise ValueError(f"{label}: {name} needs {wanted}, got {given!r}")
     return [float(value) for value in values]
+
+
+class Checked(NamedTuple):
+    """Answers after the check, with their quality and whether they were refined ``(B,)``."""
+
+    answer: GaussianMixture
+    quality: Quality
+    refined: Tensor
+
+
+def weighed(
+    priors: Priors,
+    function: ProblemFunction,
+    numbers: Tensor,
+    answer: GaussianMixture,
+    count: int,
+    seed: int,
+) -> Weighted:
+    """Draw `count` points for each problem, and evaluate them; `numbers` ``(B, Q)`` are data, then context.
+
+    Raises ProblemError if the likelihood fails.
+    """
+    near, spread = (round(share * count) for share in SHARES)
+    factors = answer.factors()
+    wide = GaussianMixture(answer.log_weights, answer.means, WIDENING * answer.covariances)
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.cat(
+        [
+            systematic(answer, factors, near, seed),
+            systematic(wide, wide.factors(), spread, seed + 1),
+            priors.sample(count - near - spread, generator),
+        ],
+        1,
+    )
+    log_prior, log_answer = priors.log_density(points), answer.log_density(points)
+    parts = torch.stack([log_answer, wide.log_density(points), log_prior], -1)
+    shares = parts.new_tensor([near, spread, count - near - spread]) / count
+    flat = points.flatten(0, 1)
+    likelihood = function.log_likelihood(flat, numbers.repeat_interleave(count, 0)).view(log_prior.shape)
+    unused = parts.new_zeros(len(points), 1, count)
+    return Weighted(
+        points, log_prior + likelihood, torch.logsumexp(parts + shares.log(), -1), log_answer, unused
+    )
+
+
+def checked(
+    priors: Priors, function: ProblemFunction, numbers: Tensor, answer: GaussianMixture, points: int = POINTS
+) -> Checked:
+    """Measure the answers, and refine poor ones; a refined one is kept only where other points say it is better.
+
+    What was refined is measured again, on fresh points.
+
+    Raises:
+        ProblemError: the likelihood fails.
+        ValueError: the likelihood is zero at all points of a problem.
+    """
+    found = weighed(priors, function, numbers, answer, points, Seed.PUBLISHED_CHECK)
+    if bool((found.target.amax(1) == -math.inf).any()):
+        raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
+    best, reached = answer, quality(found)
+    refined = torch.zeros_like(reached.effective_sample_size, dtype=torch.bool)
+    current = answer
+    for turn in range(ROUNDS):
+        if bool((reached.effective_sample_size >= DEFAULTS.refine_below).all()):
+            break
+        drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
+        for _ in range(STEPS):
+            current = maximise(current, drawn)
+        current = current.where(finite(current)[:, None], best)  # no point may have been possible
+        after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
+        better = after.effective_sample_size > reached.effective_sample_size
+        best = current.where(better[:, None], best)
+        reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
+        refined = refined | better
+    if bool(refined.any()):
+        reached = quality(weighed(priors, function, numbers, best, points, Seed.PUBLISHED_REPORT))
+    return Checked(best, reached, refined)

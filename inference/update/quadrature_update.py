@@ -94,9 +94,7 @@ def _weak(
     for each in sorted(set(code.tolist()) - {-1}):
         index = torch.nonzero(code == each)[:, 0]
         axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
-        local = LocalProblem.of(
-            prior.rows(index), observations.rows_of(index), axes, torch.device("cpu"), torch.float64
-        )
+        local = LocalProblem.of(prior.rows(index), observations.rows_of(index), axes)
         below = settings.quadrature_below * (MORE_LOSS if bool(functions[index[0]]) else 1.0)
         steep = spread[index] >= quadrature.MOST_SPREAD
         accepted, update = _settled(local, scaled.rows(index), steep, settings, below)
@@ -108,8 +106,8 @@ def _settled(
     local: LocalProblem, problem: Scaled, steep: Tensor, settings: UpdateSettings, below: float
 ) -> tuple[Tensor, Update]:
     """Places of the answers that lose less than `below`, nats, and all answers; `steep` are compared with a scan."""
-    observations = local.observations64
-    solution = quadrature.solve(local.prior64, observations, below * AIM)
+    observations = local.observations
+    solution = quadrature.solve(local.prior, observations, below * AIM)
     whole = local.extend(solution.posterior, solution.source)
     whole = reduce(whole, settings.most_components, settings.merge_below)
     divergence = solution.divergence_of(local.localise(whole))
@@ -135,7 +133,7 @@ def _missed(local: LocalProblem, whole: GaussianMixture, log_evidence: Tensor) -
     A steep function, such as a logarithm near zero, may fit in a slice of the prior thinner than the distance between
     all points. A scan sees it, because it smooths the likelihood over its cells.
     """
-    found = scan(local.prior64, local.observations64)
+    found = scan(local.prior, local.observations)
     return found.missed(local.localise(whole), log_evidence).sum(1)
 
 
@@ -175,7 +173,7 @@ def _agreed(local: LocalProblem, log_evidence: Tensor) -> Tensor:
     A function may be undefined over a part of the prior where no node lies. Half of the points are of a prior twice as
     wide, so that some lie in its tails.
     """
-    prior, observations = local.prior64, local.observations64
+    prior, observations = local.prior, local.observations
     factors, count = prior.factors(), 2 * POINTS
     wide = GaussianMixture(prior.log_weights, prior.means, WIDER**2 * prior.covariances)
     each = systematic(prior, factors, POINTS, SEED), systematic(wide, WIDER * factors, POINTS, SEED + 1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 VECTORS = ("effective_sample_size", "log_evidence", "surprise", "method", "divergence")
 
 
@@ -61,3 +66,18 @@ def joined(parts: list[tuple[Tensor, Update]]) -> Update:
     posterior = concatenate([update.posterior for _, update in parts])
     vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in VECTORS]
     return Update(posterior, *vectors).rows(order)
+
+
+def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """The results of all parts, in order, from as many threads as PyTorch's operators may use."""
+    count = min(torch.get_num_threads(), len(parts))
+    if count < 2:
+        return [work(part) for part in parts]
+
+    def in_mode(part: Part) -> Result:
+        with torch.inference_mode(inference):  # each thread has its own mode
+            return work(part)
+
+    inference = torch.is_inference_mode_enabled()
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(in_mode, parts))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WEAK = 1.0  # nats gained, below which observations leave a belief wide
+WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
 ENOUGH = 0.995  # effective sample size that is asked of an answer to them
 MOST_TOGETHER = 6  # largest number of observations in one update, as in training
 
@@ -22,15 +22,13 @@ class UpdateSettings:
         growth: factor on `components` where the check asks for more.
         merge_below: nats; two components are merged if that loses less.
         points: number of points drawn to check each answer.
-        images: Gauss-Newton walks per token, from which a check draws too: 1 or 2.
-        image_rounds: steps of such a walk.
         refine_below: an answer with a smaller effective sample size is refined; 0 never refines.
         refine_rounds, refine_steps, refine_points: size of the refinement: number of draws, steps of
             expectation-maximisation on each, points per draw.
         repeat_below: a refined answer with a smaller effective sample size is refined again, with each of
             `repeat_points` in turn.
         search_above: nonlinearity of the observations over the prior, in standard deviations of their noise
-            (`mode_search.bend`), above which modes are always searched for. Above a hundredth of it, one pass must
+            (`updater.bend`), above which modes are always searched for. Above a hundredth of it, one pass must
             score better to be trusted. Infinite never searches.
         linear_below: nats; linearise where that loses less (`nearly_linear.divergence`); 0 never.
         quadrature_below: nats; use exact moments by quadrature where they lose less (`quadrature`); 0 never.
@@ -38,17 +36,12 @@ class UpdateSettings:
             never.
         prior_share: weight, in every answer of the network, of one Gaussian as wide as the prior. It limits the cost of
             a part of the posterior where no point of the check fell.
-        defend_below: a refined answer with a smaller effective sample size gets a wide component; 0 never.
-        defence: weight of that component.
-        refined_defence: its weight in every other refined answer, as all points may have missed a thin sheet.
     """
 
     components: int = 8
     growth: int = 2
     merge_below: float = 0.002
     points: int = 96
-    images: int = 2
-    image_rounds: int = 4
     refine_below: float = 0.95
     refine_rounds: int = 3
     refine_steps: int = 2
@@ -60,9 +53,6 @@ class UpdateSettings:
     quadrature_below: float = 0.005
     bend_below: float = 0.004
     prior_share: float = 0.0003
-    defend_below: float = 0.8
-    defence: float = 0.1
-    refined_defence: float = 0.003
 
     def least_size(self, gained: Tensor) -> Tensor:
         """Effective sample size ``(B,)`` below which an answer is refined; more is asked where little is gained.
@@ -79,7 +69,5 @@ class UpdateSettings:
         return self.components * self.growth
 
 
-FAST = UpdateSettings(
-    images=1, image_rounds=2, refine_below=0.0, search_above=math.inf, defend_below=0.0, refined_defence=0.0
-)
-"""Checked, with fewer images; never searched, refined or defended."""
+FAST = UpdateSettings(refine_below=0.0, search_above=math.inf)
+"""Checked, but never searched or refined."""

@@ -22,10 +22,10 @@ from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update.importance import systematic
+from beliefstream.inference.update.importance import Seed, systematic
 
-SIMULATED, EVALUATED = 512, 64  # data that are simulated; points of the prior that give their density
-SEED = 801
+# data that are simulated, so that the least p-value is 1/513; points of the prior that give their density
+SIMULATED, EVALUATED = 512, 64
 ROUNDING = 1e-9  # nats by which equal data may differ
 
 
@@ -38,7 +38,7 @@ def simulated_surprise(prior: GaussianMixture, observations: Observations, linea
     likelihoods = observations.likelihoods
     assert likelihoods is not None
     own = likelihoods.present & observations.mask
-    found = linearised.clone()
+    p_values = linearised.clone()
     for row in torch.nonzero(own.any(1))[:, 0].tolist():
         one, index = prior.rows(torch.tensor([row])), torch.tensor([row])
         try:
@@ -53,8 +53,8 @@ def simulated_surprise(prior: GaussianMixture, observations: Observations, linea
         if bool(others.mask.any()):
             logs.append(float(Prediction.of(one, others).surprise(one).log()))
         total = torch.tensor(-sum(logs), dtype=torch.float64)
-        found[row] = torch.special.gammaincc(torch.tensor(float(len(logs)), dtype=torch.float64), total)
-    return found
+        p_values[row] = torch.special.gammaincc(torch.tensor(float(len(logs)), dtype=torch.float64), total)
+    return p_values
 
 
 def _log_p_value(prior: GaussianMixture, observations: Observations, place: int) -> float:
@@ -71,12 +71,12 @@ def _log_p_value(prior: GaussianMixture, observations: Observations, place: int)
         return (la.times(observations.matrix[:, place], points) - observations.origin[:, place])[:, :size]
 
     # systematic points come in the order of the components; chance decides which datum is whose
-    source, context = coordinates(SIMULATED, SEED), numbers[length:]
-    generator = torch.Generator().manual_seed(SEED)
+    source, context = coordinates(SIMULATED, Seed.SIMULATED), numbers[length:]
+    generator = torch.Generator().manual_seed(Seed.SIMULATED)
     data = function.simulate(source, context.expand(SIMULATED, -1), generator)
     data = torch.where(numbers[:length].isnan(), torch.nan, data)  # as many rows as the report has
     data = torch.cat([data, numbers[:length][None]])
-    density = _log_density(function, data, context, coordinates(EVALUATED, SEED + 1))
+    density = _log_density(function, data, context, coordinates(EVALUATED, Seed.EVALUATED))
     as_rare = int((density[:-1] <= density[-1] + ROUNDING).sum())
     return math.log((1 + as_rare) / (1 + SIMULATED))
 

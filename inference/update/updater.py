@@ -10,44 +10,41 @@
 4. Of observations in the plane, one quadrature gives the posterior: of one range or bearing around its sensor
    (`plane.single_observation`), of several over cells (`plane.several_observations`). Of others that are weak beside
    the prior, the prior's nodes give exact moments (`quadrature`).
-5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
-   may miss a mode, the problem is searched, and the answer refined and measured (`inference.update.thorough_network`).
+5. Every answer of the network is reduced and checked. Where the check is poor or may miss a mode, the problem is
+   searched, and the answer refined and measured (`network`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_update import kalman, linearised
+from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.mode_search import bend
+from beliefstream.inference.update.nearly_linear import missed
+from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
 from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 from beliefstream.inference.update.simulated_surprise import simulated_surprise
-from beliefstream.inference.update.thorough_network import ThoroughNetwork
-from beliefstream.inference.update.trimming import power_of_two, shape_code, trimmed
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
-# below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
+# Both were set on hard problems, of the seeds that docs/adversarial.md names.
+# Below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
-DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
-SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
 
 
 class Updater:
@@ -60,6 +57,7 @@ class Updater:
         dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
             change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except
             after refinement, whose rounds amplify the rounding.
+        capacity: how many entities the device has room for.
     """
 
     def __init__(
@@ -68,27 +66,33 @@ class Updater:
         device: torch.device | None = None,
         settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
+        capacity: DeviceCapacity | None = None,
     ) -> None:
-        self.device, self.dtype = device or torch.device("cpu"), dtype
-        if any(
-            parameter.dtype != dtype or parameter.device != self.device for parameter in network.parameters()
-        ):
-            network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
-        self.network = network.eval()
-        self.settings = settings or UpdateSettings()
-        self._checked = CheckedNetwork(self.network, self.settings)
+        self._begin(
+            DeviceNetwork(network, device or torch.device("cpu"), dtype, capacity),
+            settings or UpdateSettings(),
+        )
+
+    def _begin(self, network: DeviceNetwork, settings: UpdateSettings) -> None:
+        self._network, self.settings = network, settings
         self._others: dict[int, Updater] = {}  # by their number of components
+
+    @property
+    def network(self) -> DistributionTransformer:
+        return self._network.network
+
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
 
     def with_components(self, components: int) -> Updater:
         """The same updater with another limit on the number of components."""
         if components == self.settings.components:
             return self
         if components not in self._others:
-            self._others[components] = self._with(replace(self.settings, components=components))
+            other = self._others[components] = type(self).__new__(type(self))
+            other._begin(self._network, replace(self.settings, components=components))
         return self._others[components]
-
-    def _with(self, settings: UpdateSettings) -> Updater:
-        return Updater(self.network, self.device, settings, self.dtype)
 
     @property
     def has_closed_forms(self) -> bool:
@@ -99,8 +103,16 @@ class Updater:
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
         """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
 
-        Raises ValueError if batch or dimension differ, or if an entity has no observation.
+        Raises ValueError if batch or dimension differ, or an entity has no observation; OutOfMemory if there is none.
         """
+        try:
+            return self._updated(prior, observations)
+        except RuntimeError as error:
+            if not is_memory(error):
+                raise
+            raise OutOfMemory(f"update: no memory for {prior.batch} entities") from error
+
+    def _updated(self, prior: GaussianMixture, observations: Observations) -> Update:
         if prior.batch != observations.batch or prior.dimension != observations.dimension:
             raise ValueError(
                 f"observations: {observations.batch} × {observations.dimension} coordinates do not match a prior of "
@@ -124,10 +136,10 @@ class Updater:
         if len(index):
             problems = _Problems(posed, observations, self.settings.components)
             parts.extend(self._by_network(problems, index, problems.codes))
-        found = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
+        update = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
         if observations.likelihoods is not None:
-            found = replace(found, surprise=simulated_surprise(posed.prior, observations, found.surprise))
-        return found
+            update = replace(update, surprise=simulated_surprise(posed.prior, observations, update.surprise))
+        return update
 
     def _closed(self, posed: Posed, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
         """Update in closed form where that is exact, or nearly."""
@@ -146,65 +158,60 @@ class Updater:
         settings = self.settings
         doubted, weak = torch.zeros(2, len(code), dtype=torch.bool)
         posed, least = problems.posed.scaled.rows(index), torch.zeros(len(code), dtype=torch.float64)
-        above, doubted[index] = self._trusted_above(posed)
+        never, doubted[index] = self._trust(posed)
         wanted = settings.least_size(posed.gained)
-        least[index] = torch.maximum(above, wanted).clamp_min(settings.defend_below)
-        weak[index] = wanted > settings.refine_below
-        hard = least[index] > 1
-        again = [index[hard]]
-        for some in _alike(index[~hard], code):
-            found = self._in_one_pass(problems, some)
-            at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
+        least[index], weak[index] = wanted, wanted > settings.refine_below
+        again = [index[never]]
+        for some in _groups(index[~never], code):
+            update = self._in_one_pass(problems, some)
+            at = torch.nonzero(doubted[some] & (update.effective_sample_size >= least[some]))[:, 0]
             if len(at):
-                local, _ = problems.local(some[at], self.device, torch.float64, True)
-                found = found.with_rows(at, self._thorough.scanned(local, found.rows(at)))
-            poor = found.effective_sample_size < least[some]
+                local, _ = problems.local(some[at], True)
+                update = update.with_rows(at, self._thorough.scanned(local, update.rows(at)))
+            poor = update.effective_sample_size < least[some]
             good = torch.nonzero(~poor)[:, 0]
             again.append(some[poor])
             if len(good):
-                yield some[good], found.rows(good)
+                yield some[good], update.rows(good)
         left = torch.cat(again).sort().values
         if len(left) == 0:
             return
         shapes = problems.shapes(left)
         for chosen, network in ((~weak[left], self._thorough), (weak[left], self._more_thorough)):
-            for some in _alike(left[chosen], code):
-                for alike in _alike(some, shapes):
-                    yield alike, network.update(*problems.local(alike, self.device, torch.float64, True))
+            for some in _groups(left[chosen], code):
+                for part in _groups(some, shapes):
+                    yield part, network.update(*problems.local(part, True))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
-        if bool(problems.observations.has_problem[index[0]]):
-            return self._in_double.update(*problems.local(index, self.device, torch.float64))
-        return self._checked.update(*problems.local(index, self.device, self.dtype))
+        has_problem = bool(problems.observations.has_problem[index[0]])
+        network = self._network.double if has_problem else self._network
+        return CheckedNetwork(network, self.settings).update(*problems.local(index))
 
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
-        return ThoroughNetwork(deepcopy(self.network).double(), self.settings)
+        return ThoroughNetwork(self._network.double, self.settings)
 
     @cached_property
     def _more_thorough(self) -> ThoroughNetwork:
         """For weak observations."""
         refine, repeat = self.settings.refine_below, self.settings.repeat_below
         settings = replace(self.settings, refine_below=max(refine, ENOUGH), repeat_below=max(repeat, ENOUGH))
-        return ThoroughNetwork(self._thorough.network, settings)
+        return ThoroughNetwork(self._network.double, settings)
 
-    @cached_property
-    def _in_double(self) -> CheckedNetwork:
-        return CheckedNetwork(self._thorough.network, self.settings)
+    def _trust(self, problem: Scaled) -> tuple[Tensor, Tensor]:
+        """Where one pass of the network is not tried, and which answers to compare with a scan, each ``(B,)`` bool.
 
-    def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
-        """The effective sample size ``(B,)`` above which one pass of the network is trusted, and which answers to scan.
-
-        It is infinite where one pass may miss a part of the posterior unnoticed: it is not tried there. The second
-        result, ``(B,)`` bool, marks the answers to compare with a scan of the prior too.
+        One pass may miss a part of the posterior unnoticed where observations bend much. Its precision does not resolve
+        noise that is much smaller than the prior.
         """
         limit, observations = self.settings.search_above, problem.observations
         information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
         used = problem.prior.present[..., None] & observations.mask[:, None]
-        never = torch.where(used, information, 0.0).amax((1, 2)) > SHARP**2
+        largest = torch.where(used, information, 0.0).amax((1, 2))
+        never = largest * torch.finfo(self._network.dtype).eps > 1
         if limit == math.inf:
-            return torch.where(never, math.inf, 0.0).double(), torch.zeros_like(never)
+            return never, torch.zeros_like(never)
         bent = bend(problem)
         unlikely = problem.prediction.surprise(problem.prior) < UNLIKELY
         outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
@@ -212,9 +219,31 @@ class Updater:
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
         # a problem has no residual whose bend could be measured
         doubted = (unlikely & outliers & (bent > limit / SOONER)) | observations.has_problem
-        doubted |= bent > limit / GENTLE
-        above = torch.where(doubted, DOUBTED, 0.0)
-        return torch.where(never, math.inf, above).double(), doubted
+        return never, doubted | (bent > limit / GENTLE)
+
+
+def bend(problem: Scaled) -> Tensor:
+    """Nonlinearity of the observations over the prior, in standard deviations of their noise, the largest: ``(B,)``.
+
+    It is the maximum of three numbers. First, the curvature of a residual over one standard deviation of a component.
+    Second, the error of a linear model at two, as a function may be flat or straight just at a mean. Third, if the
+    noise is not one Gaussian, the spread of the expected value in its narrowest component.
+    """
+    prior, observations, linear = problem.prior, problem.observations, problem.linear
+    size = linear.curvature.square().sum((-1, -2)).sqrt()
+    if observations.functions is not None:
+        beyond = missed(prior, observations, linear.residuals.signed, linear.slope).sqrt()
+        size = torch.maximum(size, torch.where(observations.functions.present[:, None], beyond, 0.0))
+    if observations.mixture is not None:
+        ratio = torch.where(
+            observations.mixture.log_weights > -math.inf, observations.mixture.ratio, math.inf
+        )
+        narrow = observations.standard_deviation * ratio.amin(-1)
+        spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
+        spread = spread * linear.residuals.deviation / narrow[:, None]
+        size = torch.maximum(size, torch.where(observations.is_irregular[:, None], spread, 0.0))
+    size = torch.where(observations.mask[:, None], torch.nan_to_num(size, nan=math.inf), 0.0)
+    return torch.where(problem.prior.present, size.amax(2), 0.0).amax(1)
 
 
 @dataclass(frozen=True)
@@ -229,9 +258,9 @@ class _Problems:
     def codes(self) -> Tensor:
         """A code for each entity ``(B,)``: its touched coordinates, if its prior has grown, if it has a problem."""
         size, touched = self.posed.prior.dimension, self.posed.touched
-        found = (touched * (1 << torch.arange(size))).sum(1)
+        pattern = (touched * (1 << torch.arange(size))).sum(1)
         # a prior that grew beyond the usual number of components takes more tokens
-        return found + (self.grown * (1 << size)) + (self.observations.has_problem * (2 << size))
+        return pattern + (self.grown * (1 << size)) + (self.observations.has_problem * (2 << size))
 
     @cached_property
     def grown(self) -> Tensor:
@@ -242,12 +271,10 @@ class _Problems:
         """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
         codes = torch.zeros(self.posed.prior.batch, dtype=torch.int64)
         count = self.posed.prior.present[index].sum(1).clamp_min(self.usual)
-        codes[index] = shape_code(self.observations.rows_of(index)) * 64 + power_of_two(count)
+        codes[index] = _shape_code(self.observations.rows_of(index)) * 64 + _power_of_two(count)
         return codes
 
-    def local(
-        self, index: Tensor, device: torch.device, dtype: torch.dtype, alone: bool = False
-    ) -> tuple[LocalProblem, Tensor]:
+    def local(self, index: Tensor, alone: bool = False) -> tuple[LocalProblem, Tensor]:
         """The entities at `index`, all of one shape, and the surprise of their observations.
 
         `alone` removes the padding that only other entities of the batch need.
@@ -260,14 +287,64 @@ class _Problems:
         if observations.likelihoods is not None and not bool(observations.has_problem.any()):
             observations = replace(observations, likelihoods=None)
         if alone:
-            observations = trimmed(observations)
+            observations = _trimmed(observations)
             count = prior.present.sum(1).clamp_min(self.usual)
-            prior = prior.padded(1 << int(power_of_two(count).max()))
-        local = LocalProblem.of(prior, observations, axes, device, dtype)
+            prior = prior.padded(1 << int(_power_of_two(count).max()))
+        local = LocalProblem.of(prior, observations, axes)
         return local, scaled.prediction.rows_of(index).surprise(scaled.prior.rows(index))
 
 
-def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:
+def _groups(index: Tensor, code: Tensor) -> Iterator[Tensor]:
     """Split `index` into parts of one code each."""
     for pattern in sorted(set(code[index].tolist())):
         yield index[code[index] == pattern]
+
+
+def _shape_code(observations: Observations) -> Tensor:
+    """A code per entity ``(B,)`` int64; `_trimmed` gives tensors of one shape for entities of the same code."""
+    mask = observations.mask
+    count = mask.sum(1)
+    parts = [_power_of_two(count), ((observations.kind == ANGLE) & mask).any(1).long()]
+    if observations.mixture is not None:
+        parts.append((observations.noise_components * mask).amax(1))
+    if observations.deviation_slope is not None:
+        parts.append(((observations.deviation_slope != 0) & mask).any(1).long())
+    taken = [part for part in (observations.functions, observations.likelihoods) if part is not None]
+    parts.extend((part.present & mask).any(1).long() for part in taken)
+    code = torch.zeros_like(count)
+    for part in parts:
+        code = code * 64 + part
+    return code
+
+
+def _trimmed(observations: Observations) -> Observations:
+    """Remove the places, and the kinds of noise and function, that only other entities of a batch need.
+
+    They change the shapes of tensors, and so how sums round.
+
+    If all entities have one `_shape_code`, an entity's tensors do not depend on the rest of the batch.
+    """
+    mask = observations.mask
+    row = torch.arange(observations.batch)[:, None]
+    first = (~mask).long().argsort(dim=1, stable=True)  # used places first
+    count = 1 << int(_power_of_two(mask.sum(1)).max())
+    kept = observations.map(lambda tensor: tensor[row, first[:, :count]])
+    short = count - kept.mask.shape[1]
+    if short > 0:
+        kept = kept.map(lambda tensor: torch.cat([tensor, tensor[:, -1:].repeat_interleave(short, 1)], 1))
+        kept.mask[:, -short:] = False
+    if kept.mixture is not None:
+        parts = int((kept.noise_components * kept.mask).max())
+        kept = replace(kept, mixture=kept.mixture.map(lambda part: part[..., :parts]) if parts else None)
+    if kept.deviation_slope is not None and not bool(((kept.deviation_slope != 0) & kept.mask).any()):
+        kept = replace(kept, deviation_slope=None)
+    if kept.functions is not None and not bool((kept.functions.present & kept.mask).any()):
+        kept = replace(kept, functions=None)
+    if kept.likelihoods is not None and not bool((kept.likelihoods.present & kept.mask).any()):
+        kept = replace(kept, likelihoods=None)
+    return kept
+
+
+def _power_of_two(count: Tensor) -> Tensor:
+    """The smallest exponent of a power of two that is at least `count`."""
+    return torch.where(count > 1, (count.clamp_min(1).double().log2() - 1e-9).ceil(), 0.0).long()

@@ -12,10 +12,10 @@ import torch
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking import closed_steps
-from beliefstream.inference.update import checked_network, quadrature_update, thorough_network
+from beliefstream.inference.update import network, quadrature_update
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.network import ThoroughNetwork
 from beliefstream.inference.update.result import Update
-from beliefstream.inference.update.thorough_network import ThoroughNetwork
 
 Replaced = tuple[object, str, Callable[..., Any]]
 """A module or class, the name of a function in it, and what takes its place."""
@@ -42,20 +42,12 @@ def _none_missed(_: LocalProblem, update: Update) -> torch.Tensor:
     return torch.zeros(len(update.method), dtype=torch.float64)
 
 
-def _same_scan(local: LocalProblem) -> Any:
-    return local.scan
-
-
 def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
     return peaks
 
 
 def _points_of_the_prior(prior: GaussianMixture, *_: Any) -> GaussianMixture:
     return prior
-
-
-def _same_answer(_: LocalProblem, whole: GaussianMixture) -> GaussianMixture:
-    return whole
 
 
 METHODS: dict[str, tuple[Replaced, ...]] = {
@@ -68,16 +60,14 @@ METHODS: dict[str, tuple[Replaced, ...]] = {
     "Gauss-Hermite": ((quadrature_update, "_weak", _nothing),),
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
     "missed mass": (
-        (thorough_network, "compared", _same_update),
-        (thorough_network, "missed_closely", _none_missed),
-        (thorough_network, "zoomed", _same_scan),
+        (network, "compared", _same_update),
+        (network, "missed_closely", _none_missed),
         (ThoroughNetwork, "_completed", _same_update_of),
         (ThoroughNetwork, "scanned", _same_update_of),
     ),
-    "contradictions": ((thorough_network, "with_agreeing", _same_peaks),),
-    "randomised maximum likelihood": ((thorough_network, "randomised_images", _points_of_the_prior),),
-    "reweighting": ((checked_network, "reweighted", _same_answer),),
-    "wide component of refined answers": ((ThoroughNetwork, "_all_defended", _same_update_of),),
+    "contradictions": ((network, "with_agreeing", _same_peaks),),
+    "randomised maximum likelihood": ((network, "randomised_images", _points_of_the_prior),),
+    "wide component of refined answers": ((ThoroughNetwork, "_widened", _same_update_of),),
     "wide component of covered peaks": ((ThoroughNetwork, "_covered", _same_update_of),),
 }
 """What takes the place of each method, by name."""

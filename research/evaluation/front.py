@@ -46,7 +46,7 @@ def front(
 ) -> list[Point]:
     """Measure each network alone, fast, checked, and refined below each of `THRESHOLDS`, and the classical filters.
 
-    "fast" is checked at fewer places and not refined, "checked" is not refined either.
+    "fast" is checked, but neither searched nor refined; "checked" is not refined either.
 
     The speed is for batches of 512 problems in the plane, in processor time of this process, so set one thread. For
     particle filters it excludes the density. See `compare` for the other arguments.

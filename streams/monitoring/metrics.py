@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from beliefstream.inference.update.out_of_memory import MemoryFallback
+from beliefstream.inference.update.devices import MemoryFallback
 from beliefstream.schemas import Reason
 from beliefstream.schemas.posterior import Method
 

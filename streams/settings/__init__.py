@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     """effective sample size below which a refined posterior is refined again, with 4 and 16 times the points; .9 is
     more exact, and several times slower if most problems are hard"""
     fast: bool = False
-    """check answers of the network with fewer samples, and never search or refine them, whatever `refine_below` says;
+    """check answers of the network once, and never search or refine them, whatever `refine_below` says;
     for uses where thousands a second matter more than the last tenth of a nat"""
     measurements: str = ""
     """modules that register your own measurement functions, separated by commas"""

@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 
 from beliefstream.inference.network import weights
-from beliefstream.inference.update.device import choose_device
-from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
+from beliefstream.inference.update.devices import DeviceCapacity, choose_device
 from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 from beliefstream.streams.monitoring import compilation, metrics
@@ -27,4 +26,4 @@ def make_updater(settings: Settings) -> Updater:
     network = weights.load(settings.weights)
     compilation.prepare()
     capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
-    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, capacity)
+    return Updater(network, choose_device(settings.device), accuracy, dtype, capacity)

@@ -12,8 +12,8 @@ from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.training.card import hardware
 from beliefstream.inference.training.published.train import HELD_OUT, Training
-from beliefstream.inference.update.importance import quality
-from beliefstream.inference.update.published_check import CHECK, POINTS, checked, weighed
+from beliefstream.inference.update.importance import Seed, quality
+from beliefstream.inference.update.one_pass import POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
 _CARD = """\
@@ -103,7 +103,7 @@ def _scores(training: Training, count: int, problems: int) -> list[Score]:
         return [prior, of("network alone", alone, None, answered - begin)]
     best = checked(priors, function, numbers, alone)
     refined = time.process_time()
-    found = quality(weighed(priors, function, numbers, alone, POINTS, CHECK))
+    found = quality(weighed(priors, function, numbers, alone, POINTS, Seed.PUBLISHED_CHECK))
     return [
         prior,
         of("network alone", alone, found.divergence, answered - begin),

@@ -24,7 +24,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published.network import MOST_PARAMETERS, PublishedForm, Shape, Whitened
 from beliefstream.inference.network.published.priors import Families, Priors, drawn_mixtures
 from beliefstream.inference.training.run import Run, Schedule
-from beliefstream.inference.update.published_check import weighed
+from beliefstream.inference.update.one_pass import weighed
 
 PILOT = 4_096  # simulations that decide the laws of the data
 POINTS = 64  # weighted posterior points of a loss

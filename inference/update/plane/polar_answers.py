@@ -19,11 +19,9 @@ touches too.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Array, Seen
@@ -40,15 +38,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_vector,
 )
 from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
-from beliefstream.inference.update.importance import normal_points
-from beliefstream.inference.update.native_extension import extend_all
-from beliefstream.inference.update.native_followed import (
-    Regression,
-    Work as Following,
-    new_work as new_following,
-    regress,
-)
-from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
+from beliefstream.inference.update.importance import WIDER
 from beliefstream.inference.update.plane.cell_fit import divergences
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
@@ -83,8 +73,16 @@ from beliefstream.inference.update.plane.polar_nodes import (
 )
 from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.unseen_coordinates import LEAST_RESPONSIBILITY, MERGED_BELOW
-from beliefstream.inference.update.wide_components import WIDER
+from beliefstream.inference.update.unobserved import (
+    Draws,
+    Regression,
+    Work as Following,
+    divergence_of_all,
+    draws_of,
+    extend_all,
+    new_work as new_following,
+    regress,
+)
 
 Places = NDArray[np.int64]
 
@@ -96,7 +94,7 @@ OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
 FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
 LIGHT_OUTLIER = 0.001
 NEAR = 2.5  # standard deviations of the noise
-UNSEEN_POINTS, UNSEEN_SEED = 256, 502  # that measure the coordinates that no sensor touches
+UNOBSERVED_POINTS = 256  # that measure the coordinates that no sensor touches
 # places of the values of an answer
 EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, WIDTH, GAINED, IS_FITTED_TO_ALL = range(7)
 
@@ -149,16 +147,9 @@ class Space(NamedTuple):
 
 def limits_of(settings: UpdateSettings) -> Limits:
     """What the settings ask of an answer."""
-    poor = -0.5 * math.log(max(settings.refine_below, settings.defend_below, LEAST_SIZE))
+    poor = -0.5 * math.log(max(settings.refine_below, LEAST_SIZE))
     below, share = float(settings.quadrature_below), float(settings.prior_share)
     return Limits(settings.most_components, float(settings.merge_below), share, below, poor)
-
-
-@lru_cache(maxsize=16)
-def draws_of(unseen: int) -> Draws:
-    """Draws of so many coordinates that no sensor touches, from the prior."""
-    points = normal_points(UNSEEN_POINTS, unseen + 1, UNSEEN_SEED).double()
-    return Draws(torch.special.ndtr(points[:, 0]).numpy(), points[:, 1:].contiguous().numpy())
 
 
 def solve(prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limits) -> tuple[Numbers, Array]:
@@ -182,7 +173,7 @@ def solve(prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limit
         np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1))
     )
     values = np.full((7, len(index)), math.inf)
-    _solve_all(prior, seen, index, axes, limits, draws_of(max(size - 2, 0)), found, values)
+    _solve_all(prior, seen, index, axes, limits, draws_of(UNOBSERVED_POINTS, max(size - 2, 0)), found, values)
     return found, values
 
 
@@ -649,9 +640,9 @@ def _fit_all(
     centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
     answer = (found.log_weights[row], found.means[row], found.covariances[row])
     uncertain, other = values[UNCERTAIN], space.masses[-1]
-    places, rest = _unseen_places(axes, size), _chosen_nodes(centre, nodes, space)
+    places, rest = _places_of(axes, size), _chosen_nodes(centre, nodes, space)
     loss = _loss(answer, axes, centre, before, nodes, values[EVIDENCE], False, space)
-    values[DIVERGENCE] = uncertain + loss + _unseen(answer, before, prior, places, rest, draws)
+    values[DIVERGENCE] = uncertain + loss + _unobserved(answer, before, prior, places, rest, draws)
 
     fitted = _fitted_to_all(centre, limits.most - 1, space)
     parts = _followed(fitted, prior, axes, other)
@@ -662,7 +653,7 @@ def _fit_all(
         return before
     left = _add_wide(whole, b, sources, into, left, limits.prior_share, space.squares)
     loss = _loss(into, axes, centre, left, nodes, values[EVIDENCE], False, space)
-    loss = uncertain + loss + _unseen(into, left, prior, places, rest, draws)
+    loss = uncertain + loss + _unobserved(into, left, prior, places, rest, draws)
     if not loss < values[DIVERGENCE]:
         return before
     values[DIVERGENCE] = loss
@@ -700,7 +691,7 @@ def _followed(fitted: Numbers, prior: Numbers, axes: Places, outlier: float) -> 
         np.zeros((1, count, sources, size)),
         np.zeros((1, count, sources, size, size)),
     )
-    extend_all(fitted, prior, axes, (LEAST_RESPONSIBILITY, MERGED_BELOW), extended)
+    extend_all(fitted, prior, axes, np.full((1, count), -1), extended)
     log_weights, means, covariances = (
         np.empty(most + sources),
         np.empty((most + sources, size)),
@@ -719,7 +710,7 @@ def _followed(fitted: Numbers, prior: Numbers, axes: Places, outlier: float) -> 
 
 
 @inner
-def _unseen_places(axes: Places, size: int) -> tuple[Places, Places]:
+def _places_of(axes: Places, size: int) -> tuple[Places, Places]:
     """The coordinates that the sensor touches, and the others."""
     rest, count = np.empty(size - 2, np.int64), 0
     for i in range(size):
@@ -731,10 +722,10 @@ def _unseen_places(axes: Places, size: int) -> tuple[Places, Places]:
 
 @inner
 def _chosen_nodes(centre: Array, nodes: int, space: Space) -> Array:
-    """Nodes in proportion to their shares, ``(1, UNSEEN_POINTS, 2)``."""
-    chosen, p, total = np.empty((1, UNSEEN_POINTS, 2)), 0, space.nodes.share[0]
-    for i in range(UNSEEN_POINTS):
-        while p < nodes - 1 and total < (i + 0.5) / UNSEEN_POINTS:
+    """Nodes in proportion to their shares, ``(1, UNOBSERVED_POINTS, 2)``."""
+    chosen, p, total = np.empty((1, UNOBSERVED_POINTS, 2)), 0, space.nodes.share[0]
+    for i in range(UNOBSERVED_POINTS):
+        while p < nodes - 1 and total < (i + 0.5) / UNOBSERVED_POINTS:
             p += 1
             total += space.nodes.share[p]
         chosen[0, i, 0], chosen[0, i, 1] = space.nodes.x[p] + centre[0], space.nodes.y[p] + centre[1]
@@ -742,7 +733,7 @@ def _chosen_nodes(centre: Array, nodes: int, space: Space) -> Array:
 
 
 @inner
-def _unseen(
+def _unobserved(
     answer: tuple[Array, Array, Array],
     count: int,
     prior: Numbers,
@@ -754,7 +745,7 @@ def _unseen(
     if len(axes[1]) == 0:
         return 0.0
     loss = np.empty(1)
-    share = np.full((1, UNSEEN_POINTS), 1 / UNSEEN_POINTS)
+    share = np.full((1, UNOBSERVED_POINTS), 1 / UNOBSERVED_POINTS)
     divergence_of_all(_alone(answer, count), prior, axes, points, share, draws, loss)
     return max(loss[0], 0.0) if loss[0] < math.inf else math.inf
 

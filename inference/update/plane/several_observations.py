@@ -30,16 +30,14 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_densities
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance
+from beliefstream.inference.update.importance import share_beside
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.missed_mass import unseen
 from beliefstream.inference.update.plane.cartesian import measure, solve
 from beliefstream.inference.update.plane.cell_fit import Limits
 from beliefstream.inference.update.plane.cells import CellLimits
-from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.result import Method, Update, in_threads, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.threads import in_threads
-from beliefstream.inference.update.wide_components import share_beside
 
 Attempt = tuple[CellLimits, Limits, int]
 
@@ -85,8 +83,8 @@ def in_one(
             observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
         )
         seen = _sorted(seen)
-        local = LocalProblem.of(prior.rows(index), seen, axes, torch.device("cpu"), torch.float64)
-        if local.observations64.matrix.shape[2] != 2 or local.observations64.native is None:
+        local = LocalProblem.of(prior.rows(index), seen, axes)
+        if local.observations.matrix.shape[2] != 2 or local.observations.native is None:
             continue
         problem = scaled.rows(index)
         surprise = problem.prediction.surprise(problem.prior)
@@ -101,9 +99,9 @@ def _sorted(observations: Observations) -> Observations:
     return observations.map(lambda tensor: tensor[row, order])
 
 
-def _most(size: Tensor, settings: UpdateSettings) -> Tensor:
+def _most(size: Tensor) -> Tensor:
     """The largest divergence of an answer, nats, whose effective sample size must be as large."""
-    return -0.5 * size.clamp_min(settings.defend_below).log()  # as `size_at`
+    return -0.5 * size.log()  # as `size_at`
 
 
 def _attempts(
@@ -114,7 +112,7 @@ def _attempts(
         least = settings.least_size(gained)
         # the second is as if refined
         refined = torch.where(least > once, once, min(once, settings.repeat_below))
-        attempts = [(USUAL, _most(least, settings)), (FINER, _most(refined, settings))]
+        attempts = [(USUAL, _most(least)), (FINER, _most(refined))]
     for attempt, most in attempts:
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
@@ -134,8 +132,8 @@ def _attempts(
 
 def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
     """Answers, with infinite divergence where they must not be used."""
-    prior, (cells, fit, count) = local.prior64, attempt
-    seen = local.observations64.native
+    prior, (cells, fit, count) = local.prior, attempt
+    seen = local.observations.native
     assert seen is not None
     mean, covariance = prior.moments()
     factor = la.cholesky(covariance, torch.finfo(covariance.dtype).tiny)
@@ -186,7 +184,7 @@ def _with_unseen(
 
     Under one component they follow exactly.
     """
-    index = torch.nonzero(update.divergence.isfinite() & (local.prior64.present.sum(1) > 1))[:, 0]
+    index = torch.nonzero(update.divergence.isfinite() & (local.prior.present.sum(1) > 1))[:, 0]
     if len(index) == 0:
         return update
     points, last = torch.from_numpy(cells)[index], torch.from_numpy(counts)[index, None] - 1
@@ -198,8 +196,8 @@ def _with_unseen(
     few = points[:, :2].gather(2, chosen[:, None].expand(-1, 2, -1)).mT
     equal, some = torch.zeros(chosen.shape, dtype=torch.float64), local.rows(index)
     weighted = importance.Weighted(
-        few, equal, equal, equal, component_log_densities(some.prior64, some.prior64.factors(), few)
+        few, equal, equal, equal, component_log_densities(some.prior, some.prior.factors(), few)
     )
     more = update.divergence.clone()
-    more[index] += unseen(some, update.rows(index), weighted)
+    more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
     return replace(update, divergence=more, effective_sample_size=size_at(more))

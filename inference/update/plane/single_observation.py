@@ -89,7 +89,7 @@ def accepted(
     where the settings ask for more of a refined answer. What a weak observation leaves is there for many updates, so
     the answer must be exact.
     """
-    poor = max(settings.refine_below, settings.defend_below, LEAST_SIZE)
+    poor = max(settings.refine_below, LEAST_SIZE)
     together = (values[IS_FITTED_TO_ALL] > 0) & (settings.repeat_below <= SEARCHED)
     least = np.where(single | together, 0.0, SEARCHED)
     size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN

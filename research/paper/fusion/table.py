@@ -51,7 +51,6 @@ FURTHER = UpdateSettings(
     linear_below=0.0005,
     quadrature_below=0.001,
     bend_below=0.001,
-    refined_defence=0.0003,
 )
 BEARING = bearing([2, 0], 4, [0.0, 0.0], 0.1)  # atan2(px, py) is the angle from the second axis
 

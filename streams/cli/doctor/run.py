@@ -161,7 +161,7 @@ def examine_device(settings: Settings) -> Finding:
     try:
         import torch
 
-        from beliefstream.inference.update.device import choose_device
+        from beliefstream.inference.update.devices import choose_device
 
         device = choose_device(settings.device)
     except ModuleNotFoundError as error:

@@ -112,7 +112,7 @@ def train(
     import torch
 
     from beliefstream.inference.training.train import Plan, Training
-    from beliefstream.inference.update.device import choose_device
+    from beliefstream.inference.update.devices import choose_device
 
     settings_for()
     if threads is not None:

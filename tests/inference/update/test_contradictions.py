@@ -13,7 +13,7 @@ from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update import contradictions, mode_search
+from beliefstream.inference.update import mode_search
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import answers
 from research.evaluation.adversarial.families import problems
@@ -66,7 +66,7 @@ def crossings() -> list[np.ndarray]:
 def test_every_crossing_of_two_circles_is_a_peak() -> None:
     prior, seen = standard(), encode([readings()], 2)
     peaks = mode_search.search(prior, seen, prior, 16)
-    found = contradictions.with_agreeing(prior, seen, peaks)
+    found = mode_search.with_agreeing(prior, seen, peaks)
     assert found.components == peaks.components
     expected = crossings()
     assert len(expected) == 4
@@ -93,8 +93,8 @@ def test_observations_that_cannot_contradict_each_other_cost_no_search(
 ) -> None:
     prior, seen = standard(), encode([given], 2)
     peaks = mode_search.search(prior, seen, prior, 16)
-    monkeypatch.setattr(contradictions, "_agreeing", None)  # would fail if it were called
-    assert contradictions.with_agreeing(prior, seen, peaks) is peaks
+    monkeypatch.setattr(mode_search, "_agreeing", None)  # would fail if it were called
+    assert mode_search.with_agreeing(prior, seen, peaks) is peaks
 
 
 def test_the_rest_of_a_batch_changes_no_peak() -> None:
@@ -103,6 +103,6 @@ def test_the_rest_of_a_batch_changes_no_peak() -> None:
     two = GaussianMixture(
         *(torch.cat([part, part]) for part in (prior.log_weights, prior.means, prior.covariances))
     )
-    one = contradictions.with_agreeing(prior, alone, mode_search.search(prior, alone, prior, 16))
-    found = contradictions.with_agreeing(two, both, mode_search.search(two, both, two, 16))
+    one = mode_search.with_agreeing(prior, alone, mode_search.search(prior, alone, prior, 16))
+    found = mode_search.with_agreeing(two, both, mode_search.search(two, both, two, 16))
     torch.testing.assert_close(found.means[0], one.means[0], rtol=1e-9, atol=1e-9)

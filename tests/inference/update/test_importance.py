@@ -1,25 +1,28 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
+from hypothesis import given, settings, strategies as st
+from scipy.stats import multivariate_normal, norm
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.transformer import duplicate_components
+from beliefstream.inference.sensors import Reading, encode, position
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.updater import Updater
+from tests.inference.plain_models import random_mixture
 from tests.inference.problems import sampled, updater
 
 
 def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
     """One Gaussian prior, one position, and the exact posterior."""
-    import numpy as np
-
-    from beliefstream.inference import sensors
-    from beliefstream.inference.sensors import Reading, encode
-
     eye = torch.eye(2, dtype=torch.float64)[None]
     prior = GaussianMixture.gaussian(torch.zeros(1, 2, dtype=torch.float64), eye)
-    sensor = sensors.position([0, 1], 2, 0.25 * np.eye(2))
+    sensor = position([0, 1], 2, 0.25 * np.eye(2))
     observations = encode([[Reading(sensor, np.array([1.0, -0.5]))]], 2)
     return prior, observations, Updater(updater().network).update(prior, observations).posterior
 
@@ -27,10 +30,7 @@ def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
 def weigh(
     prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
 ) -> importance.Weighted:
-    images = importance.gauss_newton_images(
-        prior.means, prior.means, prior.covariances, observations, observations.mask[:, None].double(), 4
-    )
-    return importance.weigh(prior, answer, observations, images, count, seed)
+    return importance.weigh(prior, answer, observations, prior, count, seed)
 
 
 def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
@@ -79,24 +79,53 @@ def test_the_same_problem_gives_the_same_points() -> None:
     assert torch.equal(first.points, second.points)
 
 
-def test_the_proposal_sees_a_ring_that_the_answer_and_the_prior_hardly_touch() -> None:
-    # one range of 40 m from a prior of 250 m, which may be an outlier: about half of the mass lies on a thin ring
-    import numpy as np
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5), st.sampled_from([64, 100, 257]))
+def test_points_and_densities_are_those_of_scipy(seed: int, size: int, count: int, points: int) -> None:
+    prior, answer, images = (random_mixture(seed + turn, 2, count + turn, size) for turn in range(3))
+    observations = encode([[Reading(position([0], size, [[0.3]]), np.array([0.2]))]] * 2, size)
+    found = importance.weigh(prior, answer, observations, images, points, 3)
 
-    from beliefstream.inference import sensors
-    from beliefstream.inference.sensors import Reading, encode
+    def density(mixture: GaussianMixture, b: int, widening: float = 1.0) -> Any:
+        laws = [
+            multivariate_normal(mixture.means[b, k].numpy(), widening * mixture.covariances[b, k].numpy())
+            for k in range(mixture.components)
+        ]
+        weights = mixture.log_weights[b].exp().tolist()
+        return sum(w * law.pdf(found.points[b].numpy()) for w, law in zip(weights, laws, strict=True))
 
-    wide = 250.0**2 * torch.eye(2, dtype=torch.float64)[None]
-    prior = GaussianMixture.gaussian(torch.zeros(1, 2, dtype=torch.float64), wide)
-    sensor = sensors.range_to([0, 1], 2, [20.0, 10.0], 0.5, 0.05, 100.0)
-    observations = encode([[Reading(sensor, np.array([40.0]))]], 2)
-    tokens = duplicate_components(prior, 8)
-    starts = tokens.means + 250.0 * tokens.spread
-    images = importance.gauss_newton_images(
-        starts, tokens.means, tokens.covariances, observations, observations.mask[:, None].double(), 4
-    )
-    distance = (images.means[0] - torch.tensor([20.0, 10.0], dtype=torch.float64)).norm(dim=-1)
-    assert int(((distance - 40).abs() < 2).sum()) >= 6
-    weighted = importance.weigh(prior, prior, observations, images, 2048, seed=1)
-    size = importance.quality(weighted).effective_sample_size
-    assert float(size[0]) < 0.2  # the prior alone is a poor answer, and is seen to be
+    numbers = [round(share * points) for share in importance.SHARES[:3]]
+    shares = np.array([*numbers, points - sum(numbers)]) / points
+    for b in range(2):
+        parts = density(answer, b), density(answer, b, 4.0), density(prior, b), density(images, b)
+        likelihood = norm(0.2, math.sqrt(0.3)).logpdf(found.points[b, :, 0].numpy())
+        expected = {
+            "target": np.log(parts[2]) + likelihood,
+            "proposal": np.log(shares @ np.array(parts).reshape(4, -1)),
+            "answer": np.log(parts[0]),
+        }
+        for name, values in expected.items():
+            np.testing.assert_allclose(getattr(found, name)[b], values, rtol=1e-8, atol=1e-8)
+        each = found.prior_components[b].exp().sum(0)
+        np.testing.assert_allclose(each, np.atleast_1d(parts[2]), rtol=1e-8)
+    near = found.points[:, : numbers[0]]
+    np.testing.assert_allclose(near.mean(1), answer.moments()[0], atol=1.0)
+
+
+def test_points_that_are_impossible_or_not_a_number_give_a_quality_that_is_none() -> None:
+    finite = torch.zeros(1, 4, dtype=torch.float64)
+    never, broken = torch.full_like(finite, -math.inf), torch.full_like(finite, math.nan)
+    for target in (never, broken):
+        size, _, divergence, _ = importance.quality(
+            importance.Weighted(finite, target, finite, finite, finite)
+        )
+        assert bool(size.isnan().all()) and bool(divergence.isnan().all())
+
+
+def test_an_impossible_point_has_no_weight() -> None:
+    finite = torch.zeros(1, 4, dtype=torch.float64)
+    target = finite.clone()
+    target[0, 0] = -math.inf
+    found = importance.quality(importance.Weighted(finite, target, finite, target, finite))
+    assert float(found.log_evidence[0]) == pytest.approx(math.log(3 / 4))
+    assert float(found.divergence[0]) == pytest.approx(math.log(4 / 3))

@@ -46,7 +46,6 @@ def updater(plain: bool = False) -> Updater:
         replace(
             once,
             refine_below=0.0,
-            defend_below=0.0,
             merge_below=0.0,
             search_above=math.inf,
             quadrature_below=0.0,

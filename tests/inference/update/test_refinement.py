@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.sensors import Reading, encode, range_to
 from beliefstream.inference.update import refinement
-from beliefstream.inference.update.importance import Weighted, prior_images
+from beliefstream.inference.update.importance import Weighted
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.mode_search import randomised_images
+from beliefstream.inference.update.prior_scan import scan
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled
 
@@ -19,13 +20,13 @@ DOUBLE = torch.float64
 
 def local_of(count: int, seed: int) -> LocalProblem:
     prior, observations, _ = sampled(count, seed=seed)
-    local = LocalProblem.of(prior, observations, [0, 1], torch.device("cpu"), DOUBLE)
+    local = LocalProblem.of(prior, observations, [0, 1])
     return with_images(local)
 
 
 def with_images(local: LocalProblem) -> LocalProblem:
-    tokens = duplicate_components(local.prior, 8)
-    return replace(local, images=prior_images(tokens, local.observations, 2, 4))
+    given = local.prior, local.observations
+    return replace(local, images=randomised_images(*given, scan(*given).starts(64)))
 
 
 def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
@@ -50,7 +51,7 @@ def test_components_are_added_where_the_answer_lacks_mass() -> None:
     covariances = 0.2 * torch.eye(2, dtype=DOUBLE).expand(1, 2, 2, 2)
     prior = GaussianMixture(half, means, covariances)
     far_away = encode([[Reading(range_to([0, 1], 2, [0.0, 50.0], 30.0), torch.tensor([50.0]).numpy())]], 2)
-    local = LocalProblem.of(prior, far_away, [0, 1], torch.device("cpu"), DOUBLE)
+    local = LocalProblem.of(prior, far_away, [0, 1])
     one = GaussianMixture(half[:, :1] * 0, local.prior.means[:, :1], local.prior.covariances[:, :1])
     weighted = local.weigh(one, 512, seed=5)
     more = refinement.add_components(local, one, weighted, 4)
@@ -63,7 +64,7 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
     prior = GaussianMixture.gaussian(torch.zeros(1, 2, dtype=DOUBLE), torch.eye(2, dtype=DOUBLE)[None])
     ring = encode([[Reading(range_to([0, 1], 2, [0.2, 0.1], 0.05), torch.tensor([1.2]).numpy())]], 2)
     exact = grid_posterior(prior, ring)
-    local = LocalProblem.of(prior, ring, [0, 1], torch.device("cpu"), DOUBLE)
+    local = LocalProblem.of(prior, ring, [0, 1])
     local = with_images(local)
     start = local.images.places(torch.arange(8)[None])
     gaps = []

@@ -89,7 +89,7 @@ def test_posteriors_are_near_the_grid() -> None:
 
 def test_the_effective_sample_size_tells_which_answers_are_poor() -> None:
     prior, observations, _ = sampled(64, seed=5)
-    chosen = UpdateSettings(refine_below=0.0, defend_below=0.0, quadrature_below=0.0)
+    chosen = UpdateSettings(refine_below=0.0, quadrature_below=0.0)
     plain = Updater(updater().network, settings=chosen)
     result = plain.update(prior, observations)
     divergence = divergences_of(result, prior, observations)
@@ -260,32 +260,10 @@ def test_refinement_brings_poor_answers_nearer() -> None:
     assert float(np.mean(gains)) > 0
 
 
-def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> None:
-    prior, observations, _ = sampled(48, seed=21)
-    chosen = UpdateSettings(refine_below=0.0, quadrature_below=0.0)
-    network = weights.load()  # its own: it is turned into double precision
-    defending = Updater(network, settings=chosen, dtype=DOUBLE)
-    plain = Updater(network, settings=replace(chosen, defend_below=0.0), dtype=DOUBLE)
-    size = plain.update(prior, observations).effective_sample_size
-    poor = torch.nonzero(size < chosen.defend_below)[:, 0]
-    assert len(poor) > 3
-    together, changed = defending.update(prior, observations), 0
-    for row in poor.tolist():
-        alone = defending.update(prior.rows(slice(row, row + 1)), observations.rows_of(slice(row, row + 1)))
-        one = torch.tensor([row])
-        for part, other in zip(
-            together.rows(one).posterior.moments(), alone.posterior.moments(), strict=True
-        ):
-            torch.testing.assert_close(part, other, rtol=1e-6, atol=1e-6)
-        undefended = plain.update(prior.rows(one), observations.rows_of(one)).posterior.moments()[1]
-        changed += int(float(la.trace(alone.posterior.moments()[1] - undefended).abs()) > 0)
-    assert changed > len(poor) / 2  # a second look finds some of them good enough
-
-
 def test_without_a_search_a_poor_answer_is_refined_still() -> None:
     prior, observations, _ = sampled(48, seed=21)
     unsearched = UpdateSettings(search_above=math.inf, quadrature_below=0.0)
-    once = replace(unsearched, refine_below=0.0, defend_below=0.0)
+    once = replace(unsearched, refine_below=0.0)
     refined, plain = (
         Updater(weights.load(), settings=chosen, dtype=DOUBLE).update(prior, observations)
         for chosen in (unsearched, once)

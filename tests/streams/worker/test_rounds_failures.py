@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beliefstream.inference.tracking.events import PriorChange
-from beliefstream.inference.update.out_of_memory import OutOfMemory
+from beliefstream.inference.update.devices import OutOfMemory
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Mixture, Posterior, Reason, parse
 from beliefstream.streams.definitions.models import belief_from_mixture

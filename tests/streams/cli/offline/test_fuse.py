@@ -12,7 +12,7 @@ import pytest
 
 from beliefstream.inference.tracking.events import Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.update.device import choose_device
+from beliefstream.inference.update.devices import choose_device
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.definitions.models import state_model

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from beliefstream.inference.update.threads import in_threads
+from beliefstream.inference.update.result import in_threads
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.problems import sampled, updater
 
