@@ -1,6 +1,6 @@
 """Elementary functions for compiled loops: unlike those of the C library, they do not keep a loop from vectorising.
 
-All are within a few units in the last place, sine and cosine of what the highest has there.
+All but the rough ones are within a few units in the last place.
 """
 
 from __future__ import annotations
@@ -20,11 +20,6 @@ EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(12, -1, -1))
 FEW_EXPONENTIAL = EXPONENTIAL[-7:]
 FEW_POWERS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8, -1, -1))
 LOGARITHM = tuple(2 / power for power in range(19, 0, -2))  # of the inverse hyperbolic tangent
-TWO_OVER_PI = 2 / math.pi
-QUARTER_HIGH, QUARTER_LOW = 1.57079632673412561417, 6.07710050650619224932e-11  # π / 2 in two parts
-# series in the square of an angle; that of the sine is times the angle
-SINE = tuple((-1) ** (power // 2) / math.factorial(power) for power in range(15, 0, -2))
-COSINE = tuple((-1) ** (power // 2) / math.factorial(power) for power in range(16, -1, -2))
 ROOT_BITS = int(np.float64(math.sqrt(0.5)).view(np.int64))
 
 
@@ -80,24 +75,6 @@ def logarithm(value: float) -> float:
     found: float = power * LN2_HIGH + (series * ratio + power * LN2_LOW)
     found = found if value < math.inf else value
     return -math.inf if value == 0 else found
-
-
-@fusing
-def cosine_and_sine(angle: float) -> tuple[float, float]:
-    """``cos(angle)`` and ``sin(angle)``, of some thousand turns at most: series within an eighth of a turn."""
-    power = angle * TWO_OVER_PI + ROUND
-    quarters = power - ROUND
-    rest = angle - quarters * QUARTER_HIGH - quarters * QUARTER_LOW
-    square, odd, even = rest * rest, SINE[0], COSINE[0]
-    for coefficient in SINE[1:]:
-        odd = odd * square + coefficient
-    for coefficient in COSINE[1:]:
-        even = even * square + coefficient
-    odd *= rest
-    place = np.float64(power).view(np.int64)  # its lowest bits are those of the quarters
-    across = place & 1
-    cosine, sine = (odd if across else even), (even if across else odd)
-    return (-cosine if (place + 1) & 2 else cosine), (-sine if place & 2 else sine)
 
 
 SMALLEST = 1e-300
