@@ -28,7 +28,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.native_functions import code_of
-from beliefstream.inference.likelihood.native_terms import FAR, WIDE_OUTLIER, Seen
+from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen
 from beliefstream.inference.likelihood.noise import wrap
 from beliefstream.inference.likelihood.observation_data import (
     ANGLE,
@@ -191,10 +191,6 @@ class Observations(ObservationData):
             torch.where(own, value.clamp_min(IMPOSSIBLE), residuals.log_likelihood),
             torch.where(own, 1.0, residuals.deviation),
         )
-
-    def is_undefined(self, residuals: Residuals) -> Tensor:
-        """Which functions are NaN, or as far off as can be, where `residuals` are taken, ``(B, P, N)`` bool."""
-        return (self.takes_coordinates & self.mask)[:, None] & (residuals.signed.abs() > 0.99 * FAR)
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``.
