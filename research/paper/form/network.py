@@ -11,7 +11,7 @@ more token. Before training, the answer is about the Gaussian of the frame.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,10 +35,6 @@ class Shape:
     layers: int = 2
     heads: int = 4
     hidden: int = 128
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the sizes by name."""
-        return asdict(self)
 
 
 def levels(count: int) -> tuple[Tensor, Tensor]:
