@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from beliefstream.inference.training.train import Plan
+from beliefstream.inference.likelihood.learned.network import Names
+from beliefstream.inference.likelihood.learned.training_range import TrainingRange
+from beliefstream.inference.training.train import Plan, Training
 
 _TEMPLATE = """\
 # {name}
@@ -45,19 +47,10 @@ refines poor ones.
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """Statistics of a training run, with the wall time in seconds."""
-
-    steps: int
-    skipped: int
-    seconds: float
-    device: str
-
-
-def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
+def facts(training: Training) -> dict[str, str]:
     """Return the facts of the card's table by name, which are also stored in the file of the weights."""
-    configuration = plan.configuration
+    plan, configuration = training.plan, training.plan.configuration
+    parameters = sum(parameter.numel() for parameter in training.network.parameters())
     shape = (
         f"width {configuration.width}, {configuration.layers} layers, {configuration.heads} heads, "
         f"{configuration.hidden} hidden units per gate"
@@ -67,16 +60,16 @@ def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
         "parameters": f"{parameters:,}",
         "family": plan.family,
         "seed": str(plan.seed),
-        "steps": f"{run.steps:,}, of which {run.skipped} were skipped because their gradient was not finite",
+        "steps": f"{training.step:,}, of which {training.skipped} were skipped because their gradient was not finite",
         "batch": f"{plan.batch} problems of {' or '.join(map(str, sorted(set(plan.tokens))))} tokens",
         "initial weights": plan.initial,
-        "samples": samples(plan, run.steps),
+        "samples": samples(plan, training.step),
         "optimiser": (
             f"AdamW, rate {plan.learning_rate:g} after {plan.warm_up} steps of warm-up, cosine, "
             f"weight decay {plan.weight_decay:g}"
         ),
-        "hardware": hardware(run.device),
-        "wall time": f"{run.seconds / 60:.0f} min",
+        "hardware": hardware(str(training.device)),
+        "wall time": f"{training.seconds / 60:.0f} min",
     }
 
 
@@ -109,6 +102,26 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def rows(described: Mapping[str, str]) -> str:
+    """Return the rows of a table of facts."""
+    return "\n".join(f"| {what} | {value} |" for what, value in described.items())
+
+
+def ranges(names: Names, trained_on: TrainingRange, lowest: Tensor, highest: Tensor) -> list[str]:
+    """Return the rows of a table of ranges in training: of parameters, context and data."""
+    shown = {"positive": "its logarithm", "unit": "its log odds"}
+    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
+    kinds += [(name, "context") for name in names.context] + [(name, "data") for name, _ in names.data]
+    low, high = torch.cat([trained_on.low, lowest]), torch.cat([trained_on.high, highest])
+    return range_rows(kinds, low, high)
+
+
+def range_rows(labels: Sequence[tuple[str, str]], low: Tensor, high: Tensor) -> list[str]:
+    """Return rows of names, what they are, and the lowest and highest number of each."""
+    ends = zip(labels, low.tolist(), high.tolist(), strict=True)
+    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for (name, what), low, high in ends]
+
+
 def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[str, str]]) -> str:
     """Return the card in Markdown.
 
@@ -119,6 +132,6 @@ def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[st
     """
     return _TEMPLATE.format(
         name=name,
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
+        facts=rows(described),
         commands="\n\n".join(f"{what}:\n\n    {command}" for what, command in commands),
     )

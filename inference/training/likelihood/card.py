@@ -6,7 +6,7 @@ import math
 
 from beliefstream.inference.likelihood.learned.laws import Classes, Law, Steps
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
-from beliefstream.inference.training.card import hardware
+from beliefstream.inference.training.card import hardware, ranges, rows
 from beliefstream.inference.training.likelihood.calibration import (
     DRAWS,
     HELD_OUT,
@@ -90,8 +90,10 @@ def card(
     return _CARD.format(
         name=name,
         problem=described["problem"],
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        ranges="\n".join(_ranges(likelihood)),
+        facts=rows(described),
+        ranges="\n".join(
+            ranges(likelihood.names, likelihood.trained_on, likelihood.lowest, likelihood.highest)
+        ),
         held_out=HELD_OUT,
         places=measured.places,
         longest="" if likelihood.earlier is None else " of the longest report",
@@ -109,17 +111,6 @@ def card(
         command=command,
         digest=digest,
     )
-
-
-def _ranges(likelihood: LearnedLikelihood) -> list[str]:
-    names, shown = likelihood.names, {"positive": "its logarithm", "unit": "its log odds"}
-    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
-    kinds += [(name, "context") for name in names.context]
-    ends = zip(likelihood.low.tolist(), likelihood.high.tolist(), strict=True)
-    rows = [(*kind, *end) for kind, end in zip(kinds, ends, strict=True)]
-    seen = zip(likelihood.lowest.tolist(), likelihood.highest.tolist(), strict=True)
-    rows += [(name, "data", *end) for (name, _), end in zip(names.data, seen, strict=True)]
-    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for name, what, low, high in rows]
 
 
 def _shown(law: Law) -> str:

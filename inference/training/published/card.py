@@ -10,7 +10,8 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.training.card import hardware
+from beliefstream.inference.network.published.network import PublishedForm
+from beliefstream.inference.training.card import hardware, range_rows, ranges, rows
 from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.importance import quality
 from beliefstream.inference.update.published_check import CHECK, POINTS, checked, weighed
@@ -145,12 +146,11 @@ def card(training: Training, found: list[Score], command: str, digest: str) -> s
         else "Without a likelihood, the divergence is unknown, and answers are `unchecked`."
     )
     regions = [f"{region:.0%} region" for region in REGIONS]
-    described = facts(training)
     return _CARD.format(
         name=training.plan.problem.partition(":")[2],
         problem=training.plan.problem,
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        ranges="\n".join(_ranges(training)),
+        facts=rows(facts(training)),
+        ranges="\n".join(_ranges(training.form)),
         problems=PROBLEMS,
         measure=measure,
         columns=" | ".join(columns),
@@ -171,20 +171,13 @@ def _row(score: Score, likelihood: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ranges(training: Training) -> list[str]:
-    form, shown = training.form, {"positive": "its logarithm", "unit": "its log odds"}
-    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in form.names.parameters]
-    kinds += [(name, "context") for name in form.names.context]
-    ends = zip(form.trained_on.low.tolist(), form.trained_on.high.tolist(), strict=True)
-    rows = [(*kind, *end) for kind, end in zip(kinds, ends, strict=True)]
-    seen = zip(form.lowest.tolist(), form.highest.tolist(), strict=True)
-    rows += [(name, "data", *end) for (name, _), end in zip(form.names.data, seen, strict=True)]
-    if form.families is not None:
-        numbers = zip(form.families.low.exp().tolist(), form.families.high.exp().tolist(), strict=True)
-        labels = [
-            (name, f"{which} number of its {family} prior")
-            for (name, _), family in zip(form.names.parameters, form.families.names, strict=True)
-            for which in ("first", "second")
-        ]
-        rows += [(*label, *end) for label, end in zip(labels, numbers, strict=True)]
-    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for name, what, low, high in rows]
+def _ranges(form: PublishedForm) -> list[str]:
+    found = ranges(form.names, form.trained_on, form.lowest, form.highest)
+    if form.families is None:
+        return found
+    labels = [
+        (name, f"{which} number of its {family} prior")
+        for (name, _), family in zip(form.names.parameters, form.families.names, strict=True)
+        for which in ("first", "second")
+    ]
+    return [*found, *range_rows(labels, form.families.low.exp(), form.families.high.exp())]
