@@ -8,7 +8,7 @@ follow the coordinates of the state in all vectors.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
@@ -18,26 +18,16 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion.moments import RESOLUTIONS, Path, Resolution
-from beliefstream.inference.motion.protocol import Control, checked, coloured
+from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 MOST_PIECES = 16  # largest number of pieces of an interval with a turn too large for the finest resolution
 LARGEST_CHUNK = 1 << 18  # largest number of covariance entries in one chunk, so that it fits the cache
 
 
-class Turning(ABC):
+class Turning(Motion):
     """Predicts and samples along the path `_path`; its vector ``a`` has state, inputs and noise coefficients."""
 
-    NOISES: ClassVar[
-        tuple[str, ...]
-    ]  # names of the noises along the path; field NAME_density is the density of each
-
-    @property
-    @abstractmethod
-    def dimension(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def inputs(self) -> int: ...
+    NOISES: ClassVar[tuple[str, ...]]  # along the path; the field NAME_density is the density of each
 
     @property
     @abstractmethod
