@@ -24,14 +24,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
 
-from beliefstream.inference.likelihood.failures import FAILURES, explanation
-
 ENTRY_POINTS = "beliefstream.measurements"
+FAILURES = (Exception, SystemExit)
+"""What the user's own code may raise: `sys.exit` in it must not end the program. Ctrl-C is no failure, and does."""
 _TRIED = 4096  # states from 1e-4 to 1e8, where a function is tried that is not finite at ones
 
 Function = Callable[..., Tensor]
 F = TypeVar("F", bound=Function)
 Derivatives = tuple[Tensor, Tensor, Tensor]
+
+
+def explanation(error: BaseException) -> str:
+    """What an error says, never an empty text; of `sys.exit` that it was called."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)

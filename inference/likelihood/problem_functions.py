@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.failures import FAILURES
+from beliefstream.inference.likelihood.measurement_functions import FAILURES
 from beliefstream.inference.likelihood.problems import (
     ONE,
     Domain,

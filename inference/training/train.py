@@ -12,15 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import component_log_density
 from beliefstream.inference.network import weights
 from beliefstream.inference.network.transformer import (
     Configuration,
     DistributionTransformer,
+    Tokens,
     duplicate_components,
 )
 from beliefstream.inference.training.families import FAMILIES, Family
-from beliefstream.inference.training.loss import component_consistent_loss
 from beliefstream.inference.training.run import Run, Schedule
+
+WORST = 30.0  # nats; largest loss of one problem, to limit its influence on a batch
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,32 @@ class Training(Run[Plan]):
         losses = {f"loss_{dimension}": sum(each) / len(each) for dimension, each in self._losses.items()}
         self._losses.clear()
         return {"skipped": self.skipped, **losses}
+
+
+def component_consistent_loss(
+    network: DistributionTransformer,
+    tokens: Tokens,
+    observations: Observations,
+    source: Tensor,
+    state: Tensor,
+) -> Tensor:
+    """Return the mean over a batch of the negative log density of the true state, within its prior component.
+
+    That is the mean of ``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)`` over states x drawn from prior component k. Up to
+    a constant it is the expected KL divergence of the joint posterior over (component, state) from the answer. Whittle
+    et al., arXiv 2502.02463, section 3, has the marginal form. With the joint form, token j stays a refinement of
+    component source(j), so the conditional distribution of coordinates that no sensor observes remains exact.
+
+    Args:
+        network: whose loss it is.
+        tokens: of the priors.
+        observations: of the states.
+        source: component that each state was drawn from, ``(B,)``.
+        state: true states, ``(B, d)``.
+    """
+    estimate = network(tokens, observations)
+    logs = (
+        component_log_density(state[:, None], estimate.means, estimate.factors)[..., 0] + estimate.log_weights
+    )
+    own = logs.masked_fill(tokens.source != source[:, None], -1e9)
+    return (-torch.logsumexp(own, 1)).clamp(max=WORST).mean()

@@ -4,7 +4,7 @@
 gives the law of datum i (`laws`). The networks are smooth, so the likelihood has a gradient and a curvature.
 
 Where a report has several rows of data, the same networks serve each row, and are told of the rows before it
-(`earlier_rows`). Where the problem has `features`, these stand for parameters and context.
+(`EarlierRows`). Where the problem has `features`, these stand for parameters and context.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from beliefstream.inference.likelihood.learned.earlier_rows import EarlierRows
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, Rows
 
 Features = Callable[[Tensor, Tensor], Tensor]  # of coordinates and context
+SUMMARY = 16  # width of an embedding of an earlier row, or of the recurrent unit's state
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,39 @@ class Seen(NamedTuple):
     data: Tensor  # (M, L, m)
     there: Tensor  # which rows a report has (M, L)
     earlier: Tensor | None  # summaries of the rows before (M, L, s)
+
+
+class EarlierRows(nn.Module):
+    """Summary of the rows before each row of `numbers` data; zero before the first.
+
+    The rows of a set come in any order, so it is the mean of an embedding of each earlier row, and their number
+    (M. Zaheer et al., "Deep Sets", NeurIPS 2017). For a sequence it is the state of a gated recurrent unit (K. Cho et
+    al., arXiv 1406.1078), and the last row.
+    """
+
+    def __init__(self, rows: Rows, numbers: int) -> None:
+        super().__init__()
+        self.is_set = rows.kind == "set"
+        self.each: nn.Module
+        if self.is_set:
+            self.each = nn.Sequential(
+                nn.Linear(numbers, 2 * SUMMARY), nn.SiLU(), nn.Linear(2 * SUMMARY, SUMMARY)
+            )
+        else:
+            self.each = nn.GRU(numbers, SUMMARY, batch_first=True)
+        self.size = SUMMARY + (2 if self.is_set else 1) * numbers + 1
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Summaries ``(M, L, size)`` of data ``(M, L, m)``, near one in size."""
+        number = torch.arange(data.shape[1], dtype=data.dtype, device=data.device)[None, :, None]
+        place = (number / (number + 1)).expand(len(data), -1, -1)
+        if self.is_set:
+            each = torch.cat([self.each(data), data, data.square() / 4], -1)
+            summary = (each.cumsum(1) - each) / number.clamp_min(1)
+        else:
+            each = torch.cat([self.each(data)[0], data], -1)
+            summary = torch.cat([torch.zeros_like(each[:, :1]), each[:, :-1]], 1)
+        return torch.cat([summary, place], -1)
 
 
 class LearnedLikelihood(nn.Module):

@@ -23,7 +23,6 @@ from beliefstream.inference.likelihood.learned.training_range import TrainingRan
 from beliefstream.inference.likelihood.problems import Rows
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.network.published.attention import attention, embedding
 from beliefstream.inference.network.published.priors import Families, Priors
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
 
@@ -245,3 +244,14 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def embedding(numbers: int, width: int) -> nn.Sequential:
+    """Return a network from the `numbers` of a token to `width` units."""
+    return nn.Sequential(nn.Linear(numbers, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+
+def attention(width: int, layers: int, heads: int, hidden: int) -> nn.TransformerDecoder:
+    """Return layers in which tokens attend to each other and to the data, with `hidden` units after each."""
+    layer = nn.TransformerDecoderLayer(width, heads, hidden, 0.0, "gelu", batch_first=True, norm_first=True)
+    return nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))

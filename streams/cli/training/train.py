@@ -203,7 +203,7 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
             training.run(report, REPORT_EVERY, SAVE_EVERY)
         except _Stop:
             training.save()
-    complete = training.step >= training.plan.steps
+    complete: bool = training.step >= training.plan.steps
     if not complete:
         print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")
     return complete
