@@ -39,6 +39,18 @@ class Names:
     def of(cls, function: ProblemFunction, problem: str) -> Names:
         return cls(problem, function.parameters, function.data, function.context, function.rows)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `read` reads."""
+        kinds = {"parameters": dict(self.parameters), "data": dict(self.data)}
+        return {"problem": self.problem, **kinds, "context": list(self.context), "rows": list(self.rows)}
+
+    @classmethod
+    def read(cls, described: dict[str, Any]) -> Names:
+        """The names as `describe` said; raises KeyError, TypeError or ValueError if something is missing or else."""
+        parameters, data = tuple(described["parameters"].items()), tuple(described["data"].items())
+        rows = Rows(*described.get("rows", ONE))
+        return cls(str(described["problem"]), parameters, data, tuple(described["context"]), rows)
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -231,11 +243,7 @@ class LearnedLikelihood(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return what `learned_from` reads."""
         return {
-            "problem": self.names.problem,
-            "parameters": dict(self.names.parameters),
-            "data": dict(self.names.data),
-            "context": list(self.names.context),
-            "rows": list(self.names.rows),
+            **self.names.describe(),
             "features": 0 if self.features is None else len(self.known_low),
             "laws": [law.describe() for law in self.laws],
             "shape": {"width": self.shape.width, "layers": self.shape.layers},
@@ -248,13 +256,7 @@ def learned_from(described: dict[str, Any], features: Features | None) -> Learne
 
     Raises KeyError, TypeError or ValueError if something is missing or of another kind.
     """
-    names = Names(
-        str(described["problem"]),
-        tuple(described["parameters"].items()),
-        tuple(described["data"].items()),
-        tuple(described["context"]),
-        Rows(*described.get("rows", ONE)),
-    )
+    names = Names.read(described)
     count = int(described.get("features", 0))
     if (count > 0) != (features is not None):
         raise ValueError(f"features: it has {count}, and the problem {'some' if features else 'none'}")
