@@ -111,9 +111,9 @@ def linearise_at(
 def parts_at(seen: Seen, b: int, n: int, point: Array, factor: Array, space: Space, into: Shapes) -> Terms:
     """As `linearise_at`, but returns what `terms` does."""
     distance = relative_to(seen, b, n, point, space.relative)
-    found, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
-    fill_shapes(seen, b, n, factor, distance, found[0], deviation, space, into)
-    return found
+    numbers, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
+    fill_shapes(seen, b, n, factor, distance, numbers[0], deviation, space, into)
+    return numbers
 
 
 @borrowing
@@ -143,8 +143,8 @@ def difference(seen: Seen, b: int, n: int, point: Array, relative: Array, distan
     """``z − h(x)`` of one observation that is not linear, wrapped, in the units of its value."""
     value = seen.value[b, n, 0]
     if seen.kind[b, n] == FUNCTION:
-        found = value_of(seen.function[b, n], seen.parameters[b, n], relative)
-        return of_function(seen, b, n, value - found)
+        predicted = value_of(seen.function[b, n], seen.parameters[b, n], relative)
+        return of_function(seen, b, n, value - predicted)
     if seen.kind[b, n] == ANGLE and len(relative) > 1:
         turn = 0.0
         for j in range(len(point)):
@@ -390,8 +390,8 @@ def _terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> tuple[Ter
         left, right = value - first, seen.value[b, n, 1] - second
         return _of_linear(seen, b, n, left, left * left + right * right), seen.deviation[b, n]
     if kind == FUNCTION:
-        found = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
-        off = of_function(seen, b, n, value - found)
+        predicted = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
+        off = of_function(seen, b, n, value - predicted)
     elif kind == ANGLE:
         turn = seen.heading[b, n, 0] * x + seen.heading[b, n, 1] * y
         off = wrapped(value - (math.atan2(second, first) - turn))

@@ -170,8 +170,8 @@ class Observations(ObservationData):
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
         numbers, at = self.at(points, False)
-        found = native_observations.residuals(numbers, at)
-        return self.with_problems(Residuals(*_like(points, found)), points)
+        residuals = native_observations.residuals(numbers, at)
+        return self.with_problems(Residuals(*_like(points, residuals)), points)
 
     def with_problems(self, residuals: Residuals, points: Tensor) -> Residuals:
         """Residuals at `points` with those of problems put in."""
@@ -227,23 +227,23 @@ class Observations(ObservationData):
         gradient, information, curvature, slope, *each = _like(
             points, native_observations.linearise(numbers, at, frames)
         )
-        found = Linearisation(gradient, information, curvature, slope, Residuals(*each))
-        return self.with_quadratic(found, points, factors)
+        linear = Linearisation(gradient, information, curvature, slope, Residuals(*each))
+        return self.with_quadratic(linear, points, factors)
 
-    def with_quadratic(self, found: Linearisation, points: Tensor, factors: Tensor) -> Linearisation:
+    def with_quadratic(self, linear: Linearisation, points: Tensor, factors: Tensor) -> Linearisation:
         """A linearisation at `points`, in the frames of `factors`, with those of problems put in."""
         if self.likelihoods is None:
-            return found
+            return linear
         near = self.likelihoods.quadratic(self.relative(points), self.matrix[:, None] @ factors[:, :, None])
         own = self.likelihoods.present[:, None, :, None]
         # a residual of one row has a slope
         slope = la.trace(near.information)[..., None].clamp_min(0).sqrt() * _direction(near.gradient)
         return Linearisation(
-            torch.where(own, near.gradient, found.gradient),
-            torch.where(own[..., None], near.information, found.information),
-            torch.where(own[..., None], 0.0, found.curvature),
-            torch.where(own, slope, found.slope),
-            self._put_in(found.residuals, near.value, near.squared),
+            torch.where(own, near.gradient, linear.gradient),
+            torch.where(own[..., None], near.information, linear.information),
+            torch.where(own[..., None], 0.0, linear.curvature),
+            torch.where(own, slope, linear.slope),
+            self._put_in(linear.residuals, near.value, near.squared),
         )
 
 

@@ -187,8 +187,8 @@ def sum_components(block: Block, total: Array) -> None:
         if relative_to(highest, block.values[k], argument):
             add_exponential(argument, sums)
     for p in range(len(total)):
-        found = highest[p] + logarithm(sums[p])
-        total[p] = -math.inf if found <= ABSENT else found
+        log_sum = highest[p] + logarithm(sums[p])
+        total[p] = -math.inf if log_sum <= ABSENT else log_sum
 
 
 @borrowing

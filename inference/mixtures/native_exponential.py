@@ -72,9 +72,9 @@ def logarithm(value: float) -> float:
     square, series = ratio * ratio, LOGARITHM[0]
     for coefficient in LOGARITHM[1:]:
         series = series * square + coefficient
-    found: float = power * LN2_HIGH + (series * ratio + power * LN2_LOW)
-    found = found if value < math.inf else value
-    return -math.inf if value == 0 else found
+    log: float = power * LN2_HIGH + (series * ratio + power * LN2_LOW)
+    log = log if value < math.inf else value
+    return -math.inf if value == 0 else log
 
 
 SMALLEST = 1e-300
@@ -108,11 +108,11 @@ def arctangent(y: float, x: float) -> float:
     square, series = ratio * ratio, ARCTANGENT[0]
     for coefficient in ARCTANGENT[1:]:
         series = series * square + coefficient
-    found = ratio + ratio * (square * series)
-    found = 0.25 * math.pi + found if wide else found
-    found = 0.5 * math.pi - found if flat < steep else found
-    found = math.pi - found if x < 0 else found
-    return math.copysign(found, y)
+    angle = ratio + ratio * (square * series)
+    angle = 0.25 * math.pi + angle if wide else angle
+    angle = 0.5 * math.pi - angle if flat < steep else angle
+    angle = math.pi - angle if x < 0 else angle
+    return math.copysign(angle, y)
 
 
 @fusing

@@ -51,9 +51,9 @@ def invert_from_factor(factor: Tensor) -> Tensor:
 def _of_each(fill: Callable[..., None], matrix: Tensor, *more: float) -> Tensor:
     """What `fill` makes of each matrix, in the shape and the precision of the given ones."""
     given: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
-    found = np.empty_like(given)
-    fill(given, *more, found)
-    return torch.from_numpy(found).view(matrix.shape).to(matrix.dtype)
+    made = np.empty_like(given)
+    fill(given, *more, made)
+    return torch.from_numpy(made).view(matrix.shape).to(matrix.dtype)
 
 
 @borrowing

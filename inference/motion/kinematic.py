@@ -58,12 +58,12 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
 
 def _polynomial(time: Array, coefficients: Array) -> Tensor:
     """Return a matrix of polynomials at each time, ``(B, D, D)``; from the highest power on, as Horner."""
-    found = np.multiply.outer(time, coefficients[-1])
+    matrix = np.multiply.outer(time, coefficients[-1])
     for part in coefficients[-2:0:-1]:
-        found += part
-        found *= time[:, None, None]
-    found += coefficients[0]
-    return torch.from_numpy(found)
+        matrix += part
+        matrix *= time[:, None, None]
+    matrix += coefficients[0]
+    return torch.from_numpy(matrix)
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:

@@ -62,8 +62,8 @@ class SensorTable:
         """Reported values ``(n, R)`` of the sensors at `index`, without calibration, and whitened."""
         numbers = self.numbers
         values = (reported - numbers.bias[index, None]) / numbers.scale[index, None] * numbers.inside[index]
-        found: Array = np.matmul(numbers.whitening[index], values[:, :, None])[..., 0]
-        return found
+        whitened: Array = np.matmul(numbers.whitening[index], values[:, :, None])[..., 0]
+        return whitened
 
     def outliers(self, index: NDArray[np.int64], reported: Array) -> tuple[Array, Array]:
         """The outlier probability of each value, and its log density as an outlier; `reported` ``(n,)``."""
@@ -106,11 +106,11 @@ def most_rows(sensors: Sequence[Sensor], dimension: int) -> int:
 def own_covariances(sensors: Sequence[Sensor], dimension: int) -> Array:
     """The sensors' covariances of reported values, ``(S, R, R)``, with the identity in unused rows."""
     rows = most_rows(sensors, dimension)
-    found = np.tile(np.eye(rows), (len(sensors), 1, 1))
-    for row, sensor in zip(found, sensors, strict=True):
+    covariances = np.tile(np.eye(rows), (len(sensors), 1, 1))
+    for row, sensor in zip(covariances, sensors, strict=True):
         length = sensor.noise_length
         row[:length, :length] = sensor.covariance
-    return found
+    return covariances
 
 
 @functools.lru_cache(KEPT_TABLES)
@@ -195,10 +195,10 @@ def _functions(sensors: Sequence[Sensor]) -> tuple[NDArray[np.int64], Array]:
         np.zeros(1) if program is None else packed(program, sensor.parameters)
         for program, sensor in zip(programs, sensors, strict=True)
     ]
-    found = np.zeros((len(rows), max(map(len, rows), default=1)))
-    for into, row in zip(found, rows, strict=True):
+    parameters = np.zeros((len(rows), max(map(len, rows), default=1)))
+    for into, row in zip(parameters, rows, strict=True):
         into[: len(row)] = row
-    return codes, found
+    return codes, parameters
 
 
 def _column(values: Iterable[float]) -> Array:

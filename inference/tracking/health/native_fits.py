@@ -99,20 +99,20 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
 
     There may be one row for each channel and component of the prior, with the functions of the user at its mean.
     """
-    found = np.empty((len(channels.entity), WIDTH))
+    fits = np.empty((len(channels.entity), WIDTH))
     log_weights, means, covariances = numbers_of(prior)
-    fill((log_weights, means, covariances), seen, len(seen.kind) > len(found), channels, found)
-    return found
+    fill((log_weights, means, covariances), seen, len(seen.kind) > len(fits), channels, fits)
+    return fits
 
 
 @native
-def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, found: Array) -> None:
+def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, fits: Array) -> None:
     """As `table`; `each` says whether `seen` has a row for each component."""
     count = prior[1].shape[1]
     space = new_space_of_fits(count, seen)
-    for n in range(len(found)):
+    for n in range(len(fits)):
         row, step = (n * count, 1) if each else (n, 0)
-        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, found[n])
+        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, fits[n])
 
 
 @inner
@@ -135,7 +135,7 @@ def fill_one(
     channels: Channels,
     channel: int,
     space: tuple[Work, Predictive],
-    found: Array,
+    fit: Array,
 ) -> None:
     """Fill the fit of one channel to a row of the prior.
 
@@ -144,12 +144,12 @@ def fill_one(
     work, each = space
     if seen.kind[n, 0] == LIKELIHOOD:  # a problem has no residual
         for column in range(WIDTH):
-            found[column] = 0.0
+            fit[column] = 0.0
         return
     _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, step, work, each)
-    found[SCORE] = _score(each) * channels.sign[channel]
-    _judge(seen, n, channels, channel, each, found)
-    _make_finite(found)
+    fit[SCORE] = _score(each) * channels.sign[channel]
+    _judge(seen, n, channels, channel, each, fit)
+    _make_finite(fit)
 
 
 @borrowing
@@ -275,8 +275,8 @@ def _log_density(weights: Array, offsets: Array, variances: Array, shift: float,
                     total += math.exp(value - highest)
                 elif not value <= highest:  # also what is not a number
                     highest = value
-    found: float = highest + math.log(total)
-    return found
+    log_density: float = highest + math.log(total)
+    return log_density
 
 
 @borrowing
