@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.network import linearisation
 from beliefstream.inference.sensors import Reading, Sensor, encode
-from tests.inference import operators
+from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_covariances, random_normal
 

@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, Sensor, encode
 from beliefstream.inference.update.evidence import Evidence, evidence
-from tests.inference.operators import by_operators
+from tests.inference.likelihood.operators import by_operators
 
 PLACE = [4.0, 1.0]
 RING = sensors.range_to([0, 1], 2, PLACE, 0.05)

@@ -20,7 +20,7 @@ from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Updater
-from tests.inference import operators
+from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_mixture
 

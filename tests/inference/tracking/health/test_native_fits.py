@@ -28,7 +28,7 @@ from beliefstream.inference.sensors import (
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.health.native_fits import BENT, SMALLEST, WIDEST_ANGLE
-from tests.inference import operators
+from tests.inference.likelihood import operators
 from tests.inference.plain_models import random_mixture, random_normal
 
 few = settings(max_examples=60, deadline=None)
