@@ -10,6 +10,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,34 +18,6 @@ from torch import Tensor
 from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.training.train import Plan, Training
-
-_TEMPLATE = """\
-# {name}
-
-A Distribution Transformer in its equivariant form: a Gaussian-mixture prior and up to six observations in, a
-Gaussian-mixture posterior out, in any number of coordinates.
-
-| | |
-|---|---|
-{facts}
-
-## Accuracy
-
-Not evaluated.
-
-## Commands
-
-{commands}
-
-An interrupted run continues from its checkpoint. Batches depend only on the seed and the step. Sums differ in their
-last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
-
-## Limits
-
-Trained on priors of at most eight components, and one to six observations at once of linear, range and angle sensors
-with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance sampling, and
-refines poor ones.
-"""
 
 
 def facts(training: Training) -> dict[str, str]:
@@ -107,19 +80,30 @@ def rows(described: Mapping[str, str]) -> str:
     return "\n".join(f"| {what} | {value} |" for what, value in described.items())
 
 
-def ranges(names: Names, trained_on: TrainingRange, lowest: Tensor, highest: Tensor) -> list[str]:
+class Trained(Protocol):
+    """A network for a problem, which keeps the ranges of its training."""
+
+    names: Names
+    lowest: Tensor
+    highest: Tensor
+
+    @property
+    def trained_on(self) -> TrainingRange: ...
+
+
+def ranges(network: Trained) -> str:
     """Return the rows of a table of ranges in training: of parameters, context and data."""
-    shown = {"positive": "its logarithm", "unit": "its log odds"}
-    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
-    kinds += [(name, "context") for name in names.context] + [(name, "data") for name, _ in names.data]
-    low, high = torch.cat([trained_on.low, lowest]), torch.cat([trained_on.high, highest])
-    return range_rows(kinds, low, high)
+    names, shown = network.names, {"positive": "its logarithm", "unit": "its log odds"}
+    labels = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
+    labels += [(name, "context") for name in names.context] + [(name, "data") for name, _ in names.data]
+    low = torch.cat([network.trained_on.low, network.lowest])
+    return range_rows(labels, low, torch.cat([network.trained_on.high, network.highest]))
 
 
-def range_rows(labels: Sequence[tuple[str, str]], low: Tensor, high: Tensor) -> list[str]:
+def range_rows(labels: Sequence[tuple[str, str]], low: Tensor, high: Tensor) -> str:
     """Return rows of names, what they are, and the lowest and highest number of each."""
     ends = zip(labels, low.tolist(), high.tolist(), strict=True)
-    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for (name, what), low, high in ends]
+    return "\n".join(f"| {name} | {what} | {low:.6g} | {high:.6g} |" for (name, what), low, high in ends)
 
 
 def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[str, str]]) -> str:
@@ -130,8 +114,31 @@ def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[st
         described: facts, from `facts`.
         commands: pairs of purpose and command.
     """
-    return _TEMPLATE.format(
-        name=name,
-        facts=rows(described),
-        commands="\n\n".join(f"{what}:\n\n    {command}" for what, command in commands),
-    )
+    texts = "\n\n".join(f"{what}:\n\n    {command}" for what, command in commands)
+    return f"""\
+# {name}
+
+A Distribution Transformer in its equivariant form: a Gaussian-mixture prior and up to six observations in, a
+Gaussian-mixture posterior out, in any number of coordinates.
+
+| | |
+|---|---|
+{rows(described)}
+
+## Accuracy
+
+Not evaluated.
+
+## Commands
+
+{texts}
+
+An interrupted run continues from its checkpoint. Batches depend only on the seed and the step. Sums differ in their
+last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+
+## Limits
+
+Trained on priors of at most eight components, and one to six observations at once of linear, range and angle sensors
+with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance sampling, and
+refines poor ones.
+"""

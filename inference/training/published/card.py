@@ -17,37 +17,6 @@ from beliefstream.inference.update.importance import quality
 from beliefstream.inference.update.published_check import CHECK, POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
-_CARD = """\
-# {name}
-
-The published form of the Distribution Transformer for `{problem}`: its posterior by one pass.
-
-| | |
-|---|---|
-{facts}
-
-## Range of the training
-
-Beyond it, answers say `outside_training`.
-
-| number | | lowest | highest |
-|---|---|---:|---:|
-{ranges}
-
-## Accuracy
-
-On {problems} new problems. {measure} Times are of one batch on one core.
-
-| answer | K | {columns} | {regions} | ms |
-|---|---:|{dashes}
-{scores}
-
-## Command
-
-    {command}
-
-The file has the sha256 digest `{digest}`.
-"""
 
 
 @dataclass(frozen=True)
@@ -137,29 +106,46 @@ def facts(training: Training) -> dict[str, str]:
 
 def card(training: Training, found: list[Score], command: str, digest: str) -> str:
     """Return the card in Markdown."""
-    likelihood = training.function.has_likelihood
+    problem, likelihood = training.plan.problem, training.function.has_likelihood
     divergence = ["KL, mean", "KL, median"] if likelihood else []
-    columns = ["−log density of the truth", *divergence]
+    columns = ["−log density of the truth", *divergence, *(f"{region:.0%} region" for region in REGIONS)]
     measure = (
         "KL(exact ‖ answer) is in nats, on importance points."
         if likelihood
         else "Without a likelihood, the divergence is unknown, and answers are `unchecked`."
     )
-    regions = [f"{region:.0%} region" for region in REGIONS]
-    return _CARD.format(
-        name=training.plan.problem.partition(":")[2],
-        problem=training.plan.problem,
-        facts=rows(facts(training)),
-        ranges="\n".join(_ranges(training.form)),
-        problems=PROBLEMS,
-        measure=measure,
-        columns=" | ".join(columns),
-        regions=" | ".join(regions),
-        dashes="---:|" * (len(columns) + len(regions) + 1),
-        scores="\n".join(_row(score, likelihood) for score in found),
-        command=command,
-        digest=digest,
-    )
+    scores = "\n".join(_row(score, likelihood) for score in found)
+    return f"""\
+# {problem.partition(":")[2]}
+
+The published form of the Distribution Transformer for `{problem}`: its posterior by one pass.
+
+| | |
+|---|---|
+{rows(facts(training))}
+
+## Range of the training
+
+Beyond it, answers say `outside_training`.
+
+| number | | lowest | highest |
+|---|---|---:|---:|
+{_ranges(training.form)}
+
+## Accuracy
+
+On {PROBLEMS} new problems. {measure} Times are of one batch on one core.
+
+| answer | K | {" | ".join(columns)} | ms |
+|---|---:|{"---:|" * (len(columns) + 1)}
+{scores}
+
+## Command
+
+    {command}
+
+The file has the sha256 digest `{digest}`.
+"""
 
 
 def _row(score: Score, likelihood: bool) -> str:
@@ -171,13 +157,12 @@ def _row(score: Score, likelihood: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ranges(form: PublishedForm) -> list[str]:
-    found = ranges(form.names, form.trained_on, form.lowest, form.highest)
+def _ranges(form: PublishedForm) -> str:
     if form.families is None:
-        return found
+        return ranges(form)
     labels = [
         (name, f"{which} number of its {family} prior")
         for (name, _), family in zip(form.names.parameters, form.families.names, strict=True)
         for which in ("first", "second")
     ]
-    return [*found, *range_rows(labels, form.families.low.exp(), form.families.high.exp())]
+    return ranges(form) + "\n" + range_rows(labels, form.families.low.exp(), form.families.high.exp())

@@ -13,28 +13,6 @@ from research.paper.form.network import PublishedForm, Shape
 from research.paper.form.training import Training
 from research.paper.report import Table, markdown
 
-_CARD = """\
-# {task}
-
-The published form of the Distribution Transformer for the task `{task}`. See `docs/paper.md`.
-
-| | |
-|---|---|
-{facts}
-
-## {title}
-
-{scores}
-
-## Command
-
-    {command}
-
-A run that was stopped goes on from its checkpoint. Batches follow from the seed and the step. Sums differ in their
-last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
-"""
-
-
 SHIPPED = Path(__file__).with_name("weights")
 
 
@@ -81,10 +59,23 @@ def card(training: Training, table: Table, command: str) -> str:
         "hardware": hardware("cpu"),
         "processor time": f"{training.seconds:.0f} s of one core",
     }
-    return _CARD.format(
-        task=plan.task,
-        facts=rows(facts),
-        title=table.title,
-        scores=markdown(table),
-        command=command,
-    )
+    return f"""\
+# {plan.task}
+
+The published form of the Distribution Transformer for the task `{plan.task}`. See `docs/paper.md`.
+
+| | |
+|---|---|
+{rows(facts)}
+
+## {table.title}
+
+{markdown(table)}
+
+## Command
+
+    {command}
+
+A run that was stopped goes on from its checkpoint. Batches follow from the seed and the step. Sums differ in their
+last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+"""
