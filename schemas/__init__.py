@@ -14,8 +14,15 @@ from beliefstream.schemas.base import (
     printable as printable,
     reason_of as reason_of,
 )
+from beliefstream.schemas.beliefs.mixture import Mixture as Mixture
+from beliefstream.schemas.beliefs.posterior import Posterior as Posterior, Quality as Quality
+from beliefstream.schemas.beliefs.prior import (
+    LogPosition as LogPosition,
+    Prior as Prior,
+    Reset as Reset,
+    parse_stated as parse_stated,
+)
 from beliefstream.schemas.dead_letter import DeadLetter as DeadLetter, Replay as Replay
-from beliefstream.schemas.mixture import Mixture as Mixture
 from beliefstream.schemas.model import Coordinate as Coordinate, Model as Model
 from beliefstream.schemas.motions import (
     ConstantAcceleration as ConstantAcceleration,
@@ -29,13 +36,6 @@ from beliefstream.schemas.motions import (
     Unicycle as Unicycle,
 )
 from beliefstream.schemas.observation import Observation as Observation
-from beliefstream.schemas.posterior import Posterior as Posterior, Quality as Quality
-from beliefstream.schemas.prior import (
-    LogPosition as LogPosition,
-    Prior as Prior,
-    Reset as Reset,
-    parse_stated as parse_stated,
-)
 from beliefstream.schemas.sensor_health import (
     ChannelHealth as ChannelHealth,
     HealthBlock as HealthBlock,

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from beliefstream.schemas.base import Message
+from beliefstream.schemas.beliefs.posterior import Posterior
+from beliefstream.schemas.beliefs.prior import Prior, Reset
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter, Replay
 from beliefstream.schemas.model import Model
 from beliefstream.schemas.observation import Observation
-from beliefstream.schemas.posterior import Posterior
-from beliefstream.schemas.prior import Prior, Reset
 from beliefstream.schemas.sensor_health import SensorHealth
 from beliefstream.schemas.sensors import KINDS, sensor_adapter
 

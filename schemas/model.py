@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, Unit, distinct
-from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.motions import AnyMotion, Motion
 
 

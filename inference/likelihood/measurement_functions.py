@@ -24,14 +24,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
 
-from beliefstream.inference.likelihood.failures import FAILURES, explanation
-
 ENTRY_POINTS = "beliefstream.measurements"
+FAILURES = (Exception, SystemExit)
+"""What the user's own code may raise: `sys.exit` in it must not end the program. Ctrl-C is no failure, and does."""
 _TRIED = 4096  # states from 1e-4 to 1e8, where a function is tried that is not finite at ones
 
 Function = Callable[..., Tensor]
 F = TypeVar("F", bound=Function)
 Derivatives = tuple[Tensor, Tensor, Tensor]
+
+
+def explanation(error: BaseException) -> str:
+    """What an error says, never an empty text; of `sys.exit` that it was called."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -248,15 +255,6 @@ class Functions:
         )
         return angles[self.index]
 
-    @cached_property
-    def _places(self) -> list[tuple[Program, Tensor, Tensor]]:
-        found = []
-        for number, program in enumerate(self.programs):
-            row, column = torch.nonzero(self.index == number, as_tuple=True)
-            if len(row):
-                found.append((program, row, column))
-        return found
-
     def arguments(
         self, program: Program, row: Tensor, column: Tensor, relative: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -264,36 +262,3 @@ class Functions:
         states = relative[row, :, column][..., : program.rows]
         parameters = self.parameters[row, column][:, None].expand(-1, states.shape[1], -1)
         return states.reshape(-1, program.rows), parameters.reshape(len(row) * states.shape[1], -1)
-
-    def values(self, relative: Tensor) -> Tensor:
-        """Values at ``u`` ``(B, P, N, R)``; returns ``(B, P, N)``, zero where there is no function."""
-        result = relative.new_zeros(relative.shape[:3])
-        for program, row, column in self._places:
-            value = program.values(*self.arguments(program, row, column, relative))
-            result[row, :, column] = value.view(len(row), -1)
-        return result
-
-    def derivatives(self, relative: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values ``(B, P, N)``, gradients ``(B, P, N, d)`` and Hessians ``(B, P, N, d, d)`` in x.
-
-        `relative` is ``(B, P, N, R)``; `matrix` ``(B, P, N, R, d)`` is the derivative of ``u``. A derivative that is
-        not finite counts as zero, as it gives no direction to go.
-        """
-        size = matrix.shape[-1]
-        value = relative.new_zeros(relative.shape[:3])
-        slope = relative.new_zeros(*relative.shape[:3], size)
-        bend = relative.new_zeros(*relative.shape[:3], size, size)
-        for program, row, column in self._places:
-            found, gradient, hessian = program.derivatives(*self.arguments(program, row, column, relative))
-            shape = (len(row), relative.shape[1])
-            inner = matrix[row, :, column][..., : program.rows, :]
-            gradient = _finite(gradient).view(*shape, 1, program.rows)
-            hessian = _finite(hessian).view(*shape, program.rows, program.rows)
-            value[row, :, column] = found.view(shape)
-            slope[row, :, column] = (gradient @ inner)[..., 0, :]
-            bend[row, :, column] = inner.mT @ hessian @ inner
-        return value, slope, bend
-
-
-def _finite(tensor: Tensor) -> Tensor:
-    return torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0)

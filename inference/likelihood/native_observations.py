@@ -159,16 +159,16 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
 
 def differences(observations: Seen, points: Tensor) -> Tensor:
     """``z − h(x)`` of the scalar kinds ``(B, P, N)``, as `Observations.difference`."""
-    found = np.zeros((*points.shape[:2], observations.kind.shape[1]))
-    _differences(observations, array(points), found)
-    return torch.from_numpy(found).to(points)
+    off = np.zeros((*points.shape[:2], observations.kind.shape[1]))
+    _differences(observations, array(points), off)
+    return torch.from_numpy(off).to(points)
 
 
 def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
     """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`."""
-    found = np.empty(points.shape[:2])
-    _log_likelihood(observations, array(points), found)
-    return torch.from_numpy(found).to(points)
+    total = np.empty(points.shape[:2])
+    _log_likelihood(observations, array(points), total)
+    return torch.from_numpy(total).to(points)
 
 
 def smoothed(observations: Seen, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,14 +196,14 @@ def _linearise(seen: Seen, points: Array, factors: Array, shapes: Shapes, each: 
                     continue
                 into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
                 distance = relative_to(seen, b, n, points[b, k], space.relative)
-                found, deviation = terms_and_deviation(seen, b, n, points[b, k], space.relative, distance)
-                fill_shapes(seen, b, n, factors[b, k], distance, found[0], deviation, space, into)
-                _put(found, deviation, b, k, n, each)
+                terms, deviation = terms_and_deviation(seen, b, n, points[b, k], space.relative, distance)
+                fill_shapes(seen, b, n, factors[b, k], distance, terms[0], deviation, space, into)
+                _put(terms, deviation, b, k, n, each)
 
 
 @borrowing
-def _put(found: Terms, deviation: float, b: int, p: int, n: int, each: Each) -> None:
-    signed, squared, inlier, outlier = found
+def _put(terms: Terms, deviation: float, b: int, p: int, n: int, each: Each) -> None:
+    signed, squared, inlier, outlier = terms
     each[0][b, p, n], each[1][b, p, n] = signed, squared
     each[2][b, p, n], each[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
     each[4][b, p, n] = deviation
@@ -217,19 +217,19 @@ def _residuals(seen: Seen, points: Array, each: Each) -> None:
             for n in range(seen.kind.shape[1]):
                 if seen.mask[b, n] and seen.kind[b, n] != LIKELIHOOD:
                     distance = relative_to(seen, b, n, points[b, p], relative)
-                    found, deviation = terms_and_deviation(seen, b, n, points[b, p], relative, distance)
-                    _put(found, deviation, b, p, n, each)
+                    terms, deviation = terms_and_deviation(seen, b, n, points[b, p], relative, distance)
+                    _put(terms, deviation, b, p, n, each)
 
 
 @native
-def _differences(seen: Seen, points: Array, found: Array) -> None:
+def _differences(seen: Seen, points: Array, off: Array) -> None:
     relative = np.empty(seen.matrix.shape[2])
     for b in range(len(points)):
         for p in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
                 if seen.mask[b, n] and seen.kind[b, n] != LINEAR and seen.kind[b, n] != LIKELIHOOD:
                     distance = relative_to(seen, b, n, points[b, p], relative)
-                    found[b, p, n] = difference(seen, b, n, points[b, p], relative, distance)
+                    off[b, p, n] = difference(seen, b, n, points[b, p], relative, distance)
 
 
 @native
@@ -246,16 +246,16 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
                 varied = 0.0
                 if rows == 2 and size == 2:
                     f = (frames[b, p, 0, 0], frames[b, p, 0, 1], frames[b, p, 1, 0], frames[b, p, 1, 1])
-                    found, _, some, bent, _ = in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], f)
+                    terms, _, some, bent, _ = in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], f)
                     varied = some[0] + some[2]
                     varied += 0.5 * (bent[0] * bent[0] + 2 * bent[1] * bent[1] + bent[2] * bent[2])
                 else:
-                    found = parts_at(seen, b, n, points[b, p], frames[b, p], space, into)
+                    terms = parts_at(seen, b, n, points[b, p], frames[b, p], space, into)
                     for i in range(size):
                         varied += information[i, i]
                         for j in range(size):
                             varied += 0.5 * curvature[i, j] * curvature[i, j]
-                _, squared, inlier, outlier = found
+                _, squared, inlier, outlier = terms
                 gained = 0.5 * squared * (varied / (1 + varied)) - 0.5 * math.log1p(varied)
                 likely = log_sum(inlier + gained, outlier)
                 total[b, p] += -math.inf if likely != likely else likely
@@ -264,7 +264,7 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
 
 
 @native
-def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
+def _log_likelihood(seen: Seen, points: Array, log_likelihoods: Array) -> None:
     number, rows, size = seen.matrix.shape[1:]
     block, one = new_block(1, size), np.empty(rows)
     relative, product, total = np.empty((rows, BLOCK)), np.empty(BLOCK), np.empty(BLOCK)
@@ -289,7 +289,7 @@ def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
                     since = 0
             _close(product, total)
             for p in range(some):
-                found[b, start + p] = total[p]
+                log_likelihoods[b, start + p] = total[p]
 
 
 @borrowing

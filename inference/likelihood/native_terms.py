@@ -33,6 +33,9 @@ Bits = NDArray[np.bool_]
 Terms = tuple[float, float, float, float]
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
+Shapes = tuple[
+    Array, Array, Array, Array
+]  # gradient (D,), information (D, D), curvature (D, D) and slope (D,)
 
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 LOG_WIDE = math.log(WIDE_OUTLIER)
@@ -93,13 +96,7 @@ def new_space(seen: Seen) -> Space:
 
 @borrowing
 def linearise_at(
-    seen: Seen,
-    b: int,
-    n: int,
-    point: Array,
-    factor: Array,
-    space: Space,
-    into: tuple[Array, Array, Array, Array],
+    seen: Seen, b: int, n: int, point: Array, factor: Array, space: Space, into: Shapes
 ) -> Terms:
     """Fill gradient ``Jᵀe``, information ``JᵀJ``, curvature ``∇²h`` and slope ``J`` of one observation.
 
@@ -111,20 +108,12 @@ def linearise_at(
 
 
 @borrowing
-def parts_at(
-    seen: Seen,
-    b: int,
-    n: int,
-    point: Array,
-    factor: Array,
-    space: Space,
-    into: tuple[Array, Array, Array, Array],
-) -> Terms:
+def parts_at(seen: Seen, b: int, n: int, point: Array, factor: Array, space: Space, into: Shapes) -> Terms:
     """As `linearise_at`, but returns what `terms` does."""
     distance = relative_to(seen, b, n, point, space.relative)
-    found, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
-    fill_shapes(seen, b, n, factor, distance, found[0], deviation, space, into)
-    return found
+    numbers, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
+    fill_shapes(seen, b, n, factor, distance, numbers[0], deviation, space, into)
+    return numbers
 
 
 @borrowing
@@ -154,8 +143,8 @@ def difference(seen: Seen, b: int, n: int, point: Array, relative: Array, distan
     """``z − h(x)`` of one observation that is not linear, wrapped, in the units of its value."""
     value = seen.value[b, n, 0]
     if seen.kind[b, n] == FUNCTION:
-        found = value_of(seen.function[b, n], seen.parameters[b, n], relative)
-        return of_function(seen, b, n, value - found)
+        predicted = value_of(seen.function[b, n], seen.parameters[b, n], relative)
+        return of_function(seen, b, n, value - predicted)
     if seen.kind[b, n] == ANGLE and len(relative) > 1:
         turn = 0.0
         for j in range(len(point)):
@@ -266,7 +255,7 @@ def fill_shapes(
     signed: float,
     deviation: float,
     space: Space,
-    into: tuple[Array, Array, Array, Array],
+    into: Shapes,
 ) -> None:
     """Fill gradient, information, curvature and slope in the frame of `factor`, after `relative_to`."""
     relative, matrix, heading = space.relative, space.matrix, space.heading
@@ -293,12 +282,7 @@ def fill_shapes(
 
 @borrowing
 def _function(
-    matrix: Array,
-    by_place: Array,
-    hessian: Array,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
+    matrix: Array, by_place: Array, hessian: Array, deviation: float, signed: float, into: Shapes
 ) -> None:
     """Effect of a function, by the chain rule: ``J = ∇fᵀ A L`` and ``(A L)ᵀ ∇²f A L``."""
     gradient, information, curvature, slope = into
@@ -314,18 +298,13 @@ def _function(
                 for q in range(len(by_place)):
                     part += hessian[r, q] * matrix[q, j]
                 total += matrix[r, i] * part
-            curvature[i, j] = curvature[j, i] = bounded(total / deviation)
+            curvature[i, j] = curvature[j, i] = limited(total / deviation, BENT)
     _scale(deviation, signed, gradient, information, slope)
 
 
 @borrowing
 def length(
-    matrix: Array,
-    relative: Array,
-    distance: float,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
+    matrix: Array, relative: Array, distance: float, deviation: float, signed: float, into: Shapes
 ) -> None:
     """Effect of a distance, from the derivative `matrix` of the coordinates."""
     gradient, information, curvature, slope = into
@@ -340,18 +319,13 @@ def length(
             for r in range(len(relative)):
                 total += matrix[r, i] * matrix[r, j]
             bent = (total - slope[i] * slope[j]) / (distance * deviation)
-            curvature[i, j] = curvature[j, i] = bounded(bent)
+            curvature[i, j] = curvature[j, i] = limited(bent, BENT)
     _scale(deviation, signed, gradient, information, slope)
 
 
 @borrowing
 def angle(
-    matrix: Array,
-    heading: Array,
-    relative: Array,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
+    matrix: Array, heading: Array, relative: Array, deviation: float, signed: float, into: Shapes
 ) -> None:
     """Effect of an angle in the plane of the first two rows."""
     gradient, information, curvature, slope = into
@@ -364,16 +338,10 @@ def angle(
     for i in range(size):
         for j in range(i + 1):
             bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
-            curvature[i, j] = curvature[j, i] = bounded(bent)
+            curvature[i, j] = curvature[j, i] = limited(bent, BENT)
     for j in range(size):
         slope[j] -= heading[j]
     _scale(deviation, signed, gradient, information, slope)
-
-
-@borrowing
-def bounded(bent: float) -> float:
-    """A curvature, limited close to a sensor; what is not a number stays so."""
-    return limited(bent, BENT)
 
 
 @borrowing
@@ -394,7 +362,7 @@ def _scale(deviation: float, signed: float, gradient: Array, information: Array,
 
 
 @borrowing
-def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
+def _straight(matrix: Array, relative: Array, value: Array, into: Shapes) -> None:
     """Effect of a linear observation; the slope stays that of a distance."""
     gradient, information, curvature, _ = into
     for i in range(len(gradient)):
@@ -422,8 +390,8 @@ def _terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> tuple[Ter
         left, right = value - first, seen.value[b, n, 1] - second
         return _of_linear(seen, b, n, left, left * left + right * right), seen.deviation[b, n]
     if kind == FUNCTION:
-        found = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
-        off = of_function(seen, b, n, value - found)
+        predicted = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
+        off = of_function(seen, b, n, value - predicted)
     elif kind == ANGLE:
         turn = seen.heading[b, n, 0] * x + seen.heading[b, n, 1] * y
         off = wrapped(value - (math.atan2(second, first) - turn))
@@ -457,73 +425,51 @@ def in_plane(
     m10, m11 = seen.matrix[b, n, 1, 0], seen.matrix[b, n, 1, 1]
     a0, a1 = m00 * f[0] + m01 * f[2], m00 * f[1] + m01 * f[3]
     b0, b1 = m10 * f[0] + m11 * f[2], m10 * f[1] + m11 * f[3]
-    squared_distance = first * first + second * second + SOFT
-    if kind == FUNCTION:
-        plane = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)
-        _, by_first, by_second, xx, xy, yy = _finite(plane)
-        steep = STEEP * deviation
-        slope = (
-            limited(by_first * a0 + by_second * b0, steep) / deviation,
-            limited(by_first * a1 + by_second * b1, steep) / deviation,
-        )
-        left0, right0, left1, right1 = (
-            xx * a0 + xy * b0,
-            xy * a0 + yy * b0,
-            xx * a1 + xy * b1,
-            xy * a1 + yy * b1,
-        )
-        bent = (
-            bounded((a0 * left0 + b0 * right0) / deviation),
-            bounded((a1 * left0 + b1 * right0) / deviation),
-            bounded((a1 * left1 + b1 * right1) / deviation),
-        )
-    elif kind == ANGLE:
-        across = (
-            (b0 * first - a0 * second) / squared_distance,
-            (b1 * first - a1 * second) / squared_distance,
-        )
-        along = ((a0 * first + b0 * second) / squared_distance, (a1 * first + b1 * second) / squared_distance)
-        bent = (
-            bounded(-2 * along[0] * across[0] / deviation),
-            bounded(-(along[1] * across[0] + along[0] * across[1]) / deviation),
-            bounded(-2 * along[1] * across[1] / deviation),
-        )
-        h0 = seen.heading[b, n, 0] * f[0] + seen.heading[b, n, 1] * f[2]
-        h1 = seen.heading[b, n, 0] * f[1] + seen.heading[b, n, 1] * f[3]
-        slope = ((across[0] - h0) / deviation, (across[1] - h1) / deviation)
-    else:
-        distance = math.sqrt(squared_distance)
-        s0, s1 = (a0 * first + b0 * second) / distance, (a1 * first + b1 * second) / distance
-        narrow = distance * deviation
-        bent = (
-            bounded((a0 * a0 + b0 * b0 - s0 * s0) / narrow),
-            bounded((a0 * a1 + b0 * b1 - s0 * s1) / narrow),
-            bounded((a1 * a1 + b1 * b1 - s1 * s1) / narrow),
-        )
-        slope = (s0 / deviation, s1 / deviation)
     if kind == LINEAR:
         left, right = seen.value[b, n, 0] - first, seen.value[b, n, 1] - second
         gradient = (a0 * left + b0 * right, a1 * left + b1 * right)
         information = (a0 * a0 + b0 * b0, a0 * a1 + b0 * b1, a1 * a1 + b1 * b1)
-        bent = (0.0, 0.0, 0.0)
+        return numbers, gradient, information, (0.0, 0.0, 0.0), (0.0, 0.0)
+    squared_distance = first * first + second * second + SOFT
+    if kind == FUNCTION:
+        code, parameters = seen.function[b, n], seen.parameters[b, n]
+        _, by_first, by_second, xx, xy, yy = derivatives_in_plane(code, parameters, first, second)
+        by_first, by_second = finite(by_first), finite(by_second)
+        xx, xy, yy = finite(xx), finite(xy), finite(yy)
+        steep = STEEP * deviation
+        s0, s1 = (
+            limited(by_first * a0 + by_second * b0, steep),
+            limited(by_first * a1 + by_second * b1, steep),
+        )
+        left, right = xx * a1 + xy * b1, xy * a1 + yy * b1
+        c0, c1, c2 = (
+            a0 * (xx * a0 + xy * b0) + b0 * (xy * a0 + yy * b0),
+            a0 * left + b0 * right,
+            a1 * left + b1 * right,
+        )
+    elif kind == ANGLE:
+        s0, s1 = (b0 * first - a0 * second) / squared_distance, (b1 * first - a1 * second) / squared_distance
+        r0, r1 = (a0 * first + b0 * second) / squared_distance, (a1 * first + b1 * second) / squared_distance
+        c0, c1, c2 = -2 * r0 * s0, -(r1 * s0 + r0 * s1), -2 * r1 * s1
+        s0 -= seen.heading[b, n, 0] * f[0] + seen.heading[b, n, 1] * f[2]
+        s1 -= seen.heading[b, n, 0] * f[1] + seen.heading[b, n, 1] * f[3]
     else:
-        gradient = (slope[0] * signed, slope[1] * signed)
-        information = (slope[0] * slope[0], slope[0] * slope[1], slope[1] * slope[1])
-    return numbers, gradient, information, bent, slope
+        distance = math.sqrt(squared_distance)
+        s0, s1 = (a0 * first + b0 * second) / distance, (a1 * first + b1 * second) / distance
+        c0, c1, c2 = (
+            (a0 * a0 + b0 * b0 - s0 * s0) / distance,
+            (a0 * a1 + b0 * b1 - s0 * s1) / distance,
+            (a1 * a1 + b1 * b1 - s1 * s1) / distance,
+        )
+    s0, s1 = s0 / deviation, s1 / deviation
+    bent = (limited(c0 / deviation, BENT), limited(c1 / deviation, BENT), limited(c2 / deviation, BENT))
+    return numbers, (s0 * signed, s1 * signed), (s0 * s0, s0 * s1, s1 * s1), bent, (s0, s1)
 
 
 @borrowing
-def _finite(numbers: tuple[float, ...]) -> tuple[float, float, float, float, float, float]:
-    """Six numbers, with zero for those that are not finite: they give no direction."""
-    zero, one, two, three, four, five = numbers
-    return (
-        zero,
-        one if math.isfinite(one) else 0.0,
-        two if math.isfinite(two) else 0.0,
-        three if math.isfinite(three) else 0.0,
-        four if math.isfinite(four) else 0.0,
-        five if math.isfinite(five) else 0.0,
-    )
+def finite(value: float) -> float:
+    """The value, or zero for what is not finite: it gives no direction."""
+    return value if math.isfinite(value) else 0.0
 
 
 @borrowing

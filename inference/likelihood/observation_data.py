@@ -144,11 +144,11 @@ class ObservationData:
     @property
     def takes_coordinates(self) -> Tensor:
         """Which observations are functions or problems, ``(B, N)`` bool."""
-        found = torch.zeros_like(self.mask)
+        which = torch.zeros_like(self.mask)
         for part in (self.functions, self.likelihoods):
             if part is not None:
-                found = found | part.present
-        return found
+                which = which | part.present
+        return which
 
     @property
     def wraps(self) -> Tensor:
@@ -180,10 +180,10 @@ class ObservationData:
     @property
     def is_irregular(self) -> Tensor:
         """Which observations may have many peaks: functions, problems and noise mixtures, ``(B, N)`` bool."""
-        found = self.takes_coordinates
+        which = self.takes_coordinates
         if self.mixture is not None:
-            found = found | ((self.mixture.log_weights > -math.inf).sum(-1) > 1)
-        return found
+            which = which | ((self.mixture.log_weights > -math.inf).sum(-1) > 1)
+        return which
 
     @property
     def noise_components(self) -> Tensor:

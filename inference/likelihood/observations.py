@@ -28,7 +28,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.native_functions import code_of
-from beliefstream.inference.likelihood.native_terms import FAR, WIDE_OUTLIER, Seen
+from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen
 from beliefstream.inference.likelihood.noise import wrap
 from beliefstream.inference.likelihood.observation_data import (
     ANGLE,
@@ -170,8 +170,8 @@ class Observations(ObservationData):
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
         numbers, at = self.at(points, False)
-        found = native_observations.residuals(numbers, at)
-        return self.with_problems(Residuals(*_like(points, found)), points)
+        residuals = native_observations.residuals(numbers, at)
+        return self.with_problems(Residuals(*_like(points, residuals)), points)
 
     def with_problems(self, residuals: Residuals, points: Tensor) -> Residuals:
         """Residuals at `points` with those of problems put in."""
@@ -191,10 +191,6 @@ class Observations(ObservationData):
             torch.where(own, value.clamp_min(IMPOSSIBLE), residuals.log_likelihood),
             torch.where(own, 1.0, residuals.deviation),
         )
-
-    def is_undefined(self, residuals: Residuals) -> Tensor:
-        """Which functions are NaN, or as far off as can be, where `residuals` are taken, ``(B, P, N)`` bool."""
-        return (self.takes_coordinates & self.mask)[:, None] & (residuals.signed.abs() > 0.99 * FAR)
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``.
@@ -231,23 +227,23 @@ class Observations(ObservationData):
         gradient, information, curvature, slope, *each = _like(
             points, native_observations.linearise(numbers, at, frames)
         )
-        found = Linearisation(gradient, information, curvature, slope, Residuals(*each))
-        return self.with_quadratic(found, points, factors)
+        linear = Linearisation(gradient, information, curvature, slope, Residuals(*each))
+        return self.with_quadratic(linear, points, factors)
 
-    def with_quadratic(self, found: Linearisation, points: Tensor, factors: Tensor) -> Linearisation:
+    def with_quadratic(self, linear: Linearisation, points: Tensor, factors: Tensor) -> Linearisation:
         """A linearisation at `points`, in the frames of `factors`, with those of problems put in."""
         if self.likelihoods is None:
-            return found
+            return linear
         near = self.likelihoods.quadratic(self.relative(points), self.matrix[:, None] @ factors[:, :, None])
         own = self.likelihoods.present[:, None, :, None]
         # a residual of one row has a slope
         slope = la.trace(near.information)[..., None].clamp_min(0).sqrt() * _direction(near.gradient)
         return Linearisation(
-            torch.where(own, near.gradient, found.gradient),
-            torch.where(own[..., None], near.information, found.information),
-            torch.where(own[..., None], 0.0, found.curvature),
-            torch.where(own, slope, found.slope),
-            self._put_in(found.residuals, near.value, near.squared),
+            torch.where(own, near.gradient, linear.gradient),
+            torch.where(own[..., None], near.information, linear.information),
+            torch.where(own[..., None], 0.0, linear.curvature),
+            torch.where(own, slope, linear.slope),
+            self._put_in(linear.residuals, near.value, near.squared),
         )
 
 

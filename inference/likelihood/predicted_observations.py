@@ -62,12 +62,12 @@ class Prediction(NamedTuple):
     @classmethod
     def of_linearised(cls, factors: Tensor, observations: Observations, linear: Linearisation) -> Prediction:
         """The prediction from `linear`, the observations at the prior's means in the frames of its `factors`."""
-        found = new_predicted(array(linear.gradient), array(factors))
+        prediction = new_predicted(array(linear.gradient), array(factors))
         peaks = observations.log_peaks(linear.residuals).expand_as(linear.residuals.squared)
         squared, mask = linear.residuals.squared, observations.mask.cpu().contiguous().numpy()
         given = array(linear.gradient), array(linear.information), array(squared), array(peaks)
-        _predict_all(mask, array(observations.rows), given, found)
-        return cls(*(torch.from_numpy(part).to(factors) for part in found))
+        _predict_all(mask, array(observations.rows), given, prediction)
+        return cls(*(torch.from_numpy(part).to(factors) for part in prediction))
 
     def rows_of(self, index: Tensor) -> Prediction:
         """The predictions of the entities at `index`."""
@@ -81,16 +81,16 @@ class Prediction(NamedTuple):
 
     def surprise(self, prior: GaussianMixture) -> Tensor:
         """Probability of observations at least as far from the prediction, by the linearised innovation, ``(B,)``."""
-        found = np.empty(prior.batch)
-        _surprise(array(prior.log_weights), array(self.distance), array(self.rows), found)
-        return torch.from_numpy(found).to(prior.means)
+        probabilities = np.empty(prior.batch)
+        _surprise(array(prior.log_weights), array(self.distance), array(self.rows), probabilities)
+        return torch.from_numpy(probabilities).to(prior.means)
 
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
     one = np.ones((1, 1, 1))
-    found = new_predicted(one[None], one[None])
-    _predict_all(one[0] > 0, one[0], (one[None], one[None, None], one, one), found)
+    prediction = new_predicted(one[None], one[None])
+    _predict_all(one[0] > 0, one[0], (one[None], one[None, None], one, one), prediction)
     _surprise(one[0], one[0], one[0, 0], np.empty(1))
 
 
@@ -104,20 +104,20 @@ def new_predicted(gradient: Array, factors: Array) -> Predicted:
 
 @native
 def _predict_all(
-    mask: Bits, rows: Array, linear: tuple[Array, Array, Array, Array], found: Predicted
+    mask: Bits, rows: Array, linear: tuple[Array, Array, Array, Array], prediction: Predicted
 ) -> None:
     gradient, information, squared, peaks = linear
     size = gradient.shape[3]
     squares = np.empty((3, size, size))
     for b in range(len(gradient)):
         for n in range(len(mask[b])):
-            found.rows[b] += rows[b, n] if mask[b, n] else 0.0
+            prediction.rows[b] += rows[b, n] if mask[b, n] else 0.0
         for k in range(gradient.shape[1]):
             peak = 0.0
             for n in range(len(mask[b])):
                 peak += peaks[b, k, n] if mask[b, n] else 0.0
             part = (gradient[b, k], information[b, k], squared[b, k])
-            predict(mask[b], part, peak, squares, found, b, k)
+            predict(mask[b], part, peak, squares, prediction, b, k)
 
 
 @borrowing
@@ -126,7 +126,7 @@ def predict(
     linear: tuple[Array, Array, Array],
     peak: float,
     squares: Array,
-    found: Predicted,
+    prediction: Predicted,
     b: int,
     k: int,
 ) -> None:
@@ -135,8 +135,8 @@ def predict(
     `linear` are gradient ``(N, D)``, information ``(N, D, D)`` and squared residuals ``(N,)`` at its mean; `peak` is
     the log density of observations that fit exactly; `squares` ``(3, D, D)`` are space.
     """
-    gradient, total, grown, lower = found.gradient[b, k], squares[0], squares[1], squares[2]
-    gain, distance = found.gain[b, k], 0.0
+    gradient, total, grown, lower = prediction.gradient[b, k], squares[0], squares[1], squares[2]
+    gain, distance = prediction.gain[b, k], 0.0
     size = len(gradient)
     for i in range(size):
         gradient[i] = 0.0
@@ -156,14 +156,14 @@ def predict(
         for j in range(size):
             distance -= gradient[i] * gain[i, j] * gradient[j]
     distance = 0.0 if distance < 0 else distance
-    found.distance[b, k] = distance
-    found.log_evidence[b, k] = peak - 0.5 * distance
+    prediction.distance[b, k] = distance
+    prediction.log_evidence[b, k] = peak - 0.5 * distance
 
 
 @native
-def _surprise(log_weights: Array, distance: Array, rows: Array, found: Array) -> None:
-    for b in range(len(found)):
-        found[b] = probability(log_weights[b], distance[b], rows[b])
+def _surprise(log_weights: Array, distance: Array, rows: Array, probabilities: Array) -> None:
+    for b in range(len(probabilities)):
+        probabilities[b] = probability(log_weights[b], distance[b], rows[b])
 
 
 @borrowing

@@ -13,7 +13,8 @@ the caller. So a step ``(A + M)⁻¹ g`` with a prior precision A leads uphill e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -21,7 +22,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.failures import FAILURES
+from beliefstream.inference.likelihood.measurement_functions import FAILURES
 from beliefstream.inference.likelihood.problems import (
     ONE,
     Domain,
@@ -181,10 +182,8 @@ class ProblemFunction:
         if (function := getattr(self.problem, "features", None)) is None:
             return torch.cat([coordinates, context], -1)
         label = f"features: {self.name}"
-        try:
+        with _own_code(label):
             found = function(self._parameters(coordinates), self._context(context))
-        except FAILURES as error:  # a user's function may raise anything
-            raise ProblemError(f"{label} failed: {type(error).__name__}: {error}") from error
         if not isinstance(found, Mapping) or not found:
             raise ProblemError(f"{label} must return numbers by name, got {type(found).__name__}")
         columns = [one_number_a_case(each, len(coordinates), label) for each in found.values()]
@@ -200,15 +199,10 @@ class ProblemFunction:
         """
         finite = coordinates.isfinite().all(-1)
         coordinates = torch.where(finite[:, None], coordinates, 0.0)
-        try:
+        label = f"log_likelihood: {self.name}"
+        with _own_code(label):
             found = self._evaluated(coordinates, numbers)
-        except ProblemError:
-            raise
-        except FAILURES as error:  # a user's function may raise anything
-            raise ProblemError(
-                f"log_likelihood: {self.name} failed: {type(error).__name__}: {error}"
-            ) from error
-        found = one_number_a_case(found, len(coordinates), f"log_likelihood: {self.name}")
+        found = one_number_a_case(found, len(coordinates), label)
         found = found.to(coordinates.dtype)
         return torch.where(finite & ~found.isnan() & ~found.isposinf(), found, -torch.inf)
 
@@ -235,10 +229,8 @@ class ProblemFunction:
 
         Raises ProblemError if the simulator fails, or returns another shape, a NaN or a value outside its domain.
         """
-        try:
+        with _own_code(f"simulate: {self.name}"):
             drawn = self.problem.simulate(self._parameters(coordinates), self._context(context), generator)
-        except FAILURES as error:  # a user's function may raise anything
-            raise ProblemError(f"simulate: {self.name} failed: {type(error).__name__}: {error}") from error
         shape = (len(coordinates),) if self.rows == ONE else (len(coordinates), self.rows.most)
         columns = [checked_column(drawn, name, domain, shape, self.name) for name, domain in self.data]
         return torch.stack(columns, -1).reshape(len(coordinates), -1).to(coordinates.dtype)
@@ -272,6 +264,17 @@ class ProblemFunction:
                     f"log_likelihood: {self.name} finds none of {_TRIED} data of its own simulator possible"
                 )
         return self
+
+
+@contextmanager
+def _own_code(label: str) -> Iterator[None]:
+    """Turn whatever the user's code inside raises into a ProblemError that begins with `label`."""
+    try:
+        yield
+    except ProblemError:
+        raise
+    except FAILURES as error:
+        raise ProblemError(f"{label} failed: {type(error).__name__}: {error}") from error
 
 
 def _derivative(value: Tensor, at: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ A state has real coordinates. A coordinate y stands for the parameter ``y`` (rea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
@@ -201,19 +201,19 @@ def from_support(parameter: float, support: Support) -> float:
     return math.log(parameter / (1 - parameter)) if support == "unit" else parameter
 
 
+_OUTSIDE: Mapping[Domain, Callable[[Any], Any]] = {
+    "real": lambda values: values != values,
+    "positive": lambda values: values <= 0,
+    "unit": lambda values: (values < 0) | (values > 1),
+    "count": lambda values: (values < 0) | (values % 1 != 0),
+    "binary": lambda values: (values != 0) & (values != 1),
+}
+"""Whether finite numbers lie outside a domain: of one, or of a tensor of them."""
+
+
 def check_datum(name: str, value: float, domain: Domain) -> None:
     """Check one observed number; raises ValueError, with its name, if it lies outside its domain."""
-    inside = (
-        math.isfinite(value)
-        and {
-            "real": True,
-            "positive": value > 0,
-            "unit": 0 <= value <= 1,
-            "count": value >= 0 and value == math.floor(value),
-            "binary": value in (0.0, 1.0),
-        }[domain]
-    )
-    if not inside:
+    if not math.isfinite(value) or _OUTSIDE[domain](value):
         wanted = {"count": "a whole number from 0 on", "binary": "0 or 1", "unit": "between 0 and 1"}
         raise ValueError(f"{name}: must be {wanted.get(domain, f'a {domain} number')}, got {value:g}")
 
@@ -243,21 +243,10 @@ def checked_column(drawn: Any, name: str, domain: Domain, shape: tuple[int, ...]
     finite = found.isfinite()
     if not bool(finite.all()):
         raise ProblemError(f"simulate: {name} of {label} is not finite: {float(found[~finite][0])}")
-    unusual = _outside(found, domain)
+    unusual = _OUTSIDE[domain](found)
     if bool(unusual.any()):
         try:
             check_datum(name, float(found[unusual][0]), domain)
         except ValueError as error:
             raise ProblemError(f"simulate: {label}: {error}") from error
     return found
-
-
-def _outside(values: Tensor, domain: Domain) -> Tensor:
-    """Which values lie outside their domain."""
-    if domain == "count":
-        return (values < 0) | (values != values.floor())
-    if domain == "binary":
-        return (values != 0) & (values != 1)
-    if domain == "unit":
-        return (values < 0) | (values > 1)
-    return values <= 0 if domain == "positive" else torch.zeros_like(values, dtype=torch.bool)

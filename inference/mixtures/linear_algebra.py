@@ -21,15 +21,14 @@ def on_processor(*tensors: Tensor) -> bool:
     return all(tensor.is_cpu and not tensor.requires_grad for tensor in tensors)
 
 
-def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
-    size = len(entries)
-    zero = torch.zeros_like(like[..., 0, 0])
-    rows = []
-    for row in entries:
-        filled = [zero if entry is None else entry for entry in row]
-        rows.append(torch.stack(filled, -1))
-    assert len(rows) == size
-    return torch.stack(rows, -2)
+def _zeros(like: Tensor) -> list[list[Tensor]]:
+    """The entries of a matrix of zeros, row by row."""
+    zero, size = torch.zeros_like(like[..., 0, 0]), like.shape[-1]
+    return [[zero] * size for _ in range(size)]
+
+
+def _matrix(entries: list[list[Tensor]]) -> Tensor:
+    return torch.stack([torch.stack(row, -1) for row in entries], -2)
 
 
 def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
@@ -40,42 +39,34 @@ def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
     """
     if on_processor(matrix):
         return native.cholesky(matrix, floor)
-    size, rounding = matrix.shape[-1], torch.finfo(matrix.dtype).eps
-    factor: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
-    for column in range(size):
+    factor, rounding = _zeros(matrix), torch.finfo(matrix.dtype).eps
+    for column in range(len(factor)):
         entire = pivot = matrix[..., column, column]
         for k in range(column):
-            entry = factor[column][k]
-            assert entry is not None
-            pivot = pivot - entry.square()
+            pivot = pivot - factor[column][k].square()
         diagonal = torch.maximum(pivot, rounding * entire).clamp_min(floor).sqrt()
         factor[column][column] = diagonal
-        for row in range(column + 1, size):
+        for row in range(column + 1, len(factor)):
             value = matrix[..., row, column]
             for k in range(column):
-                left, right = factor[row][k], factor[column][k]
-                assert left is not None and right is not None
-                value = value - left * right
+                value = value - factor[row][k] * factor[column][k]
             factor[row][column] = value / diagonal
-    return _assemble(factor, matrix)
+    return _matrix(factor)
 
 
 def invert_lower(factor: Tensor) -> Tensor:
     """Inverse of a lower-triangular ``(..., d, d)``; above its diagonal nothing is read."""
     if on_processor(factor):
         return native.invert_lower(factor)
-    size = factor.shape[-1]
-    inverse: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
-    for column in range(size):
+    inverse = _zeros(factor)
+    for column in range(len(inverse)):
         inverse[column][column] = 1.0 / factor[..., column, column]
-        for row in range(column + 1, size):
+        for row in range(column + 1, len(inverse)):
             total = torch.zeros_like(factor[..., 0, 0])
             for k in range(column, row):
-                entry = inverse[k][column]
-                assert entry is not None
-                total = total + factor[..., row, k] * entry
+                total = total + factor[..., row, k] * inverse[k][column]
             inverse[row][column] = -total / factor[..., row, row]
-    return _assemble(inverse, factor)
+    return _matrix(inverse)
 
 
 def invert(matrix: Tensor, floor: float = 1e-12) -> Tensor:
@@ -92,9 +83,8 @@ def invert_from_factor(factor: Tensor) -> Tensor:
 
 def inverse_cholesky(precision: Tensor, floor: float = 1e-12) -> Tensor:
     """Lower factor ``C`` with ``C Cᵀ`` the inverse of `precision` ``(..., d, d)``."""
-    reversed_factor = cholesky(
-        precision.flip(-1, -2), floor
-    )  # precision = R Rᵀ with R upper, once flipped back
+    # precision = R Rᵀ with R upper, once flipped back
+    reversed_factor = cholesky(precision.flip(-1, -2), floor)
     return invert_lower(reversed_factor).flip(-1, -2).mT
 
 

@@ -5,6 +5,12 @@ of operators, but little arithmetic.
 
 **Compiled code is for every x86-64-v3 processor** (Intel since 2013, AMD since 2015), not for this one only, so that an
 image or a copied folder brings it. Where the processor is another, it is compiled for that one, at the first start.
+
+**Parts become machine code only in the functions that call them.** Numba optimises every function with all that it
+calls, and emits machine code of all of it. So it does that to a small function of algebra again for each one above it,
+some ten times, and takes two thirds longer for the whole. Here a part only becomes intermediate code, with small
+functions in it put into their callers. The classes for that are private to Numba 0.68; without them everything takes
+twice as long to compile.
 """
 
 from __future__ import annotations
@@ -17,10 +23,11 @@ from typing import Any, ParamSpec, TypeVar
 from llvmlite import binding
 from numba import njit
 from numba.core import config, event
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.types.misc import unliteral
 
 from beliefstream.inference.mixtures.native_cache import NativeCache
-from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -30,6 +37,7 @@ _compile: Callable[..., Any] = njit  # its types leave out private options
 PORTABLE = "x86-64-v3"
 # of x86-64-v3, by LLVM's names: https://gitlab.com/x86-psABIs/x86-64-ABI, table 3.1
 _FEATURES = "avx avx2 bmi bmi2 cx16 f16c fma lzcnt movbe popcnt sahf sse3 sse4.1 sse4.2 ssse3 xsave"
+ENVIRONMENT = "_ZN08NumbaEnv"  # start of the name of a function's pointer to its Python objects
 SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
 
 
@@ -88,6 +96,57 @@ def compilation_watched(watch: Callable[[int], None] | None = None) -> Iterator[
         yield lambda: _compilations.functions - before
     finally:
         _compilations.watch = outer
+
+
+class PartCodegen:
+    """The code generator of a part, which has no machine code."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def set_env(self, _name: str, _environment: Any) -> None:
+        """Set no pointer to the part's Python objects: `PartLibrary` makes sure that it uses none."""
+
+
+class PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """A part's intermediate code, which a native function links."""
+
+    @property
+    def codegen(self) -> PartCodegen:
+        return PartCodegen(self._codegen)
+
+    def get_pointer_to_function(self, _name: str) -> int:
+        self._ensure_finalized()
+        return 0  # as of a name that is not defined
+
+    def add_llvm_module(self, ll_module: Any) -> None:
+        """Add the code of a function; raises `NotImplementedError` if it uses Python objects, as `print` does."""
+        code = str(ll_module)
+        for variable in ll_module.global_variables:
+            if variable.name.startswith(ENVIRONMENT) and code.count(variable.name) > 1:  # not only declared
+                raise NotImplementedError(f"{self.name}: a part of native code must not use Python objects")
+        super().add_llvm_module(ll_module)
+
+    def _optimize_final_module(self) -> None:
+        manager, builder = self._codegen._module_pass_manager(
+            loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap"
+        )
+        manager.run(self._final_module, builder)
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class PartCompiler(Compiler):  # type: ignore[misc]
+    """Numba's compiler with a library of the part's own."""
+
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
+        self.state.library = PartLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        return super().compile_extra(func)
 
 
 def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -24,8 +24,8 @@ class Numbers(NamedTuple):
 
 def array(tensor: Tensor) -> Array:
     """The numbers of a tensor, in double precision and one after another; shared with it where it is like that."""
-    found: Array = tensor.double().cpu().contiguous().numpy()
-    return found
+    numbers: Array = tensor.double().cpu().contiguous().numpy()
+    return numbers
 
 
 def numbers_of(mixture: GaussianMixture) -> Numbers:

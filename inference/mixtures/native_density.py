@@ -22,6 +22,7 @@ from beliefstream.inference.mixtures.native_exponential import (
     logarithm,
     roughly_power_of_two,
 )
+from beliefstream.inference.mixtures.native_linear_algebra import invert_one
 
 Array = NDArray[np.float64]
 
@@ -112,25 +113,13 @@ def whiten(
     """Fill the inverse factors, the whitened means with their sign changed, and the log of weight × peak density."""
     count, size = means.shape
     for k in range(count):
-        _invert(factors[k], inverse[k])
+        invert_one(factors[k], inverse[k])
         peaks[k] = log_weights[k] - 0.5 * size * LOG_TWO_PI
         for i in range(size):
             peaks[k] -= math.log(factors[k, i, i])
             shift[k, i] = 0.0
             for j in range(i + 1):
                 shift[k, i] -= inverse[k, i, j] * means[k, j]
-
-
-@borrowing
-def _invert(factor: Array, inverse: Array) -> None:
-    """Inverse of a lower-triangular factor."""
-    for j in range(len(factor)):
-        inverse[j, j] = 1 / factor[j, j]
-        for i in range(j + 1, len(factor)):
-            total = 0.0
-            for k in range(j, i):
-                total += factor[i, k] * inverse[k, j]
-            inverse[i, j] = -total / factor[i, i]
 
 
 @borrowing
@@ -198,8 +187,8 @@ def sum_components(block: Block, total: Array) -> None:
         if relative_to(highest, block.values[k], argument):
             add_exponential(argument, sums)
     for p in range(len(total)):
-        found = highest[p] + logarithm(sums[p])
-        total[p] = -math.inf if found <= ABSENT else found
+        log_sum = highest[p] + logarithm(sums[p])
+        total[p] = -math.inf if log_sum <= ABSENT else log_sum
 
 
 @borrowing

@@ -1,6 +1,6 @@
 """Elementary functions for compiled loops: unlike those of the C library, they do not keep a loop from vectorising.
 
-All are within a few units in the last place, sine and cosine of what the highest has there.
+All but the rough ones are within a few units in the last place.
 """
 
 from __future__ import annotations
@@ -20,11 +20,6 @@ EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(12, -1, -1))
 FEW_EXPONENTIAL = EXPONENTIAL[-7:]
 FEW_POWERS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8, -1, -1))
 LOGARITHM = tuple(2 / power for power in range(19, 0, -2))  # of the inverse hyperbolic tangent
-TWO_OVER_PI = 2 / math.pi
-QUARTER_HIGH, QUARTER_LOW = 1.57079632673412561417, 6.07710050650619224932e-11  # π / 2 in two parts
-# series in the square of an angle; that of the sine is times the angle
-SINE = tuple((-1) ** (power // 2) / math.factorial(power) for power in range(15, 0, -2))
-COSINE = tuple((-1) ** (power // 2) / math.factorial(power) for power in range(16, -1, -2))
 ROOT_BITS = int(np.float64(math.sqrt(0.5)).view(np.int64))
 
 
@@ -77,27 +72,9 @@ def logarithm(value: float) -> float:
     square, series = ratio * ratio, LOGARITHM[0]
     for coefficient in LOGARITHM[1:]:
         series = series * square + coefficient
-    found: float = power * LN2_HIGH + (series * ratio + power * LN2_LOW)
-    found = found if value < math.inf else value
-    return -math.inf if value == 0 else found
-
-
-@fusing
-def cosine_and_sine(angle: float) -> tuple[float, float]:
-    """``cos(angle)`` and ``sin(angle)``, of some thousand turns at most: series within an eighth of a turn."""
-    power = angle * TWO_OVER_PI + ROUND
-    quarters = power - ROUND
-    rest = angle - quarters * QUARTER_HIGH - quarters * QUARTER_LOW
-    square, odd, even = rest * rest, SINE[0], COSINE[0]
-    for coefficient in SINE[1:]:
-        odd = odd * square + coefficient
-    for coefficient in COSINE[1:]:
-        even = even * square + coefficient
-    odd *= rest
-    place = np.float64(power).view(np.int64)  # its lowest bits are those of the quarters
-    across = place & 1
-    cosine, sine = (odd if across else even), (even if across else odd)
-    return (-cosine if (place + 1) & 2 else cosine), (-sine if place & 2 else sine)
+    log: float = power * LN2_HIGH + (series * ratio + power * LN2_LOW)
+    log = log if value < math.inf else value
+    return -math.inf if value == 0 else log
 
 
 SMALLEST = 1e-300
@@ -131,11 +108,11 @@ def arctangent(y: float, x: float) -> float:
     square, series = ratio * ratio, ARCTANGENT[0]
     for coefficient in ARCTANGENT[1:]:
         series = series * square + coefficient
-    found = ratio + ratio * (square * series)
-    found = 0.25 * math.pi + found if wide else found
-    found = 0.5 * math.pi - found if flat < steep else found
-    found = math.pi - found if x < 0 else found
-    return math.copysign(found, y)
+    angle = ratio + ratio * (square * series)
+    angle = 0.25 * math.pi + angle if wide else angle
+    angle = 0.5 * math.pi - angle if flat < steep else angle
+    angle = math.pi - angle if x < 0 else angle
+    return math.copysign(angle, y)
 
 
 @fusing

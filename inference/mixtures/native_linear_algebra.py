@@ -7,6 +7,7 @@ in double precision; those return the precision that they were given.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,26 +35,25 @@ def prepare() -> None:
 
 def cholesky(matrix: Tensor, floor: float) -> Tensor:
     """As `linear_algebra.cholesky`, of a tensor on the CPU."""
-    given = _flat(matrix)
-    factor = np.empty_like(given)
-    _factorise(given, floor, torch.finfo(matrix.dtype).eps, factor)
-    return _as(factor, matrix)
+    return _of_each(_factorise, matrix, floor, torch.finfo(matrix.dtype).eps)
 
 
 def invert_lower(factor: Tensor) -> Tensor:
     """As `linear_algebra.invert_lower`."""
-    given = _flat(factor)
-    inverse = np.empty_like(given)
-    _invert_lower(given, inverse)
-    return _as(inverse, factor)
+    return _of_each(_invert_lower, factor)
 
 
 def invert_from_factor(factor: Tensor) -> Tensor:
     """As `linear_algebra.invert_from_factor`."""
-    given = _flat(factor)
-    inverse = np.empty_like(given)
-    _invert_from_factor(given, inverse)
-    return _as(inverse, factor)
+    return _of_each(_invert_from_factor, factor)
+
+
+def _of_each(fill: Callable[..., None], matrix: Tensor, *more: float) -> Tensor:
+    """What `fill` makes of each matrix, in the shape and the precision of the given ones."""
+    given: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
+    made = np.empty_like(given)
+    fill(given, *more, made)
+    return torch.from_numpy(made).view(matrix.shape).to(matrix.dtype)
 
 
 @borrowing
@@ -69,16 +69,6 @@ def put_matrix(into: Array, given: Array) -> None:
     for i in range(given.shape[0]):
         for j in range(given.shape[1]):
             into[i, j] = given[i, j]
-
-
-def _flat(matrix: Tensor) -> Array:
-    array: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
-    return array
-
-
-def _as(found: Array, given: Tensor) -> Tensor:
-    """A tensor of the shape and the precision of the given one."""
-    return torch.from_numpy(found).view(given.shape).to(given.dtype)
 
 
 @native

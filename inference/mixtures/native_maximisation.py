@@ -77,10 +77,10 @@ def moments(
 def _moments_of_all(
     given: tuple[Array, Array, Array, Array, Array],
     old_points: float,
-    found: tuple[Array, Array, Array, Array],
+    into: tuple[Array, Array, Array, Array],
 ) -> None:
     log_weights, means, factors, points, share = given
-    mass, kept, new_means, scatter = found
+    mass, kept, new_means, scatter = into
     count, size = means.shape[1:]
     blocks = (points.shape[1] + BLOCK - 1) // BLOCK
     block = new_block(count, size)
@@ -122,22 +122,22 @@ def _share(block: Block, weight: Array, responsibility: Array, number: int) -> N
     for p in range(BLOCK):
         factor[p] = 0.0
     for k in range(len(block.values)):
-        found = responsibility[k, number]
+        density = responsibility[k, number]
         for p in range(BLOCK):
-            found[p] = 0.0
+            density[p] = 0.0
         if relative_to(highest, block.values[k], argument):
             for p in range(BLOCK):
                 argument[p] = max(argument[p], FAINTEST)
-            add_exponential(argument, found)
+            add_exponential(argument, density)
         for p in range(BLOCK):
-            factor[p] += found[p]
+            factor[p] += density[p]
     for p in range(BLOCK):
         whole = factor[p] if highest[p] > ABSENT else math.nan
         factor[p] = weight[p] / whole
     for k in range(len(block.values)):
-        found = responsibility[k, number]
+        density = responsibility[k, number]
         for p in range(BLOCK):
-            found[p] *= factor[p]
+            density[p] *= factor[p]
 
 
 @adding
@@ -151,11 +151,11 @@ def _mean(
         squares += responsibility[p] * responsibility[p]
     kept = 1.0 if mass < LEAST_MASS else old_points / (mass * mass / max(squares, SMALLEST) + old_points)
     for i in range(len(old)):
-        found, coordinate = 0.0, at[i]
+        average, coordinate = 0.0, at[i]
         for p in range(len(responsibility)):
-            found += responsibility[p] * coordinate[p]
-        found /= max(mass, SMALLEST)
-        mean[i] = found + kept * (old[i] - found)
+            average += responsibility[p] * coordinate[p]
+        average /= max(mass, SMALLEST)
+        mean[i] = average + kept * (old[i] - average)
     return mass, kept
 
 

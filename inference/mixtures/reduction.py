@@ -46,34 +46,34 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
     log_weights, means, covariances = numbers_of(mixture)
-    found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
-    most = reduce_all((log_weights, means, covariances), components, threshold, found)
-    parts = (torch.from_numpy(array[:, :most]).contiguous().to(mixture.means) for array in found)
+    reduced = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
+    most = reduce_all((log_weights, means, covariances), components, threshold, reduced)
+    parts = (torch.from_numpy(array[:, :most]).contiguous().to(mixture.means) for array in reduced)
     return GaussianMixture(*parts)
 
 
 @native
 def reduce_all(
-    given: tuple[Array, Array, Array], components: int, threshold: float, found: tuple[Array, Array, Array]
+    given: tuple[Array, Array, Array], components: int, threshold: float, reduced: tuple[Array, Array, Array]
 ) -> int:
-    """Reduce mixtures, `given` and `found` as log weights, means and covariances; the most components one has left."""
+    """Reduce mixtures, given as log weights, means and covariances; the most components that one has left."""
     batch, places, size = given[1].shape
     room, most, left = new_room(places, size), 0, np.empty(batch, np.int64)
     for row in range(batch):
         one = (given[0][row], given[1][row], given[2][row])
         left[row] = reduce_one(
-            one, components, threshold, room, (found[0][row], found[1][row], found[2][row])
+            one, components, threshold, room, (reduced[0][row], reduced[1][row], reduced[2][row])
         )
         most = max(most, left[row])
     most = max(1, most)
     for row in range(batch):
-        leave_absent(left[row], most, found[0][row], found[1][row], found[2][row])
+        leave_absent(left[row], most, reduced[0][row], reduced[1][row], reduced[2][row])
         # weights sum to one, so these are no numbers
         if left[row] == 0:
             for part in range(most):
-                found[0][row, part] = math.nan
-                put_vector(found[1][row, part], given[1][row, part])
-                put_matrix(found[2][row, part], given[2][row, part])
+                reduced[0][row, part] = math.nan
+                put_vector(reduced[1][row, part], given[1][row, part])
+                put_matrix(reduced[2][row, part], given[2][row, part])
     return most
 
 
@@ -83,15 +83,15 @@ def reduce_one(
     components: int,
     threshold: float,
     room: Room,
-    found: tuple[Array, Array, Array],
+    reduced: tuple[Array, Array, Array],
 ) -> int:
-    """Reduce one mixture, into the first places of `found`; how many components it has left."""
+    """Reduce one mixture, into the first places of `reduced`; how many components it has left."""
     _shares(given[0], room.weights[: len(given[0])])
     count = _sort(room.weights, len(given[0]), room.order)
     _pack(room.weights, given[1], given[2], room.order[:count], room.parts)
     _merge(room.parts, room.pairs, count, components, threshold, room.cost, room.partner, room.chosen)
     left = _sort(room.parts.weights, count, room.order)
-    _unpack(room.parts, room.order[:left], found[0], found[1], found[2])
+    _unpack(room.parts, room.order[:left], reduced[0], reduced[1], reduced[2])
     return left
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 NARROWER = 0.7  # standard deviation of each part along the direction
 OUTER_WEIGHT = 0.19
@@ -53,7 +53,6 @@ DIVISIONS = (
     Division(0.43, (0.2409, 0.0658, 0.0076), 0.0006),
     Division(0.35, (0.2275, 0.0952, 0.0223, 0.0029), 0.0006),
 )
-MOST_INTO = max(each.parts for each in DIVISIONS)
 
 
 def split(
@@ -70,23 +69,11 @@ def split(
     Returns:
         The mixture, heaviest components first, in as many places as the largest needs, and the labels.
     """
-    chosen = which[..., None]
-    less = mixture.covariances - (1 - NARROWER**2) * la.outer(direction, direction)
-    covariances = torch.where(chosen[..., None], less, mixture.covariances)
-    parts = []
-    for share, place in ((1 - 2 * OUTER_WEIGHT, 0.0), (OUTER_WEIGHT, -OFFSET), (OUTER_WEIGHT, OFFSET)):
-        # a component that is not split keeps only the middle part
-        other = mixture.log_weights if place == 0 else torch.full_like(mixture.log_weights, -math.inf)
-        weights = torch.where(which, mixture.log_weights + math.log(share), other)
-        means = mixture.means + torch.where(chosen, place * direction, 0.0)
-        parts.append(GaussianMixture(weights, means, covariances))
-    joint, labels = beside(parts), source.repeat(1, PARTS)
-    order = joint.log_weights.argsort(dim=1, descending=True, stable=True)
-    order = order[:, : max(1, int(joint.present.sum(1).max()))]
-    return joint.places(order), labels.gather(1, order)
+    joint, component = divide(mixture, which.long(), direction)
+    return joint, source.gather(1, component)
 
 
-def divide(mixture: GaussianMixture, division: Tensor, direction: Tensor) -> GaussianMixture:
+def divide(mixture: GaussianMixture, division: Tensor, direction: Tensor) -> tuple[GaussianMixture, Tensor]:
     """Split each component by one of `DIVISIONS`; each keeps its mean and covariance.
 
     Args:
@@ -95,19 +82,23 @@ def divide(mixture: GaussianMixture, division: Tensor, direction: Tensor) -> Gau
         direction: as for `split`, ``(B, K, D)``.
 
     Returns:
-        The mixture, heaviest components first, in as many places as the largest needs.
+        The mixture, heaviest components first, in as many places as the largest needs, and the component that each
+        part is of.
     """
     dtype, device = mixture.means.dtype, mixture.means.device
-    share = torch.full((len(DIVISIONS), MOST_INTO), -math.inf, dtype=dtype, device=device)
+    divisions = DIVISIONS[: 1 + int(division.max())]
+    most = divisions[-1].parts
+    share = torch.full((len(divisions), most), -math.inf, dtype=dtype, device=device)
     place = torch.zeros_like(share)
-    for row, each in enumerate(DIVISIONS):
+    for row, each in enumerate(divisions):
         for column, (weight, offset) in enumerate(each.places()):
             share[row, column], place[row, column] = math.log(weight), offset
-    less = torch.tensor([1 - each.narrower**2 for each in DIVISIONS], dtype=dtype, device=device)[division]
+    less = torch.tensor([1 - each.narrower**2 for each in divisions], dtype=dtype, device=device)[division]
     covariances = mixture.covariances - less[..., None, None] * la.outer(direction, direction)
     log_weights = mixture.log_weights[..., None] + share[division]
     means = mixture.means[:, :, None] + place[division][..., None] * direction[:, :, None]
-    parts = covariances[:, :, None].expand(-1, -1, MOST_INTO, -1, -1)
+    parts = covariances[:, :, None].expand(-1, -1, most, -1, -1)
     joint = GaussianMixture(log_weights.flatten(1), means.flatten(1, 2), parts.flatten(1, 2))
     order = joint.log_weights.argsort(dim=1, descending=True, stable=True)
-    return joint.places(order[:, : max(1, int(joint.present.sum(1).max()))])
+    order = order[:, : max(1, int(joint.present.sum(1).max()))]
+    return joint.places(order), order // most

@@ -53,8 +53,8 @@ class Bend(NamedTuple):
         product = torch.einsum("niab,njbc->nijac", curvature, curvature)
         cumulants = mixed + mixed.transpose(1, 2) + mixed.transpose(2, 3)
         cumulants = cumulants + torch.einsum("nijac,nkca->nijk", product, curvature)
-        found = cumulants.square().sum((1, 2, 3)) / 12
-        return torch.where(found > 1, 1 + found.clamp_min(1).log(), found)
+        divergence = cumulants.square().sum((1, 2, 3)) / 12
+        return torch.where(divergence > 1, 1 + divergence.clamp_min(1).log(), divergence)
 
     def narrowed(self, direction: Tensor, factor: Tensor) -> Bend:
         """Return the expansion of parts whose width along unit vectors `direction` ``(N, A)`` is `factor` ``(N,)``."""

@@ -7,6 +7,7 @@ section 6.2. Each pair, triple or single coordinate is one chain; the chains are
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial, inf, isfinite
@@ -50,24 +51,19 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
     ``m_i = n - 1 - i`` levels after level i, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
     """
     powers = _powers(size, tuple(map(tuple, levels)), q)
-    time = interval.double()
-    if time.is_cpu:  # without the cost of PyTorch's operators, which is larger than that of the arithmetic
-        return _polynomial(time.numpy(), powers[0]), _polynomial(time.numpy(), powers[1])
-    degrees = torch.arange(len(powers[0]), dtype=torch.float64, device=time.device)
-    matrix, noise = (torch.from_numpy(part).to(time.device).flatten(1) for part in powers)
-    shape = (len(time), size, size)
-    raised = time[:, None] ** degrees
-    return (raised @ matrix).view(shape), (raised @ noise).view(shape)
+    # without the cost of PyTorch's operators, which is larger than that of the arithmetic
+    time = interval.double().cpu().numpy()
+    return _polynomial(time, powers[0]).to(interval.device), _polynomial(time, powers[1]).to(interval.device)
 
 
 def _polynomial(time: Array, coefficients: Array) -> Tensor:
     """Return a matrix of polynomials at each time, ``(B, D, D)``; from the highest power on, as Horner."""
-    found = np.multiply.outer(time, coefficients[-1])
+    matrix = np.multiply.outer(time, coefficients[-1])
     for part in coefficients[-2:0:-1]:
-        found += part
-        found *= time[:, None, None]
-    found += coefficients[0]
-    return torch.from_numpy(found)
+        matrix += part
+        matrix *= time[:, None, None]
+    matrix += coefficients[0]
+    return torch.from_numpy(matrix)
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:
@@ -103,8 +99,31 @@ class RandomWalk(LinearMotion):
         return identity.repeat(len(time), 1, 1), torch.diag_embed(time[:, None] * density)
 
 
+class Chain(LinearMotion):
+    """Independent chains of integrated white noise, one for each axis, with the spectral density of the noise."""
+
+    spectral_density: float
+
+    @property
+    @abstractmethod
+    def _levels(self) -> dict[str, tuple[int, ...]]:
+        """Indices of positions and of each of their rates, by the names of the fields."""
+
+    def __post_init__(self) -> None:
+        check_levels(self.dimension, **self._levels)
+        non_negative("spectral_density", self.spectral_density)
+
+    @property
+    def dimension(self) -> int:
+        levels = list(self._levels.values())
+        return len(levels) * len(levels[0])
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        return _chain(self.dimension, interval, tuple(self._levels.values()), self.spectral_density)
+
+
 @dataclass(frozen=True)
-class ConstantVelocity(LinearMotion):
+class ConstantVelocity(Chain):
     """White-noise acceleration of spectral density q (m²/s³) on each axis.
 
     Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
@@ -121,20 +140,13 @@ class ConstantVelocity(LinearMotion):
     spectral_density: float
     controlled: bool = False
 
-    def __post_init__(self) -> None:
-        check_levels(self.dimension, positions=self.positions, velocities=self.velocities)
-        non_negative("spectral_density", self.spectral_density)
-
     @property
-    def dimension(self) -> int:
-        return 2 * len(self.positions)
+    def _levels(self) -> dict[str, tuple[int, ...]]:
+        return {"positions": self.positions, "velocities": self.velocities}
 
     @property
     def inputs(self) -> int:
         return len(self.positions) if self.controlled else 0
-
-    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        return _chain(self.dimension, interval, (self.positions, self.velocities), self.spectral_density)
 
     def gain(self, interval: Tensor) -> Tensor:
         time, gain = interval.double(), super().gain(interval)
@@ -146,7 +158,7 @@ class ConstantVelocity(LinearMotion):
 
 
 @dataclass(frozen=True)
-class ConstantAcceleration(LinearMotion):
+class ConstantAcceleration(Chain):
     """White-noise jerk of spectral density q (m²/s⁵) on each axis (Bar-Shalom et al., section 6.2.3).
 
     `positions[i]`, `velocities[i]` and `accelerations[i]` are the indices of one axis.
@@ -160,22 +172,13 @@ class ConstantAcceleration(LinearMotion):
     accelerations: tuple[int, ...]
     spectral_density: float
 
-    def __post_init__(self) -> None:
-        levels = {
+    @property
+    def _levels(self) -> dict[str, tuple[int, ...]]:
+        return {
             "positions": self.positions,
             "velocities": self.velocities,
             "accelerations": self.accelerations,
         }
-        check_levels(self.dimension, **levels)
-        non_negative("spectral_density", self.spectral_density)
-
-    @property
-    def dimension(self) -> int:
-        return 3 * len(self.positions)
-
-    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        levels = (self.positions, self.velocities, self.accelerations)
-        return _chain(self.dimension, interval, levels, self.spectral_density)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -12,16 +12,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 
-class LinearMotion(ABC):
+class LinearMotion(Motion):
     """A motion given by its transition, and optionally by a gain of its inputs and a shift."""
-
-    @property
-    @abstractmethod
-    def dimension(self) -> int: ...
-
-    @property
-    def inputs(self) -> int:
-        return 0
 
     @abstractmethod
     def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:

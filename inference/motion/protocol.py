@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,19 +26,20 @@ class Control(NamedTuple):
     covariance: Tensor
 
 
-class Motion(Protocol):
+class Motion(ABC):
     """A motion model. Intervals are in seconds and never negative; an interval of zero changes nothing."""
 
     @property
+    @abstractmethod
     def dimension(self) -> int:
         """Number of coordinates of the state, ``D``."""
-        ...
 
     @property
     def inputs(self) -> int:
         """Number of inputs, ``C``; 0 if the motion takes none."""
-        ...
+        return 0
 
+    @abstractmethod
     def predict(
         self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
     ) -> GaussianMixture:
@@ -48,8 +50,8 @@ class Motion(Protocol):
         Raises:
             ValueError: the control has a wrong shape, or the motion takes none.
         """
-        ...
 
+    @abstractmethod
     def sample(
         self,
         states: Tensor,
@@ -58,7 +60,6 @@ class Motion(Protocol):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw one state after `interval` ``(B,)``, seconds, for each of `states` ``(B, P, D)``."""
-        ...
 
 
 def checked(control: Control | None, batch: int, inputs: int) -> Control | None:

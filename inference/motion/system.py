@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -37,8 +38,40 @@ def _covariance(name: str, value: Matrix, size: int) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
+class Joint(LinearMotion):
+    """A linear motion given by one transition of state and held inputs together."""
+
+    input_matrix: Matrix | None
+
+    @abstractmethod
+    def _joint(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``F`` and ``Q`` of state and inputs, each ``(B, D + C, D + C)``, over `interval` ``(B,)``, seconds."""
+
+    @property
+    def inputs(self) -> int:
+        return len(self.input_matrix[0]) if self.input_matrix else 0
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, noise = self._joint(interval)
+        size = self.dimension
+        return matrix[:, :size, :size].contiguous(), noise[:, :size, :size].contiguous()
+
+    def gain(self, interval: Tensor) -> Tensor:
+        return self._joint(interval)[0][:, : self.dimension, self.dimension :].contiguous()
+
+    def _filled(self, whole: Tensor, matrix: str, noise: str) -> tuple[Tensor, Tensor]:
+        """Put the state's part into the matrix `whole` of held inputs; `matrix` and `noise` are names of fields."""
+        size = self.dimension
+        whole[:size, :size] = _matrix(matrix, getattr(self, matrix), size, size)
+        if self.input_matrix is not None:
+            whole[:size, size:] = _matrix("input_matrix", self.input_matrix, size, self.inputs)
+        spread = torch.zeros_like(whole)
+        spread[:size, :size] = _covariance(noise, getattr(self, noise), size)
+        return whole, spread
+
+
 @dataclass(frozen=True)
-class Linear(LinearMotion):
+class Linear(Joint):
     """``dx = (A x + B u) dt + dW`` with drift ``A`` (1/s) and white noise of spectral density `diffusion` (unit²/s).
 
     A matrix exponential discretises it exactly (Van Loan, "Computing integrals involving the matrix exponential", IEEE
@@ -57,41 +90,23 @@ class Linear(LinearMotion):
     drift: Matrix
     diffusion: Matrix
     input_matrix: Matrix | None = None
-    _system: Tensor = field(init=False, repr=False, compare=False)  # joint drift of state and held inputs
-    _noise: Tensor = field(init=False, repr=False, compare=False)
+    _system: tuple[Tensor, Tensor] = field(
+        init=False, repr=False, compare=False
+    )  # drift and diffusion of both
 
     def __post_init__(self) -> None:
-        size, inputs = len(self.drift), self.inputs
-        system = torch.zeros(size + inputs, size + inputs, dtype=torch.float64)
-        system[:size, :size] = _matrix("drift", self.drift, size, size)
-        if self.input_matrix is not None:
-            system[:size, size:] = _matrix("input_matrix", self.input_matrix, size, inputs)
-        noise = torch.zeros_like(system)
-        noise[:size, :size] = _covariance("diffusion", self.diffusion, size)
+        size = self.dimension + self.inputs
+        system = self._filled(torch.zeros(size, size, dtype=torch.float64), "drift", "diffusion")
         object.__setattr__(self, "_system", system)
-        object.__setattr__(self, "_noise", noise)
 
     @property
     def dimension(self) -> int:
         return len(self.drift)
 
-    @property
-    def inputs(self) -> int:
-        return len(self.input_matrix[0]) if self.input_matrix else 0
-
-    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        matrix, noise = self._discretise(interval)
-        size = self.dimension
-        return matrix[:, :size, :size].contiguous(), noise[:, :size, :size].contiguous()
-
-    def gain(self, interval: Tensor) -> Tensor:
-        size = self.dimension
-        return self._discretise(interval)[0][:, :size, size:].contiguous()
-
-    def _discretise(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``F`` and ``Q`` of state and inputs together, computed once for each different interval."""
+    def _joint(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Joint`, computed once for each different interval."""
         times, place = torch.unique(interval.double(), return_inverse=True)
-        system, noise = self._system.to(times.device), self._noise.to(times.device)
+        system, noise = (part.to(times.device) for part in self._system)
         size = len(system)
         norm = float(torch.linalg.matrix_norm(system, 1))
         doublings = torch.ceil(torch.log2((norm * times).clamp_min(1.0))).long()
@@ -109,7 +124,7 @@ class Linear(LinearMotion):
 
 
 @dataclass(frozen=True)
-class FixedStep(LinearMotion):
+class FixedStep(Joint):
     """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds, for regularly sampled data.
 
     An interval of n steps applies it n times, by repeated squaring. The motion is undefined between steps.
@@ -132,35 +147,17 @@ class FixedStep(LinearMotion):
     _matrices: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        size, inputs = len(self.matrix), self.inputs
         if not 0 < self.step < np.inf:
             raise ValueError(f"step: expected a positive number, got {self.step}")
-        whole = torch.eye(size + inputs, dtype=torch.float64)
-        whole[:size, :size] = _matrix("matrix", self.matrix, size, size)
-        if self.input_matrix is not None:
-            whole[:size, size:] = _matrix("input_matrix", self.input_matrix, size, inputs)
-        noise = torch.zeros_like(whole)
-        noise[:size, :size] = _covariance("noise", self.noise, size)
-        object.__setattr__(self, "_matrices", (whole, noise))
+        whole = torch.eye(self.dimension + self.inputs, dtype=torch.float64)
+        object.__setattr__(self, "_matrices", self._filled(whole, "matrix", "noise"))
 
     @property
     def dimension(self) -> int:
         return len(self.matrix)
 
-    @property
-    def inputs(self) -> int:
-        return len(self.input_matrix[0]) if self.input_matrix else 0
-
-    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        matrix, noise = self._power(interval)
-        size = self.dimension
-        return matrix[:, :size, :size].contiguous(), noise[:, :size, :size].contiguous()
-
-    def gain(self, interval: Tensor) -> Tensor:
-        return self._power(interval)[0][:, : self.dimension, self.dimension :].contiguous()
-
-    def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``F`` and ``Q`` of n steps of state and inputs, ``(B, D + C, D + C)``, by the binary digits of n."""
+    def _joint(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Joint`, of n steps by the binary digits of n."""
         steps = interval.double() / self.step
         count = steps.round()
         if bool(((steps - count).abs() > 1e-3).any()):

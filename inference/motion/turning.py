@@ -8,7 +8,7 @@ follow the coordinates of the state in all vectors.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
@@ -18,26 +18,16 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion.moments import RESOLUTIONS, Path, Resolution
-from beliefstream.inference.motion.protocol import Control, checked, coloured
+from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 MOST_PIECES = 16  # largest number of pieces of an interval with a turn too large for the finest resolution
 LARGEST_CHUNK = 1 << 18  # largest number of covariance entries in one chunk, so that it fits the cache
 
 
-class Turning(ABC):
+class Turning(Motion):
     """Predicts and samples along the path `_path`; its vector ``a`` has state, inputs and noise coefficients."""
 
-    NOISES: ClassVar[
-        tuple[str, ...]
-    ]  # names of the noises along the path; field NAME_density is the density of each
-
-    @property
-    @abstractmethod
-    def dimension(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def inputs(self) -> int: ...
+    NOISES: ClassVar[tuple[str, ...]]  # along the path; the field NAME_density is the density of each
 
     @property
     @abstractmethod
@@ -66,20 +56,15 @@ class Turning(ABC):
         An interval with a turn too large for the finest resolution is divided into up to `MOST_PIECES` pieces. Each
         component is replaced by a Gaussian after each piece, which is the only approximation.
         """
-        remaining, size = interval.double(), self.dimension
+        size, rate = self.dimension, self._rate
         means, covariances = self.with_inputs(mixture, control)
-        rate = self._rate
-        for pieces_left in range(MOST_PIECES, 0, -1):
+
+        def speed() -> Tensor:
             fastest = means[..., rate].abs() + 3 * covariances[..., rate, rate].clamp_min(0).sqrt()
-            speed = torch.where(mixture.present, fastest, 0.0).amax(1)
-            piece = self._piece(remaining, speed, pieces_left)
-            for resolution, rows in self._by_resolution(piece, speed, means.shape[1]):
-                means[rows], covariances[rows] = self._move(
-                    means[rows], covariances[rows], piece[rows], resolution
-                )
-            remaining = remaining - piece
-            if not bool((remaining > 0).any()):
-                break
+            return torch.where(mixture.present, fastest, 0.0).amax(1)
+
+        for rows, piece, resolution in self._pieces(interval.double(), speed, means.shape[1]):
+            means[rows], covariances[rows] = self._move(means[rows], covariances[rows], piece, resolution)
         covariances = covariances[..., :size, :size].contiguous()
         for axis, density in self._diffusion:
             covariances[..., axis, axis] += density * interval.double()[:, None]
@@ -111,18 +96,30 @@ class Turning(ABC):
         moved = self._along(points.double(), interval.double(), self._quiet)
         return moved[..., : self.dimension].contiguous()
 
-    def _along(self, points: Tensor, remaining: Tensor, move: Callable[..., Tensor]) -> Tensor:
-        """Move `points` ``(B, P, D + C)`` over the remaining time, in pieces."""
+    def _along(self, points: Tensor, interval: Tensor, move: Callable[..., Tensor]) -> Tensor:
+        """Move `points` ``(B, P, D + C)`` over an interval, in pieces."""
         points = points.clone()
+        for rows, piece, resolution in self._pieces(
+            interval, lambda: points[..., self._rate].abs().amax(1), 1
+        ):
+            points[rows] = move(points[rows], piece, resolution)
+        return points
+
+    def _pieces(
+        self, remaining: Tensor, speed: Callable[[], Tensor], components: int
+    ) -> Iterator[tuple[Tensor, Tensor, Resolution]]:
+        """Divide the remaining time ``(B,)``; yields rows that move alike, their next piece, and its resolution.
+
+        `speed` gives the turn rate ``(B,)`` before each piece.
+        """
         for pieces_left in range(MOST_PIECES, 0, -1):
-            speed = points[..., self._rate].abs().amax(1)
-            piece = self._piece(remaining, speed, pieces_left)
-            for resolution, rows in self._by_resolution(piece, speed, 1):
-                points[rows] = move(points[rows], piece[rows], resolution)
+            fastest = speed()
+            piece = self._piece(remaining, fastest, pieces_left)
+            for resolution, rows in self._by_resolution(piece, fastest, components):
+                yield rows, piece[rows], resolution
             remaining = remaining - piece
             if not bool((remaining > 0).any()):
-                break
-        return points
+                return
 
     def with_inputs(self, mixture: GaussianMixture, control: Control | None) -> tuple[Tensor, Tensor]:
         """Return mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""

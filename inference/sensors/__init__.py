@@ -34,7 +34,7 @@ from beliefstream.inference.sensors.functions import (
 from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
 from beliefstream.inference.sensors.placement import WrongLength, needs_position, placed, without_position
 from beliefstream.inference.sensors.problems import of_problem
-from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor, expand
+from beliefstream.inference.sensors.readings import COMPOSITE, Calibration, Reading, Sensor, expand
 from beliefstream.inference.sensors.time_differences import (
     TimeDifferences,
     shared_reference,
@@ -44,6 +44,7 @@ from beliefstream.inference.sensors.time_differences import (
 __all__ = [
     "SPEED_OF_LIGHT",
     "Array",
+    "Calibration",
     "Exponential",
     "Noise",
     "Reading",

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE
 from beliefstream.inference.sensors.checks import count, located, selection, variance
 from beliefstream.inference.sensors.placement import Placement
-from beliefstream.inference.sensors.readings import Sensor
+from beliefstream.inference.sensors.readings import Calibration, Sensor
+
+TURN = 2 * math.pi
 
 
 def bearing(
@@ -24,15 +26,14 @@ def bearing(
     origin: ArrayLike,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the direction from `origin` to the entity in the plane of two `axes`."""
     count("a bearing", axes, (2,))
     matrix, place = selection(axes, dimension), located(origin, axes)
     placement = Placement(place, np.eye(2), matrix, np.zeros(1))
-    return _angle(matrix, place, None, standard_deviation, outlier_probability, scale, bias, noise, placement)
+    spread = variance(standard_deviation)
+    return Sensor(ANGLE, matrix, place, spread, outlier_probability, TURN, placement=placement, **calibration)
 
 
 def azimuth(
@@ -41,17 +42,14 @@ def azimuth(
     origin: ArrayLike,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the direction from `origin` to the entity in the plane of the first two of three `axes`."""
     count("an azimuth", axes, (3,))
     matrix, place = selection(axes, dimension), located(origin, axes)
     placement = Placement(place, np.eye(3)[:2], matrix, np.zeros(3))
-    return _angle(
-        matrix[:2], place[:2], None, standard_deviation, outlier_probability, scale, bias, noise, placement
-    )
+    matrix, place, spread = matrix[:2], place[:2], variance(standard_deviation)
+    return Sensor(ANGLE, matrix, place, spread, outlier_probability, TURN, placement=placement, **calibration)
 
 
 def course(
@@ -59,14 +57,12 @@ def course(
     dimension: int,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the direction of a velocity, whose two coordinates are `axes`."""
     count("a course", axes, (2,))
-    matrix = selection(axes, dimension)
-    return _angle(matrix, np.zeros(2), None, standard_deviation, outlier_probability, scale, bias, noise)
+    matrix, spread = selection(axes, dimension), variance(standard_deviation)
+    return Sensor(ANGLE, matrix, np.zeros(2), spread, outlier_probability, TURN, **calibration)
 
 
 def relative_bearing(
@@ -76,9 +72,7 @@ def relative_bearing(
     landmark: ArrayLike,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the direction from the entity to `landmark`, relative to its heading.
 
@@ -87,8 +81,17 @@ def relative_bearing(
     count("a relative bearing", axes, (2,))
     matrix, place = -selection(axes, dimension), -located(landmark, axes)
     turn = selection([heading_axis], dimension)[0]
-    placement = Placement(-place, -np.eye(2))
-    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise, placement)
+    return Sensor(
+        ANGLE,
+        matrix,
+        place,
+        variance(standard_deviation),
+        outlier_probability,
+        TURN,
+        heading=turn,
+        placement=Placement(-place, -np.eye(2)),
+        **calibration,
+    )
 
 
 def heading(
@@ -96,38 +99,10 @@ def heading(
     dimension: int,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the coordinate `axis`, an angle in radians that is reported modulo one turn."""
     turn = -selection([axis], dimension)[0]
     # atan2 of a fixed direction, which is zero, minus the angle
-    matrix, place = np.zeros((2, dimension)), np.array([-1.0, 0.0])
-    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
-
-
-def _angle(
-    matrix: Array,
-    place: Array,
-    turn: Array | None,
-    standard_deviation: float,
-    outlier_probability: float,
-    scale: float,
-    bias: float,
-    noise: Noise | None,
-    placement: Placement | None = None,
-) -> Sensor:
-    return Sensor(
-        ANGLE,
-        matrix,
-        place,
-        variance(standard_deviation),
-        outlier_probability,
-        2 * math.pi,
-        scale,
-        bias,
-        noise,
-        heading=turn,
-        placement=placement,
-    )
+    matrix, place, spread = np.zeros((2, dimension)), np.array([-1.0, 0.0]), variance(standard_deviation)
+    return Sensor(ANGLE, matrix, place, spread, outlier_probability, TURN, heading=turn, **calibration)

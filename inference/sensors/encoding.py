@@ -22,7 +22,6 @@ from beliefstream.inference.likelihood.problem_functions import Likelihoods
 from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
 from beliefstream.inference.sensors.sensor_table import (
     SensorTable,
-    noise_components,
     own_covariances,
     sensor_table,
 )
@@ -66,7 +65,9 @@ def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
     else:
         table, index = indexed([reading.sensor for reading in flat], dimension)
     values = _values(
-        [reading.value for reading in flat], table.kind[index] != LIKELIHOOD, table.matrix.shape[1]
+        [reading.value for reading in flat],
+        table.numbers.kind[index] != LIKELIHOOD,
+        table.numbers.matrix.shape[1],
     )
     return Tabulated(table, index, values)
 
@@ -153,37 +154,30 @@ def _observations(
 ) -> Observations:
     """Arrange all reports by entity."""
     probability, log_density = table.outliers(index, reported[:, 0])
+    numbers = table.numbers
     return Observations(
-        kind=where.put(table.kind[index], LINEAR),
+        kind=where.put(numbers.kind[index], LINEAR),
         mask=where.put(np.ones(len(index), dtype=np.bool_), 0),
         value=where.put(table.whitened(index, reported), 0.0),
-        matrix=where.put(table.matrix[index], 0.0),
-        origin=where.put(table.origin[index], 0.0),
-        heading=where.put(table.heading[index], 0.0),
-        standard_deviation=where.put(table.deviation[index], 1.0),
-        rows=where.put(table.freedom[index], 1.0),
-        log_scale=where.put(table.log_scale[index], 0.0),
+        matrix=where.put(numbers.matrix[index], 0.0),
+        origin=where.put(numbers.origin[index], 0.0),
+        heading=where.put(numbers.heading[index], 0.0),
+        standard_deviation=where.put(numbers.deviation[index], 1.0),
+        rows=where.put(numbers.rows[index], 1.0),
+        log_scale=where.put(numbers.log_scale[index], 0.0),
         outlier_probability=where.put(probability, 0.0),
         outlier_log_density=where.put(log_density, 0.0),
-        mixture=_mixture(table.sensors, index, where),
-        deviation_slope=_slope(table.sensors, index, where),
+        mixture=_mixture(numbers.noise[index], where) if numbers.noise.size else None,
+        deviation_slope=where.put(numbers.slope[index], 0.0) if numbers.slope.any() else None,
         functions=_functions(table.sensors, index, where),
     )
 
 
-def _mixture(sensors: Sequence[Sensor], index: NDArray[np.int64], where: _Places) -> NoiseMixture | None:
-    table = noise_components(sensors)
-    if table is None:
-        return None
-    weights, bias, ratio = (table[index, part] for part in range(3))
-    placed = where.put(weights, -math.inf)
+def _mixture(noise: Array, where: _Places) -> NoiseMixture:
+    """The components ``(n, C, 3)`` of each report's noise."""
+    placed = where.put(noise[..., 0], -math.inf)
     placed[..., 0] = torch.where(placed.isneginf().all(-1), 0.0, placed[..., 0])
-    return NoiseMixture(placed, where.put(bias, 0.0), where.put(ratio, 1.0))
-
-
-def _slope(sensors: Sequence[Sensor], index: NDArray[np.int64], where: _Places) -> torch.Tensor | None:
-    slopes = [s.noise.slope if s.noise is not None else 0.0 for s in sensors]
-    return where.put(np.array(slopes)[index], 0.0) if any(slopes) else None
+    return NoiseMixture(placed, where.put(noise[..., 1], 0.0), where.put(noise[..., 2], 1.0))
 
 
 def _functions(sensors: Sequence[Sensor], index: NDArray[np.int64], where: _Places) -> Functions | None:

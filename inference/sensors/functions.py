@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,11 +21,10 @@ from beliefstream.inference.likelihood.measurement_functions import (
     Program,
     resolve,
 )
-from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import FUNCTION
 from beliefstream.inference.sensors.checks import count, located, positive, selection, variance
 from beliefstream.inference.sensors.placement import Placement
-from beliefstream.inference.sensors.readings import Sensor
+from beliefstream.inference.sensors.readings import Calibration, Sensor
 
 SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 
@@ -37,14 +37,12 @@ def function(
     parameters: Parameters | None = None,
     outlier_probability: float = 0.0,
     outlier_span: float | None = None,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
     *,
     origin: ArrayLike | None = None,
     angle: bool | None = None,
     output: int | None = None,
     outputs: int | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of ``h(x) = f(x[axes] − origin, **parameters)`` for any function f.
 
@@ -56,13 +54,11 @@ def function(
         parameters: numbers, lists or matrices by the name of the function's parameter.
         outlier_probability: probability of an outlier.
         outlier_span: width of the uniform density of outliers, in the unit of h; None for one turn of an angle.
-        scale: calibration, reported units per unit of h.
-        bias: calibration, in the reported unit.
-        noise: non-Gaussian noise; None for Gaussian noise.
         origin: subtracted from the coordinates. The network computes in single precision, so use it far from zero.
         angle: whether the function returns radians; None for the setting of a registered function.
         output: index of the number to use, if the function returns several.
         outputs: how many numbers the function must return; None if any number will do.
+        calibration: see `inference.sensors`.
 
     Raises:
         ValueError: the function is unknown or does not accept the arguments, or a number is outside its range.
@@ -83,12 +79,10 @@ def function(
         variance(standard_deviation),
         outlier_probability,
         outlier_span,
-        scale,
-        bias,
-        noise,
         program=program,
         parameters=flat,
         placement=None if origin is None else Placement(position, np.eye(len(axes))),
+        **calibration,
     )
 
 
@@ -98,24 +92,13 @@ def elevation(
     origin: ArrayLike,
     standard_deviation: float,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the angle at `origin` between the entity and the plane of the first two of three `axes`."""
     count("an elevation", axes, (3,))
+    outliers = outlier_probability, math.pi
     made = function(
-        "elevation",
-        axes,
-        dimension,
-        standard_deviation,
-        None,
-        outlier_probability,
-        math.pi,
-        scale,
-        bias,
-        noise,
-        origin=origin,
+        "elevation", axes, dimension, standard_deviation, None, *outliers, origin=origin, **calibration
     )
     return replace(made, placement=Placement(made.origin, np.eye(3), made.matrix, np.zeros(3)))
 
@@ -128,9 +111,7 @@ def range_rate(
     standard_deviation: float,
     outlier_probability: float = 0.0,
     maximum_speed: float = 100.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the rate of the distance from `origin` (Doppler), positive if it grows.
 
@@ -141,20 +122,10 @@ def range_rate(
             f"velocity_axes: expected {len(position_axes)}, one for each position axis, got {list(velocity_axes)}"
         )
     relative_to = np.concatenate([located(origin, position_axes), np.zeros(len(velocity_axes))])
-    span = 2 * positive("maximum_speed", maximum_speed)
     axes, rows = [*position_axes, *velocity_axes], len(position_axes)
+    outliers = outlier_probability, 2 * positive("maximum_speed", maximum_speed)
     made = function(
-        "range_rate",
-        axes,
-        dimension,
-        standard_deviation,
-        None,
-        outlier_probability,
-        span,
-        scale,
-        bias,
-        noise,
-        origin=relative_to,
+        "range_rate", axes, dimension, standard_deviation, None, *outliers, origin=relative_to, **calibration
     )
     return replace(made, placement=Placement(relative_to[:rows], np.eye(2 * rows)[:, :rows]))
 
@@ -169,9 +140,7 @@ def signal_strength(
     reference_distance: float = 1.0,
     outlier_probability: float = 0.0,
     outlier_span: float = 100.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of received power, ``reference_power − 10 exponent log₁₀(distance / reference_distance)``, in dB.
 
@@ -182,18 +151,16 @@ def signal_strength(
         "exponent": exponent,
         "reference_distance": positive("reference_distance", reference_distance),
     }
+    outliers = outlier_probability, outlier_span
     return function(
         "signal_strength",
         axes,
         dimension,
         standard_deviation,
         numbers,
-        outlier_probability,
-        outlier_span,
-        scale,
-        bias,
-        noise,
+        *outliers,
         origin=origin,
+        **calibration,
     )
 
 
@@ -205,9 +172,7 @@ def time_difference(
     standard_deviation: float,
     propagation_speed: float = SPEED_OF_LIGHT,
     outlier_probability: float = 0.0,
-    scale: float = 1.0,
-    bias: float = 0.0,
-    noise: Noise | None = None,
+    **calibration: Unpack[Calibration],
 ) -> Sensor:
     """Make a sensor of the delay of a signal at the receiver `first` after the receiver `second`, in seconds.
 
@@ -219,17 +184,15 @@ def time_difference(
     if not baseline > 0:
         raise ValueError(f"second: expected another position than first, got {places[1].tolist()}")
     numbers = {"propagation_speed": positive("propagation_speed", propagation_speed)}
+    outliers = outlier_probability, 2 * baseline / propagation_speed
     made = function(
         "time_difference",
         [*axes, *axes],
         dimension,
         standard_deviation,
         numbers,
-        outlier_probability,
-        2 * baseline / propagation_speed,
-        scale,
-        bias,
-        noise,
+        *outliers,
         origin=np.concatenate(places),
+        **calibration,
     )
     return replace(made, placement=None)  # it has two

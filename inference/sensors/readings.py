@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
@@ -14,12 +14,20 @@ import numpy as np
 from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.native_functions import TABULATED, code_of
 from beliefstream.inference.likelihood.noise import Array, Noise
-from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR
+from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, padded
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
+
+
+class Calibration(TypedDict, total=False):
+    """Arguments that all sensors of `inference.sensors` take, and pass on to `Sensor`."""
+
+    scale: float
+    bias: float
+    noise: Noise | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +132,11 @@ class Sensor:
         if self.parts:
             return self.value_length
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the value is an angle."""
+        return self.kind == ANGLE or (self.program is not None and self.program.measurement.angle)
 
     @functools.cached_property
     def is_built_in(self) -> bool:

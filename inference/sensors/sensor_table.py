@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_functions import code_of, packed
 from beliefstream.inference.likelihood.noise import Array
-from beliefstream.inference.likelihood.observations import ANGLE, LINEAR
+from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.sensors.readings import Sensor
 
@@ -26,23 +26,23 @@ _LEAST_LOG_DENSITY = -1e4  # of a value that the clutter cannot produce; finite 
 
 
 class Numbers(NamedTuple):
-    """The numbers of ``S`` sensors as native functions take them: fields of `SensorTable`, and logs of them."""
+    """The numbers of ``S`` sensors, padded to ``R`` rows, without clutter; native functions take them as they are."""
 
     kind: NDArray[np.int64]
-    matrix: Array
-    origin: Array
-    heading: Array
-    whitening: Array
-    inside: Array
-    deviation: Array
-    rows: Array
+    matrix: Array  # (S, R, D); whitened if linear
+    origin: Array  # (S, R); zero of a linear one
+    heading: Array  # (S, D)
+    whitening: Array  # (S, R, R): inverse factors of linear ones, otherwise the identity
+    inside: Array  # (S, R): 1 in rows of a value, otherwise 0
+    deviation: Array  # (S,), 1 of a linear one
+    rows: Array  # degrees of freedom
     constant: Array  # log normaliser
     log_inlier: Array  # log probability of an inlier
     log_outlier: Array
-    outlier: Array  # log density
+    outlier: Array  # log density; without clutter, which depends on the value
     scale: Array
     bias: Array
-    probability: Array
+    probability: Array  # of an outlier
     log_scale: Array
     slope: Array  # of the deviation
     noise: Array  # (S, C, 3) components of noise mixtures, as in `native_terms.Seen`
@@ -53,67 +53,21 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SensorTable:
-    """Stacked numbers of ``S`` sensors, padded to ``R`` rows; matrices of linear ones are whitened."""
+    """Several sensors and their numbers."""
 
     sensors: tuple[Sensor, ...]
-    kind: NDArray[np.int64]
-    matrix: Array  # (S, R, D)
-    origin: Array  # (S, R); zero of a linear one
-    heading: Array  # (S, D)
-    whitening: Array  # (S, R, R): inverse factors of linear ones, otherwise the identity
-    inside: Array  # (S, R): 1 in rows of a value, otherwise 0
-    deviation: Array  # (S,), 1 of a linear one
-    freedom: Array
-    log_scale: Array
-    probability: Array
-    outlier_log_density: Array  # without clutter, which depends on the value
-    scale: Array
-    bias: Array
-
-    @functools.cached_property
-    def numbers(self) -> Numbers:
-        """The numbers of the sensors, without clutter."""
-        with np.errstate(divide="ignore"):
-            log_outlier = np.log(self.probability)
-        components = noise_components(self.sensors)
-        numbers = (
-            self.kind,
-            self.matrix,
-            self.origin,
-            self.heading,
-            self.whitening,
-            self.inside,
-            self.deviation,
-            self.freedom,
-            self.log_scale + 0.5 * self.freedom * LOG_TWO_PI,
-            np.log1p(-self.probability),
-            log_outlier,
-            self.outlier_log_density,
-            self.scale,
-            self.bias,
-            self.probability,
-            self.log_scale,
-            _column(s.noise.slope if s.noise is not None else 0.0 for s in self.sensors),
-            np.zeros((len(self.kind), 0, 3)) if components is None else components.swapaxes(1, 2),
-            np.array(
-                [
-                    s.kind == ANGLE or (s.program is not None and s.program.measurement.angle)
-                    for s in self.sensors
-                ]
-            ),
-            *_functions(self.sensors),
-        )
-        return Numbers(*map(np.ascontiguousarray, numbers))
+    numbers: Numbers
 
     def whitened(self, index: NDArray[np.int64], reported: Array) -> Array:
         """Reported values ``(n, R)`` of the sensors at `index`, without calibration, and whitened."""
-        values = (reported - self.bias[index, None]) / self.scale[index, None] * self.inside[index]
-        found: Array = np.matmul(self.whitening[index], values[:, :, None])[..., 0]
-        return found
+        numbers = self.numbers
+        values = (reported - numbers.bias[index, None]) / numbers.scale[index, None] * numbers.inside[index]
+        whitened: Array = np.matmul(numbers.whitening[index], values[:, :, None])[..., 0]
+        return whitened
 
     def outliers(self, index: NDArray[np.int64], reported: Array) -> tuple[Array, Array]:
         """The outlier probability of each value, and its log density as an outlier; `reported` ``(n,)``."""
-        probability, log_density = self.probability[index], self.outlier_log_density[index]
+        probability, log_density = self.numbers.probability[index], self.numbers.outlier[index]
         for number, sensor in enumerate(self.sensors):
             if sensor.noise is None or not sensor.noise.clutter:
                 continue
@@ -152,11 +106,11 @@ def most_rows(sensors: Sequence[Sensor], dimension: int) -> int:
 def own_covariances(sensors: Sequence[Sensor], dimension: int) -> Array:
     """The sensors' covariances of reported values, ``(S, R, R)``, with the identity in unused rows."""
     rows = most_rows(sensors, dimension)
-    found = np.tile(np.eye(rows), (len(sensors), 1, 1))
-    for row, sensor in zip(found, sensors, strict=True):
+    covariances = np.tile(np.eye(rows), (len(sensors), 1, 1))
+    for row, sensor in zip(covariances, sensors, strict=True):
         length = sensor.noise_length
         row[:length, :length] = sensor.covariance
-    return found
+    return covariances
 
 
 @functools.lru_cache(KEPT_TABLES)
@@ -185,39 +139,51 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
     whitening = np.where(is_linear[:, None, None], np.linalg.inv(factors), np.eye(rows))
     # densities are those of the reported value, so they include the scale
     log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1) + length * np.log(np.abs(scale))
-    return SensorTable(
-        sensors,
-        kind,
-        np.where(is_linear[:, None, None], whitening @ matrix, matrix),
-        np.where(is_linear[:, None], 0.0, origin),
-        heading,
-        whitening,
-        inside.astype(float),
-        np.where(is_linear, 1.0, factors[:, 0, 0]),
-        _column(map(_freedom, sensors)),
-        log_scale,
-        _column(s.outlier_probability for s in sensors),
-        -np.log(_column(s.outlier_span or _wide(s) for s in sensors) * np.abs(scale)),
-        scale,
-        _column(s.bias for s in sensors),
+    freedom, probability = _column(map(_freedom, sensors)), _column(s.outlier_probability for s in sensors)
+    with np.errstate(divide="ignore"):
+        log_outlier = np.log(probability)
+    codes, parameters = _functions(sensors)
+    numbers = Numbers(
+        kind=kind,
+        matrix=np.where(is_linear[:, None, None], whitening @ matrix, matrix),
+        origin=np.where(is_linear[:, None], 0.0, origin),
+        heading=heading,
+        whitening=whitening,
+        inside=inside.astype(float),
+        deviation=np.where(is_linear, 1.0, factors[:, 0, 0]),
+        rows=freedom,
+        constant=log_scale + 0.5 * freedom * LOG_TWO_PI,
+        log_inlier=np.log1p(-probability),
+        log_outlier=log_outlier,
+        outlier=-np.log(_column(s.outlier_span or _wide(s) for s in sensors) * np.abs(scale)),
+        scale=scale,
+        bias=_column(s.bias for s in sensors),
+        probability=probability,
+        log_scale=log_scale,
+        slope=_column(s.noise.slope if s.noise is not None else 0.0 for s in sensors),
+        noise=_noise_components(sensors),
+        wraps=np.array([s.wraps for s in sensors], bool),
+        function=codes,
+        parameters=parameters,
     )
+    return SensorTable(sensors, Numbers._make(map(np.ascontiguousarray, numbers)))
 
 
-def noise_components(sensors: Sequence[Sensor]) -> Array | None:
-    """Log weights, biases and ratios ``(S, 3, C)`` of the sensors' noise; None if all of it is one Gaussian."""
+def _noise_components(sensors: Sequence[Sensor]) -> Array:
+    """Log weights, biases and ratios ``(S, C, 3)`` of the sensors' noise; C is 0 if all of it is one Gaussian."""
     most = max([len(s.noise.weights) for s in sensors if s.noise and s.noise.is_mixture], default=0)
+    table = np.zeros((len(sensors), most, 3))
     if not most:
-        return None
-    table = np.zeros((len(sensors), 3, most))
-    table[:, 0, 0], table[:, 2] = 1.0, 1.0
+        return table
+    table[:, 0, 0], table[:, :, 2] = 1.0, 1.0
     for row, sensor in zip(table, sensors, strict=True):
         if sensor.noise is not None:
             count = len(sensor.noise.weights)
-            row[0, :count] = np.array(sensor.noise.weights) / sum(sensor.noise.weights)
-            row[1, :count] = np.array(sensor.noise.biases) / sensor.scale
-            row[2, :count] = sensor.noise.ratios
+            row[:count, 0] = np.array(sensor.noise.weights) / sum(sensor.noise.weights)
+            row[:count, 1] = np.array(sensor.noise.biases) / sensor.scale
+            row[:count, 2] = sensor.noise.ratios
     with np.errstate(divide="ignore"):
-        table[:, 0] = np.log(table[:, 0])
+        table[..., 0] = np.log(table[..., 0])
     return table
 
 
@@ -229,10 +195,10 @@ def _functions(sensors: Sequence[Sensor]) -> tuple[NDArray[np.int64], Array]:
         np.zeros(1) if program is None else packed(program, sensor.parameters)
         for program, sensor in zip(programs, sensors, strict=True)
     ]
-    found = np.zeros((len(rows), max(map(len, rows), default=1)))
-    for into, row in zip(found, rows, strict=True):
+    parameters = np.zeros((len(rows), max(map(len, rows), default=1)))
+    for into, row in zip(parameters, rows, strict=True):
         into[: len(row)] = row
-    return codes, found
+    return codes, parameters
 
 
 def _column(values: Iterable[float]) -> Array:

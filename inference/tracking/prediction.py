@@ -132,7 +132,7 @@ def _divided(
             break
         cost = torch.tensor([each.divergence for each in DIVISIONS], dtype=torch.float64)[division]
         spent = spent + (mixture.log_weights.exp() * cost).sum(1)
-        mixture = divide(mixture, division, direction)
+        mixture, _ = divide(mixture, division, direction)
         moved = motion.predict(mixture, interval, control)
         found = _bends(motion, mixture, moved, interval, control)
     reduced, lost = condense(moved, settings.most_components, settings.merge_below)

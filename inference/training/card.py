@@ -8,56 +8,22 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from beliefstream.inference.training.train import Plan
-
-_TEMPLATE = """\
-# {name}
-
-A Distribution Transformer in its equivariant form: a Gaussian-mixture prior and up to six observations in, a
-Gaussian-mixture posterior out, in any number of coordinates.
-
-| | |
-|---|---|
-{facts}
-
-## Accuracy
-
-Not evaluated.
-
-## Commands
-
-{commands}
-
-An interrupted run continues from its checkpoint. Batches depend only on the seed and the step. Sums differ in their
-last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
-
-## Limits
-
-Trained on priors of at most eight components, and one to six observations at once of linear, range and angle sensors
-with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance sampling, and
-refines poor ones.
-"""
+from beliefstream.inference.likelihood.learned.network import Names
+from beliefstream.inference.likelihood.learned.training_range import TrainingRange
+from beliefstream.inference.training.train import Plan, Training
 
 
-@dataclass(frozen=True)
-class Run:
-    """Statistics of a training run, with the wall time in seconds."""
-
-    steps: int
-    skipped: int
-    seconds: float
-    device: str
-
-
-def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
+def facts(training: Training) -> dict[str, str]:
     """Return the facts of the card's table by name, which are also stored in the file of the weights."""
-    configuration = plan.configuration
+    plan, configuration = training.plan, training.plan.configuration
+    parameters = sum(parameter.numel() for parameter in training.network.parameters())
     shape = (
         f"width {configuration.width}, {configuration.layers} layers, {configuration.heads} heads, "
         f"{configuration.hidden} hidden units per gate"
@@ -67,16 +33,16 @@ def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
         "parameters": f"{parameters:,}",
         "family": plan.family,
         "seed": str(plan.seed),
-        "steps": f"{run.steps:,}, of which {run.skipped} were skipped because their gradient was not finite",
+        "steps": f"{training.step:,}, of which {training.skipped} were skipped because their gradient was not finite",
         "batch": f"{plan.batch} problems of {' or '.join(map(str, sorted(set(plan.tokens))))} tokens",
         "initial weights": plan.initial,
-        "samples": samples(plan, run.steps),
+        "samples": samples(plan, training.step),
         "optimiser": (
             f"AdamW, rate {plan.learning_rate:g} after {plan.warm_up} steps of warm-up, cosine, "
             f"weight decay {plan.weight_decay:g}"
         ),
-        "hardware": hardware(run.device),
-        "wall time": f"{run.seconds / 60:.0f} min",
+        "hardware": hardware(str(training.device)),
+        "wall time": f"{training.seconds / 60:.0f} min",
     }
 
 
@@ -109,6 +75,37 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def rows(described: Mapping[str, str]) -> str:
+    """Return the rows of a table of facts."""
+    return "\n".join(f"| {what} | {value} |" for what, value in described.items())
+
+
+class Trained(Protocol):
+    """A network for a problem, which keeps the ranges of its training."""
+
+    names: Names
+    lowest: Tensor
+    highest: Tensor
+
+    @property
+    def trained_on(self) -> TrainingRange: ...
+
+
+def ranges(network: Trained) -> str:
+    """Return the rows of a table of ranges in training: of parameters, context and data."""
+    names, shown = network.names, {"positive": "its logarithm", "unit": "its log odds"}
+    labels = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
+    labels += [(name, "context") for name in names.context] + [(name, "data") for name, _ in names.data]
+    low = torch.cat([network.trained_on.low, network.lowest])
+    return range_rows(labels, low, torch.cat([network.trained_on.high, network.highest]))
+
+
+def range_rows(labels: Sequence[tuple[str, str]], low: Tensor, high: Tensor) -> str:
+    """Return rows of names, what they are, and the lowest and highest number of each."""
+    ends = zip(labels, low.tolist(), high.tolist(), strict=True)
+    return "\n".join(f"| {name} | {what} | {low:.6g} | {high:.6g} |" for (name, what), low, high in ends)
+
+
 def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[str, str]]) -> str:
     """Return the card in Markdown.
 
@@ -117,8 +114,31 @@ def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[st
         described: facts, from `facts`.
         commands: pairs of purpose and command.
     """
-    return _TEMPLATE.format(
-        name=name,
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        commands="\n\n".join(f"{what}:\n\n    {command}" for what, command in commands),
-    )
+    texts = "\n\n".join(f"{what}:\n\n    {command}" for what, command in commands)
+    return f"""\
+# {name}
+
+A Distribution Transformer in its equivariant form: a Gaussian-mixture prior and up to six observations in, a
+Gaussian-mixture posterior out, in any number of coordinates.
+
+| | |
+|---|---|
+{rows(described)}
+
+## Accuracy
+
+Not evaluated.
+
+## Commands
+
+{texts}
+
+An interrupted run continues from its checkpoint. Batches depend only on the seed and the step. Sums differ in their
+last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+
+## Limits
+
+Trained on priors of at most eight components, and one to six observations at once of linear, range and angle sensors
+with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance sampling, and
+refines poor ones.
+"""

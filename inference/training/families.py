@@ -8,7 +8,7 @@ accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 pri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -213,8 +213,7 @@ def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Te
     first = torch.zeros(*shape, size)
     first[..., 0] = reported
     value = torch.where((observations.kind == LINEAR)[..., None], several, first)
-    fields = {name: getattr(observations, name) for name in observations.__dataclass_fields__}
-    return Observations(**{**fields, "value": value})
+    return replace(observations, value=value)
 
 
 def planar() -> Mixed:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ Plan = TypeVar("Plan", bound=Schedule)
 
 
 class Run(ABC, Generic[Plan]):
-    """A run of a plan by Adam, which goes on from its checkpoint if there is one.
+    """A run of a plan, which goes on from its checkpoint if there is one.
 
     A subclass says the loss of a batch. It calls `resume` when it is made.
 
@@ -54,17 +54,22 @@ class Run(ABC, Generic[Plan]):
     """
 
     clock = staticmethod(time.perf_counter)
+    KEPT: ClassVar[tuple[str, ...]] = ("step", "seconds", "loss", "least")  # attributes in the checkpoint
 
     def __init__(self, plan: Plan, network: nn.Module, checkpoint: Path, device: str = "cpu") -> None:
         self.plan, self.checkpoint, self.device = plan, checkpoint, torch.device(device)
         self.module = network.to(self.device)
-        self.optimiser = torch.optim.Adam(self.module.parameters(), plan.learning_rate, betas=(0.9, 0.99))
+        self.optimiser = self.make_optimiser()
         self.step, self.seconds = 0, 0.0
         self.loss = self.least = math.inf
 
     @abstractmethod
     def batch_loss(self, generator: torch.Generator) -> Tensor:
         """Return the loss of the next batch in nats, which follows from `generator`."""
+
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        """Return the optimiser of the module's parameters."""
+        return torch.optim.Adam(self.module.parameters(), self.plan.learning_rate, betas=(0.9, 0.99))
 
     def facts(self) -> list[Any]:
         """Return what a checkpoint must agree with beside the plan, of JSON's types."""
@@ -92,8 +97,8 @@ class Run(ABC, Generic[Plan]):
             )
         self.module.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.loss, self.least = saved["loss"], saved["least"]
+        for name in self.KEPT:
+            setattr(self, name, saved[name])
 
     def save(self) -> None:
         """Write the checkpoint; a reader sees the old one or the new one."""
@@ -103,10 +108,7 @@ class Run(ABC, Generic[Plan]):
             "plan": self._described(),
             "network": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "least": self.least,
+            **{name: getattr(self, name) for name in self.KEPT},
         }
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
@@ -122,14 +124,17 @@ class Run(ABC, Generic[Plan]):
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         size = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        self._check(float(loss.detach()), float(size))
-        self.optimiser.step()
+        if self.accepts(float(loss.detach()), float(size)):
+            self.optimiser.step()
         self.after_step()
         self.step += 1
         return float(loss.detach())
 
-    def _check(self, loss: float, gradient: float) -> None:
-        """Follow the smoothed loss; raises Diverged."""
+    def accepts(self, loss: float, gradient: float) -> bool:
+        """Whether to take a step of that loss and that length of the gradient; follows the smoothed loss.
+
+        Raises Diverged.
+        """
         kept = (
             f"{self.checkpoint} is from before" if self.checkpoint.exists() else "no checkpoint was written"
         )
@@ -141,6 +146,11 @@ class Run(ABC, Generic[Plan]):
             raise Diverged(
                 f"step {self.step}: the loss has grown from {self.least:.3f} to {self.loss:.3f} nats; {kept}"
             )
+        return True
+
+    def state(self) -> dict[str, float]:
+        """Return what a report says beside the step and the time in seconds: losses in nats."""
+        return {"loss": self.loss}
 
     def run(
         self, report: Report, every: int = 20, save_every: int = 500, stop_after: float = math.inf
@@ -148,7 +158,7 @@ class Run(ABC, Generic[Plan]):
         """Run to the end of the plan, or for `stop_after` seconds; return whether the plan is complete.
 
         Args:
-            report: called with the step, the time in seconds, and the smoothed loss in nats.
+            report: called with the step, the time in seconds, and the `state`.
             every: steps between reports.
             save_every: steps between checkpoints.
             stop_after: in seconds of the wall; the next run goes on from there.
@@ -159,7 +169,7 @@ class Run(ABC, Generic[Plan]):
             now = self.clock()
             self.seconds, clock = self.seconds + now - clock, now
             if self.step % every == 0 or self.step == self.plan.steps:
-                report({"step": self.step, "seconds": self.seconds, "loss": self.loss})
+                report({"step": self.step, "seconds": self.seconds, **self.state()})
             if self.step % save_every == 0 and self.loss <= self.least + GOOD:
                 self.save()
         self.save()

@@ -93,8 +93,8 @@ class PosteriorWriter:
 class _NearestStep(moving.FixedStep):
     """A fixed-step motion that rounds an interval to whole steps, as for a belief stored under another model."""
 
-    def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        return super()._power((interval.double() / self.step).round() * self.step)
+    def _joint(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        return super()._joint((interval.double() / self.step).round() * self.step)
 
 
 def belief_from_mixture(mixture: Mixture, time: float) -> Belief:

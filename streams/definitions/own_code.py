@@ -14,9 +14,9 @@ import sys
 from functools import cache, lru_cache
 from pathlib import Path
 
-from beliefstream.inference.likelihood.failures import FAILURES, explanation
 from beliefstream.inference.likelihood.learned import weights as files
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
+from beliefstream.inference.likelihood.measurement_functions import FAILURES, explanation
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ExplicitProblem, Problem, check_names
 

@@ -125,15 +125,15 @@ def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, stat
             probability,
             geodetic_origin=sensor.origin,
         )
-    scale, bias, noise = sensor.scale, sensor.bias, noise_of(sensor.noise)
+    calibration = measurement.Calibration(scale=sensor.scale, bias=sensor.bias, noise=noise_of(sensor.noise))
     if isinstance(sensor, PositionSensor):
         axes = state.axes(*sensor.coordinates)
-        return measurement.position(axes, state.size, covariance, probability, scale, bias, noise)
+        return measurement.position(axes, state.size, covariance, probability, **calibration)
     matrix = np.zeros((len(sensor.rows), state.size))
     for row, coefficients in enumerate(sensor.rows):
         for name, coefficient in coefficients.items():
             matrix[row, state.names.index(name)] = coefficient
-    return measurement.linear(matrix, covariance, probability, scale, bias, noise)
+    return measurement.linear(matrix, covariance, probability, **calibration)
 
 
 def _of_one_number(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.schemas import GeodeticSensor, Sensor
-from beliefstream.schemas.posterior import Method
+from beliefstream.schemas.beliefs.posterior import Method
 from beliefstream.streams.live.posteriors import Group, PlainPosterior
 
 WINDOW = 5.0  # seconds

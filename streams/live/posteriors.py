@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from beliefstream.schemas import Posterior
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, is_name
-from beliefstream.schemas.mixture import MAXIMUM_COMPONENTS
-from beliefstream.schemas.posterior import Likelihood, Method
+from beliefstream.schemas.beliefs.mixture import MAXIMUM_COMPONENTS
+from beliefstream.schemas.beliefs.posterior import Likelihood, Method
 from beliefstream.schemas.time import EARLIEST, LATEST
 
 MOST_BYTES = 250_000  # longer messages may have more parts than `Posterior` accepts

@@ -19,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from beliefstream.inference.update.devices import MemoryFallback
 from beliefstream.schemas import Reason
-from beliefstream.schemas.posterior import Method
+from beliefstream.schemas.beliefs.posterior import Method
 
 REGISTRY = CollectorRegistry()
 _counter, _gauge = partial(Counter, registry=REGISTRY), partial(Gauge, registry=REGISTRY)

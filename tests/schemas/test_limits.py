@@ -24,7 +24,7 @@ from beliefstream.schemas import (
     parse_sensor,
     printable,
 )
-from beliefstream.schemas.mixture import MAXIMUM_COMPONENTS
+from beliefstream.schemas.beliefs.mixture import MAXIMUM_COMPONENTS
 from tests.schemas.kinds import model
 
 OBSERVATION: dict[str, Any] = {"entity": "a", "sensor": "s", "time": 1.0, "value": 1.0}

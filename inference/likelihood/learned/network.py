@@ -4,7 +4,7 @@
 gives the law of datum i (`laws`). The networks are smooth, so the likelihood has a gradient and a curvature.
 
 Where a report has several rows of data, the same networks serve each row, and are told of the rows before it
-(`earlier_rows`). Where the problem has `features`, these stand for parameters and context.
+(`EarlierRows`). Where the problem has `features`, these stand for parameters and context.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from beliefstream.inference.likelihood.learned.earlier_rows import EarlierRows
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, Rows
 
 Features = Callable[[Tensor, Tensor], Tensor]  # of coordinates and context
+SUMMARY = 16  # width of an embedding of an earlier row, or of the recurrent unit's state
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,18 @@ class Names:
     @classmethod
     def of(cls, function: ProblemFunction, problem: str) -> Names:
         return cls(problem, function.parameters, function.data, function.context, function.rows)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `read` reads."""
+        kinds = {"parameters": dict(self.parameters), "data": dict(self.data)}
+        return {"problem": self.problem, **kinds, "context": list(self.context), "rows": list(self.rows)}
+
+    @classmethod
+    def read(cls, described: dict[str, Any]) -> Names:
+        """The names as `describe` said; raises KeyError, TypeError or ValueError if something is missing or else."""
+        parameters, data = tuple(described["parameters"].items()), tuple(described["data"].items())
+        rows = Rows(*described.get("rows", ONE))
+        return cls(str(described["problem"]), parameters, data, tuple(described["context"]), rows)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,39 @@ class Seen(NamedTuple):
     data: Tensor  # (M, L, m)
     there: Tensor  # which rows a report has (M, L)
     earlier: Tensor | None  # summaries of the rows before (M, L, s)
+
+
+class EarlierRows(nn.Module):
+    """Summary of the rows before each row of `numbers` data; zero before the first.
+
+    The rows of a set come in any order, so it is the mean of an embedding of each earlier row, and their number
+    (M. Zaheer et al., "Deep Sets", NeurIPS 2017). For a sequence it is the state of a gated recurrent unit (K. Cho et
+    al., arXiv 1406.1078), and the last row.
+    """
+
+    def __init__(self, rows: Rows, numbers: int) -> None:
+        super().__init__()
+        self.is_set = rows.kind == "set"
+        self.each: nn.Module
+        if self.is_set:
+            self.each = nn.Sequential(
+                nn.Linear(numbers, 2 * SUMMARY), nn.SiLU(), nn.Linear(2 * SUMMARY, SUMMARY)
+            )
+        else:
+            self.each = nn.GRU(numbers, SUMMARY, batch_first=True)
+        self.size = SUMMARY + (2 if self.is_set else 1) * numbers + 1
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Summaries ``(M, L, size)`` of data ``(M, L, m)``, near one in size."""
+        number = torch.arange(data.shape[1], dtype=data.dtype, device=data.device)[None, :, None]
+        place = (number / (number + 1)).expand(len(data), -1, -1)
+        if self.is_set:
+            each = torch.cat([self.each(data), data, data.square() / 4], -1)
+            summary = (each.cumsum(1) - each) / number.clamp_min(1)
+        else:
+            each = torch.cat([self.each(data)[0], data], -1)
+            summary = torch.cat([torch.zeros_like(each[:, :1]), each[:, :-1]], 1)
+        return torch.cat([summary, place], -1)
 
 
 class LearnedLikelihood(nn.Module):
@@ -198,11 +243,7 @@ class LearnedLikelihood(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return what `learned_from` reads."""
         return {
-            "problem": self.names.problem,
-            "parameters": dict(self.names.parameters),
-            "data": dict(self.names.data),
-            "context": list(self.names.context),
-            "rows": list(self.names.rows),
+            **self.names.describe(),
             "features": 0 if self.features is None else len(self.known_low),
             "laws": [law.describe() for law in self.laws],
             "shape": {"width": self.shape.width, "layers": self.shape.layers},
@@ -215,13 +256,7 @@ def learned_from(described: dict[str, Any], features: Features | None) -> Learne
 
     Raises KeyError, TypeError or ValueError if something is missing or of another kind.
     """
-    names = Names(
-        str(described["problem"]),
-        tuple(described["parameters"].items()),
-        tuple(described["data"].items()),
-        tuple(described["context"]),
-        Rows(*described.get("rows", ONE)),
-    )
+    names = Names.read(described)
     count = int(described.get("features", 0))
     if (count > 0) != (features is not None):
         raise ValueError(f"features: it has {count}, and the problem {'some' if features else 'none'}")

@@ -1,4 +1,4 @@
-"""Files of learned likelihoods: `.safetensors`, with the problem's names and the range of the training."""
+"""Files of learned likelihoods, with the problem's names and the range of the training."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ import json
 import math
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
-
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Names, learned_from
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.weight_files import content_of, parsed, reading, write
 
 
 def save(likelihood: LearnedLikelihood, path: Path, facts: dict[str, str]) -> None:
     """Write weights, description and `facts` of the training."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in likelihood.state_dict().items()}
-    metadata = {**facts, "likelihood": json.dumps(likelihood.describe())}
-    safetensors.torch.save_file(tensors, path, metadata)
-    path.chmod(0o644)  # a container runs as another user, who must read it
+    write(likelihood, path, {**facts, "likelihood": json.dumps(likelihood.describe())})
 
 
 def load(path: Path, problem: str, function: ProblemFunction, sha256: str | None = None) -> LearnedLikelihood:
@@ -35,22 +29,12 @@ def load(path: Path, problem: str, function: ProblemFunction, sha256: str | None
     Raises:
         ValueError: there is no such file, it has another digest, is of another problem, incomplete or not finite.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"weights: {path} cannot be read: {error.strerror or error}; "
-            f"beliefstream train --problem {problem} --out {path.parent} writes it"
-        ) from error
+    content = content_of(path, f"beliefstream train --problem {problem}")
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise ValueError(f"sha256: {path} has the digest {found}, expected {sha256}")
-    try:
+    with reading(path):
         likelihood = _read(content, function)
-    except KeyError as error:
-        raise ValueError(f"weights: {path} cannot be used: it does not say its {error}") from error
-    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"weights: {path} cannot be used: {error}") from error
     check_names(likelihood.names, Names.of(function, problem), path)
     _check_features(likelihood, function, path)
     likelihood.digest = found
@@ -58,15 +42,10 @@ def load(path: Path, problem: str, function: ProblemFunction, sha256: str | None
 
 
 def _read(content: bytes, function: ProblemFunction) -> LearnedLikelihood:
-    length = int.from_bytes(content[:8], "little")  # of the header, which has the metadata
-    tensors = safetensors.torch.load(content)
-    header = json.loads(content[8 : 8 + length])
-    described = json.loads(header["__metadata__"]["likelihood"])
+    metadata, tensors = parsed(content)
+    described = json.loads(metadata["likelihood"])
     likelihood = learned_from(described, function.features if function.has_features else None)
     likelihood.load_state_dict(tensors)
-    for name, value in tensors.items():
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{name} has numbers that are not finite")
     if not (math.isfinite(likelihood.expected_error) and likelihood.expected_error >= 0):
         raise ValueError(f"expected_error must be a number from 0 on, got {likelihood.expected_error}")
     likelihood.double()

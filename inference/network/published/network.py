@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
-from beliefstream.inference.likelihood.problems import Rows
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.network.published.attention import attention, embedding
 from beliefstream.inference.network.published.priors import Families, Priors
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
 
@@ -181,13 +179,8 @@ class PublishedForm(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Return what `form_from` reads."""
-        names = self.names
         return {
-            "problem": names.problem,
-            "parameters": dict(names.parameters),
-            "data": dict(names.data),
-            "context": list(names.context),
-            "rows": list(names.rows),
+            **self.names.describe(),
             "laws": [law.describe() for law in self.laws],
             "range": [self.trained_on.low.tolist(), self.trained_on.high.tolist()],
             "families": None if self.families is None else self.families.describe(),
@@ -200,13 +193,7 @@ def form_from(described: dict[str, Any]) -> PublishedForm:
 
     Raises KeyError, TypeError or ValueError if something is missing or of another kind.
     """
-    names = Names(
-        str(described["problem"]),
-        tuple(described["parameters"].items()),
-        tuple(described["data"].items()),
-        tuple(described["context"]),
-        Rows(*described["rows"]),
-    )
+    names = Names.read(described)
     low, high = (torch.tensor(end, dtype=torch.float64) for end in described["range"])
     families = None
     if (stated := described["families"]) is not None:
@@ -245,3 +232,14 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def embedding(numbers: int, width: int) -> nn.Sequential:
+    """Return a network from the `numbers` of a token to `width` units."""
+    return nn.Sequential(nn.Linear(numbers, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+
+def attention(width: int, layers: int, heads: int, hidden: int) -> nn.TransformerDecoder:
+    """Return layers in which tokens attend to each other and to the data, with `hidden` units after each."""
+    layer = nn.TransformerDecoderLayer(width, heads, hidden, 0.0, "gelu", batch_first=True, norm_first=True)
+    return nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from beliefstream.inference.likelihood.weight_files import parsed, reading, write
 from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
 
 DEFAULT = "equivariant-32x4-16"
@@ -28,10 +27,7 @@ def path_of(name: str = DEFAULT) -> Path:
 def save(network: DistributionTransformer, path: Path, metadata: dict[str, str]) -> None:
     """Write weights and their metadata; the configuration is included, so `load` needs nothing else."""
     described = {key: str(value) for key, value in network.describe().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(tensors, path, {**metadata, "configuration": json.dumps(described)})
-    path.chmod(0o644)  # a container runs as another user, who must read it
+    write(network, path, {**metadata, "configuration": json.dumps(described)})
 
 
 def load(name: str = DEFAULT) -> DistributionTransformer:
@@ -42,24 +38,20 @@ def load(name: str = DEFAULT) -> DistributionTransformer:
     path = path_of(name)
     if not path.exists():
         raise FileNotFoundError(f"weights: no file {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})["configuration"])
+    with reading(path):
+        metadata, tensors = parsed(path.read_bytes())
+        described = json.loads(metadata["configuration"])
         sizes = {key: int(described[key]) for key in ("width", "layers", "heads", "hidden")}
         if min(sizes.values()) < 1 or sizes["width"] % sizes["heads"]:
             raise ValueError(f"there is no network with {sizes}")
-        network, found = DistributionTransformer(Configuration(**sizes)), load_file(path)
-        _check(network.state_dict(), found)
-        network.load_state_dict(found)
-    except KeyError as error:
-        raise ValueError(f"weights: {path} cannot be used: it does not say its {error}") from error
-    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"weights: {path} cannot be used: {error}") from error
+        network = DistributionTransformer(Configuration(**sizes))
+        _check(network.state_dict(), tensors)
+        network.load_state_dict(tensors)
     return network.eval()
 
 
 def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises a ValueError that names the first tensor with the wrong shape or a value that is not finite."""
+    """Raises a ValueError that names the first tensor that is missing, unknown or of the wrong shape."""
     for name in (*wanted, *(name for name in found if name not in wanted)):
         if name not in found:
             raise ValueError(f"there is no tensor {name}")
@@ -68,5 +60,3 @@ def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
         shape, expected = tuple(found[name].shape), tuple(wanted[name].shape)
         if shape != expected:
             raise ValueError(f"{name} has the shape {shape}, its configuration says {expected}")
-        if not bool(found[name].isfinite().all()):
-            raise ValueError(f"{name} has numbers that are not finite")

@@ -32,12 +32,6 @@ from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
-from beliefstream.inference.tracking.health.limits import (
-    BENT,
-    FEWEST_SHARED,
-    SMALLEST,
-    WIDEST_ANGLE,
-)
 from beliefstream.inference.update.scaled_problem import example
 
 Places = NDArray[np.int64]
@@ -46,6 +40,13 @@ Bits = NDArray[np.bool_]
 WIDTH = len(Fit)
 SCORE, LOG_ODDS, SHARE, DEVIATION = int(Fit.SCORE), int(Fit.LOG_ODDS), int(Fit.SHARE), int(Fit.DEVIATION)
 PREDICTED, EXCESS, STATED = int(Fit.PREDICTED), int(Fit.EXCESS), int(Fit.STATED)
+# limits within which a linearised prediction of a reading says something about its sensor
+BENT = 0.05  # share of the variance by curvature above which it says nothing
+WIDEST_ANGLE = 0.7  # radians; a direction predicted less exactly than this wraps around
+FEWEST_SHARED = (
+    1e-3  # weight of all but the largest component, below which the prediction counts as one Gaussian
+)
+SMALLEST = 1e-300  # of a tail probability, so that its normal score is finite
 NODE = math.sqrt(3.0)  # Gauss-Hermite, three points: 0 and ± this, of weights 2/3 and 1/6
 SQRT_HALF, ROOT_TWO_PI = math.sqrt(0.5), math.sqrt(2 * math.pi)
 LARGEST = float(np.finfo(np.float64).max)
@@ -67,7 +68,7 @@ class Predictive(NamedTuple):
 
     prior: Array  # weights of the prior's components, (K,) as the next four
     middles: Array  # reported value minus the component's mean, without that of the noise
-    slopes: Array  # variance by the slope
+    spreads: Array  # variance by slope and curvature
     curved: Array  # variance by curvature
     own: Array  # deviation of the noise there
     weights: Array  # (K C,), as the next two
@@ -98,20 +99,20 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
 
     There may be one row for each channel and component of the prior, with the functions of the user at its mean.
     """
-    found = np.empty((len(channels.entity), WIDTH))
+    fits = np.empty((len(channels.entity), WIDTH))
     log_weights, means, covariances = numbers_of(prior)
-    fill((log_weights, means, covariances), seen, len(seen.kind) > len(found), channels, found)
-    return found
+    fill((log_weights, means, covariances), seen, len(seen.kind) > len(fits), channels, fits)
+    return fits
 
 
 @native
-def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, found: Array) -> None:
+def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, fits: Array) -> None:
     """As `table`; `each` says whether `seen` has a row for each component."""
     count = prior[1].shape[1]
     space = new_space_of_fits(count, seen)
-    for n in range(len(found)):
+    for n in range(len(fits)):
         row, step = (n * count, 1) if each else (n, 0)
-        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, found[n])
+        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, fits[n])
 
 
 @inner
@@ -134,7 +135,7 @@ def fill_one(
     channels: Channels,
     channel: int,
     space: tuple[Work, Predictive],
-    found: Array,
+    fit: Array,
 ) -> None:
     """Fill the fit of one channel to a row of the prior.
 
@@ -143,12 +144,12 @@ def fill_one(
     work, each = space
     if seen.kind[n, 0] == LIKELIHOOD:  # a problem has no residual
         for column in range(WIDTH):
-            found[column] = 0.0
+            fit[column] = 0.0
         return
     _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, step, work, each)
-    found[SCORE] = _score(each) * channels.sign[channel]
-    _judge(seen, n, channels, channel, each, found)
-    _make_finite(found)
+    fit[SCORE] = _score(each) * channels.sign[channel]
+    _judge(seen, n, channels, channel, each, fit)
+    _make_finite(fit)
 
 
 @borrowing
@@ -182,7 +183,7 @@ def _predict(
             for j in range(means.shape[1]):
                 curved += 0.5 * work.curvature[i, j] * work.curvature[i, j]
         each.prior[k], each.middles[k] = math.exp(log_weights[k]), middle
-        each.slopes[k], each.curved[k], each.own[k] = slope, curved, own / base
+        each.spreads[k], each.curved[k], each.own[k] = slope + curved, curved, own / base
     _spread_noise(seen, n, each)
 
 
@@ -191,7 +192,7 @@ def _spread_noise(seen: Seen, n: int, each: Predictive) -> None:
     """Fill the components: each of the prior with each of the noise."""
     several = seen.noise.shape[2]
     for k in range(len(each.prior)):
-        variance = each.slopes[k] + each.curved[k]
+        variance = each.spreads[k]
         if several == 0:
             each.weights[k], each.offsets[k] = each.prior[k], each.middles[k]
             each.variances[k] = variance + each.own[k] * each.own[k]
@@ -222,8 +223,8 @@ def _moments(seen: Seen, n: int, each: Predictive) -> tuple[float, float, float,
         off = each.middles[k] - mean - middle
         noise += each.prior[k] * square
         bent += each.prior[k] * each.curved[k]
-        plain += each.prior[k] * (each.slopes[k] + each.own[k] * each.own[k])
-        variance += each.prior[k] * (each.slopes[k] + each.curved[k] + square + off * off)
+        plain += each.prior[k] * (each.spreads[k] - each.curved[k] + each.own[k] * each.own[k])
+        variance += each.prior[k] * (each.spreads[k] + square + off * off)
     return middle, variance, noise, bent / plain
 
 
@@ -238,7 +239,9 @@ def _judge(seen: Seen, n: int, channels: Channels, channel: int, each: Predictiv
         math.exp(channels.log_scale[channel]),
     )
     outlier = (
-        _wide_log_density(each)
+        _log_density(
+            each.prior, each.middles, each.spreads, 0.0, WIDE_OUTLIER**2
+        )  # ten times as wide as the noise
         if stated == 0 or seen.kind[n, 0] == LINEAR
         else seen.outlier[n, 0] + log_scale
     )
@@ -255,42 +258,31 @@ def _judge(seen: Seen, n: int, channels: Channels, channel: int, each: Predictiv
 
 
 @borrowing
-def _wide_log_density(each: Predictive) -> float:
-    """Log density of the value as an outlier ten times as wide as the stated noise."""
-    highest, total = -math.inf, 0.0
-    for again in range(2):
-        for k in range(len(each.prior)):
-            if each.prior[k] > 0:
-                variance = each.slopes[k] + each.curved[k] + WIDE_OUTLIER**2
-                value = _log_part(each.prior[k], each.middles[k], variance)
-                if again:
-                    total += math.exp(value - highest)
-                elif not value <= highest:  # also what is not a number
-                    highest = value
-    found: float = highest + math.log(total)
-    return found
-
-
-@borrowing
 def _log_part(weight: float, off: float, variance: float) -> float:
     """Log of weight × density of one component."""
     return math.log(weight) - 0.5 * (off * off / variance + math.log(variance) + LOG_TWO_PI)
 
 
 @borrowing
-def _log_density_at(each: Predictive, shift: float) -> float:
-    """Log density of the value, or of one that is lower by `shift`."""
+def _log_density(weights: Array, offsets: Array, variances: Array, shift: float, more: float) -> float:
+    """Log density of a value that is lower by `shift`, with `more` variance in every component."""
     highest, total = -math.inf, 0.0
     for again in range(2):
-        for k in range(len(each.weights)):
-            if each.weights[k] > 0:
-                value = _log_part(each.weights[k], each.offsets[k] + shift, each.variances[k])
+        for k in range(len(weights)):
+            if weights[k] > 0:
+                value = _log_part(weights[k], offsets[k] + shift, variances[k] + more)
                 if again:
                     total += math.exp(value - highest)
                 elif not value <= highest:  # also what is not a number
                     highest = value
-    found: float = highest + math.log(total)
-    return found
+    log_density: float = highest + math.log(total)
+    return log_density
+
+
+@borrowing
+def _log_density_at(each: Predictive, shift: float) -> float:
+    """Log density of the value, or of one that is lower by `shift`."""
+    return _log_density(each.weights, each.offsets, each.variances, shift, 0.0)
 
 
 @borrowing

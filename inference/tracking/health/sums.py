@@ -31,33 +31,33 @@ def terms(fits: Array) -> Array:
     score, share, stated = fits[:, Fit.SCORE], fits[:, Fit.SHARE], fits[:, Fit.STATED]
     deviation, level = fits[:, Fit.DEVIATION], fits[:, Fit.PREDICTED]
     square, precision = share**2, inlier / deviation**2
-    found = np.empty((len(fits), WIDTH))
-    found[:, Sum.COUNT] = 1
-    found[:, Sum.INLIERS] = inlier
-    found[:, Sum.STATED] = stated
-    found[:, Sum.SCORE] = inlier * score * share
-    found[:, Sum.INFORMATION] = square
-    found[:, Sum.UNIT_SCORE] = inlier * score / deviation
-    found[:, Sum.UNIT_INFORMATION] = precision
-    found[:, Sum.VARIANCE_SCORE] = square * inlier * (score**2 - 1)
-    found[:, Sum.VARIANCE_INFORMATION] = square**2 * inlier
-    found[:, Sum.EXCESS] = inlier * fits[:, Fit.EXCESS]
-    found[:, Sum.LEVEL] = precision * level
-    found[:, Sum.LEVEL_SQUARE] = precision * level**2
-    found[:, Sum.LEVEL_SCORE] = inlier * score * level / deviation
+    columns = np.empty((len(fits), WIDTH))
+    columns[:, Sum.COUNT] = 1
+    columns[:, Sum.INLIERS] = inlier
+    columns[:, Sum.STATED] = stated
+    columns[:, Sum.SCORE] = inlier * score * share
+    columns[:, Sum.INFORMATION] = square
+    columns[:, Sum.UNIT_SCORE] = inlier * score / deviation
+    columns[:, Sum.UNIT_INFORMATION] = precision
+    columns[:, Sum.VARIANCE_SCORE] = square * inlier * (score**2 - 1)
+    columns[:, Sum.VARIANCE_INFORMATION] = square**2 * inlier
+    columns[:, Sum.EXCESS] = inlier * fits[:, Fit.EXCESS]
+    columns[:, Sum.LEVEL] = precision * level
+    columns[:, Sum.LEVEL_SQUARE] = precision * level**2
+    columns[:, Sum.LEVEL_SCORE] = inlier * score * level / deviation
     scales = [(scale, SLIGHTLY_NOISIER) for scale in NOISIER] + [
         (scale, SLIGHTLY_QUIETER) for scale in QUIETER
     ]
     for place, (other, reference) in enumerate(scales, Sum.NOISIER):
-        found[:, place] = inlier * _scale_ratio(score**2, square, other, reference)
+        columns[:, place] = inlier * _scale_ratio(score**2, square, other, reference)
     tolerated = tolerated_share(stated)
     ratio = np.exp(-odds) * (1 - stated) / stated  # density of an outlier over that of an inlier
     for place, part in enumerate(OUTLYING, Sum.OUTLYING):
         larger = excess_share(tolerated, part)
-        found[:, place] = np.log((1 - larger + larger * ratio) / (1 - tolerated + tolerated * ratio))
-    found[share == 0] = 0.0
-    found[:, Sum.REPORTS] = 1
-    return found
+        columns[:, place] = np.log((1 - larger + larger * ratio) / (1 - tolerated + tolerated * ratio))
+    columns[share == 0] = 0.0
+    columns[:, Sum.REPORTS] = 1
+    return columns
 
 
 def tolerated_share(stated: Array) -> Array:

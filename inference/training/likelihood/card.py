@@ -6,7 +6,7 @@ import math
 
 from beliefstream.inference.likelihood.learned.laws import Classes, Law, Steps
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
-from beliefstream.inference.training.card import hardware
+from beliefstream.inference.training.card import hardware, ranges, rows
 from beliefstream.inference.training.likelihood.calibration import (
     DRAWS,
     HELD_OUT,
@@ -14,46 +14,6 @@ from beliefstream.inference.training.likelihood.calibration import (
     Calibration,
 )
 from beliefstream.inference.training.likelihood.train import Training
-
-_CARD = """\
-# {name}
-
-The likelihood of `{problem}`, learned from its simulator.
-
-| | |
-|---|---|
-{facts}
-
-## Range of the training
-
-Beyond it, the likelihood keeps its value at the edge, and posteriors say `outside_training`.
-
-| number | | lowest | highest |
-|---|---|---:|---:|
-{ranges}
-
-## Calibration
-
-On {held_out:,} new simulations{longest} from that range, at {places} places, and of {ranked} posteriors on {points}
-points each.
-
-| figure | value |
-|---|---|
-| log score: mean of −log q of the data | {score:.4f} ± {score_error:.4f} nats |
-| divergence of the learned from the simulated data, an observation | {divergence:.5f} ± {divergence_error:.5f} nats |
-| the same, worst hundredth of the places | {worst:.4f} nats |
-| expected calibration error of the data | {calibration:.4f} |
-| rank error of the parameters (simulation-based calibration) | {rank:.4f} |
-
-By chance alone, the fourth is about {calibration_floor:.3f}, and the fifth about {rank_floor:.3f}.
-The divergence goes into `likelihood_error` and `accumulated_error` of posteriors.
-
-## Command
-
-    {command}
-
-The file has the sha256 digest `{digest}`.
-"""
 
 
 def facts(training: Training) -> dict[str, str]:
@@ -87,39 +47,47 @@ def card(
     digest: str,
 ) -> str:
     """Return the card in Markdown; `described` is from `facts`."""
-    return _CARD.format(
-        name=name,
-        problem=described["problem"],
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        ranges="\n".join(_ranges(likelihood)),
-        held_out=HELD_OUT,
-        places=measured.places,
-        longest="" if likelihood.earlier is None else " of the longest report",
-        ranked=RANKED,
-        points=DRAWS + 1,
-        score=measured.log_score[0],
-        score_error=measured.log_score[1],
-        divergence=measured.divergence[0],
-        divergence_error=measured.divergence[1],
-        worst=measured.worst_divergence,
-        calibration=measured.calibration_error,
-        rank=measured.rank_error,
-        calibration_floor=_floor(HELD_OUT),
-        rank_floor=_floor(RANKED),
-        command=command,
-        digest=digest,
-    )
+    (score, error), (divergence, spread) = measured.log_score, measured.divergence
+    longest = "" if likelihood.earlier is None else " of the longest report"
+    return f"""\
+# {name}
 
+The likelihood of `{described["problem"]}`, learned from its simulator.
 
-def _ranges(likelihood: LearnedLikelihood) -> list[str]:
-    names, shown = likelihood.names, {"positive": "its logarithm", "unit": "its log odds"}
-    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]
-    kinds += [(name, "context") for name in names.context]
-    ends = zip(likelihood.low.tolist(), likelihood.high.tolist(), strict=True)
-    rows = [(*kind, *end) for kind, end in zip(kinds, ends, strict=True)]
-    seen = zip(likelihood.lowest.tolist(), likelihood.highest.tolist(), strict=True)
-    rows += [(name, "data", *end) for (name, _), end in zip(names.data, seen, strict=True)]
-    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for name, what, low, high in rows]
+| | |
+|---|---|
+{rows(described)}
+
+## Range of the training
+
+Beyond it, the likelihood keeps its value at the edge, and posteriors say `outside_training`.
+
+| number | | lowest | highest |
+|---|---|---:|---:|
+{ranges(likelihood)}
+
+## Calibration
+
+On {HELD_OUT:,} new simulations{longest} from that range, at {measured.places} places, and of {RANKED} posteriors
+on {DRAWS + 1} points each.
+
+| figure | value |
+|---|---|
+| log score: mean of −log q of the data | {score:.4f} ± {error:.4f} nats |
+| divergence of the learned from the simulated data, an observation | {divergence:.5f} ± {spread:.5f} nats |
+| the same, worst hundredth of the places | {measured.worst_divergence:.4f} nats |
+| expected calibration error of the data | {measured.calibration_error:.4f} |
+| rank error of the parameters (simulation-based calibration) | {measured.rank_error:.4f} |
+
+By chance alone, the fourth is about {_floor(HELD_OUT):.3f}, and the fifth about {_floor(RANKED):.3f}.
+The divergence goes into `likelihood_error` and `accumulated_error` of posteriors.
+
+## Command
+
+    {command}
+
+The file has the sha256 digest `{digest}`.
+"""
 
 
 def _shown(law: Law) -> str:

@@ -10,43 +10,13 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.training.card import hardware
+from beliefstream.inference.network.published.network import PublishedForm
+from beliefstream.inference.training.card import hardware, range_rows, ranges, rows
 from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.importance import Seed, quality
 from beliefstream.inference.update.one_pass import POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
-_CARD = """\
-# {name}
-
-The published form of the Distribution Transformer for `{problem}`: its posterior by one pass.
-
-| | |
-|---|---|
-{facts}
-
-## Range of the training
-
-Beyond it, answers say `outside_training`.
-
-| number | | lowest | highest |
-|---|---|---:|---:|
-{ranges}
-
-## Accuracy
-
-On {problems} new problems. {measure} Times are of one batch on one core.
-
-| answer | K | {columns} | {regions} | ms |
-|---|---:|{dashes}
-{scores}
-
-## Command
-
-    {command}
-
-The file has the sha256 digest `{digest}`.
-"""
 
 
 @dataclass(frozen=True)
@@ -136,30 +106,46 @@ def facts(training: Training) -> dict[str, str]:
 
 def card(training: Training, found: list[Score], command: str, digest: str) -> str:
     """Return the card in Markdown."""
-    likelihood = training.function.has_likelihood
+    problem, likelihood = training.plan.problem, training.function.has_likelihood
     divergence = ["KL, mean", "KL, median"] if likelihood else []
-    columns = ["−log density of the truth", *divergence]
+    columns = ["−log density of the truth", *divergence, *(f"{region:.0%} region" for region in REGIONS)]
     measure = (
         "KL(exact ‖ answer) is in nats, on importance points."
         if likelihood
         else "Without a likelihood, the divergence is unknown, and answers are `unchecked`."
     )
-    regions = [f"{region:.0%} region" for region in REGIONS]
-    described = facts(training)
-    return _CARD.format(
-        name=training.plan.problem.partition(":")[2],
-        problem=training.plan.problem,
-        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        ranges="\n".join(_ranges(training)),
-        problems=PROBLEMS,
-        measure=measure,
-        columns=" | ".join(columns),
-        regions=" | ".join(regions),
-        dashes="---:|" * (len(columns) + len(regions) + 1),
-        scores="\n".join(_row(score, likelihood) for score in found),
-        command=command,
-        digest=digest,
-    )
+    scores = "\n".join(_row(score, likelihood) for score in found)
+    return f"""\
+# {problem.partition(":")[2]}
+
+The published form of the Distribution Transformer for `{problem}`: its posterior by one pass.
+
+| | |
+|---|---|
+{rows(facts(training))}
+
+## Range of the training
+
+Beyond it, answers say `outside_training`.
+
+| number | | lowest | highest |
+|---|---|---:|---:|
+{_ranges(training.form)}
+
+## Accuracy
+
+On {PROBLEMS} new problems. {measure} Times are of one batch on one core.
+
+| answer | K | {" | ".join(columns)} | ms |
+|---|---:|{"---:|" * (len(columns) + 1)}
+{scores}
+
+## Command
+
+    {command}
+
+The file has the sha256 digest `{digest}`.
+"""
 
 
 def _row(score: Score, likelihood: bool) -> str:
@@ -171,20 +157,12 @@ def _row(score: Score, likelihood: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ranges(training: Training) -> list[str]:
-    form, shown = training.form, {"positive": "its logarithm", "unit": "its log odds"}
-    kinds = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in form.names.parameters]
-    kinds += [(name, "context") for name in form.names.context]
-    ends = zip(form.trained_on.low.tolist(), form.trained_on.high.tolist(), strict=True)
-    rows = [(*kind, *end) for kind, end in zip(kinds, ends, strict=True)]
-    seen = zip(form.lowest.tolist(), form.highest.tolist(), strict=True)
-    rows += [(name, "data", *end) for (name, _), end in zip(form.names.data, seen, strict=True)]
-    if form.families is not None:
-        numbers = zip(form.families.low.exp().tolist(), form.families.high.exp().tolist(), strict=True)
-        labels = [
-            (name, f"{which} number of its {family} prior")
-            for (name, _), family in zip(form.names.parameters, form.families.names, strict=True)
-            for which in ("first", "second")
-        ]
-        rows += [(*label, *end) for label, end in zip(labels, numbers, strict=True)]
-    return [f"| {name} | {what} | {low:.6g} | {high:.6g} |" for name, what, low, high in rows]
+def _ranges(form: PublishedForm) -> str:
+    if form.families is None:
+        return ranges(form)
+    labels = [
+        (name, f"{which} number of its {family} prior")
+        for (name, _), family in zip(form.names.parameters, form.families.names, strict=True)
+        for which in ("first", "second")
+    ]
+    return ranges(form) + "\n" + range_rows(labels, form.families.low.exp(), form.families.high.exp())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from beliefstream.inference.likelihood.noise import best_log_density
+from beliefstream.inference.likelihood.noise import NoiseMixture, wrap
 from beliefstream.inference.likelihood.observations import LINEAR, WIDE_OUTLIER, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
@@ -193,6 +193,36 @@ def _best_scalar(observations: Observations, points: Tensor, reach: Tensor) -> T
     best = best_log_density(difference, reach, base, (low, high), observations.mixture, observations.wraps)
     inlier = torch.log1p(-observations.outlier_probability) - observations.log_normaliser
     return best + inlier[:, None]
+
+
+def best_log_density(
+    residual: Tensor,
+    reach: Tensor,
+    base: Tensor,
+    deviation: tuple[Tensor, Tensor],
+    mixture: NoiseMixture | None,
+    angle: Tensor,
+) -> Tensor:
+    """Return an upper bound of the log density of the noise, over ``N(0; 0, σ₀²)``, near a residual ``(B, P, N)``.
+
+    Args:
+        residual: already wrapped.
+        reach: by which the residual may differ, ``(B, P, N)``.
+        base: standard deviation σ₀, ``(B, 1, N)``.
+        deviation: the smallest and the largest σ(x) there, each ``(B, P, N)``.
+        mixture: components of the noise; None for one Gaussian.
+        angle: which residuals wrap, ``(B, N)``.
+    """
+    low, high = deviation
+    if mixture is None:
+        zero = torch.zeros_like(base[:, 0, :, None])
+        mixture = NoiseMixture(zero, zero, zero + 1)
+    offset = residual[..., None] - mixture.bias[:, None]
+    offset = torch.where(angle[:, None, :, None], wrap(offset), offset)
+    nearest = (offset.abs() - reach[..., None]).clamp_min(0)
+    scaled = nearest / (high[..., None] * mixture.ratio[:, None])
+    logs = (mixture.log_weights - mixture.ratio.log())[:, None] - 0.5 * scaled.square()
+    return torch.logsumexp(logs, -1) - (low / base).log()
 
 
 def _fine_enough(

@@ -11,13 +11,13 @@ more token. Before training, the answer is about the Gaussian of the frame.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from beliefstream.inference.network.published.attention import attention, embedding
+from beliefstream.inference.network.published.network import attention, embedding
 from research.paper.form.whitening import PROFILE, Frame, profile, whiten
 from research.paper.scalar import Problems, ScalarMixture, ScalarTask
 
@@ -35,10 +35,6 @@ class Shape:
     layers: int = 2
     heads: int = 4
     hidden: int = 128
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the sizes by name."""
-        return asdict(self)
 
 
 def levels(count: int) -> tuple[Tensor, Tensor]:

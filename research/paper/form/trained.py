@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-
-from beliefstream.inference.training.card import hardware
+from beliefstream.inference.likelihood.weight_files import parsed, reading, write
+from beliefstream.inference.training.card import hardware, rows
 from research.paper.form.network import PublishedForm, Shape
 from research.paper.form.training import Training
 from research.paper.report import Table, markdown
-
-_CARD = """\
-# {task}
-
-The published form of the Distribution Transformer for the task `{task}`. See `docs/paper.md`.
-
-| | |
-|---|---|
-{facts}
-
-## {title}
-
-{scores}
-
-## Command
-
-    {command}
-
-A run that was stopped goes on from its checkpoint. Batches follow from the seed and the step. Sums differ in their
-last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
-"""
-
 
 SHIPPED = Path(__file__).with_name("weights")
 
 
 def save(network: PublishedForm, task: str, folder: Path) -> Path:
     """Write the weights of a task with its name and the sizes, and return the path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task}.safetensors"
-    tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, path, {"task": task, "shape": json.dumps(network.shape.as_dict())})
-    path.chmod(0o644)  # a container runs as another user, who must read it
+    write(network, path, {"task": task, "shape": json.dumps(asdict(network.shape))})
     return path
 
 
@@ -61,18 +35,12 @@ def load(task: str, folder: Path = SHIPPED) -> PublishedForm:
         raise FileNotFoundError(
             f"weights: no file {path}; python -m research.paper --train --task {task} --out {folder} writes it"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            described = file.metadata() or {}
+    with reading(path):
+        described, tensors = parsed(path.read_bytes())
         if described.get("task") != task:
             raise ValueError(f"they are of the task {described.get('task')!r}, not of {task!r}")
         network = PublishedForm(Shape(**json.loads(described["shape"])))
-        network.load_state_dict(found := load_file(path))
-    except (KeyError, SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"weights: {path} cannot be used: {error}") from error
-    for name, value in found.items():
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"weights: {path} cannot be used: {name} has numbers that are not finite")
+        network.load_state_dict(tensors)
     return network.eval()
 
 
@@ -91,10 +59,23 @@ def card(training: Training, table: Table, command: str) -> str:
         "hardware": hardware("cpu"),
         "processor time": f"{training.seconds:.0f} s of one core",
     }
-    return _CARD.format(
-        task=plan.task,
-        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        title=table.title,
-        scores=markdown(table),
-        command=command,
-    )
+    return f"""\
+# {plan.task}
+
+The published form of the Distribution Transformer for the task `{plan.task}`. See `docs/paper.md`.
+
+| | |
+|---|---|
+{rows(facts)}
+
+## {table.title}
+
+{markdown(table)}
+
+## Command
+
+    {command}
+
+A run that was stopped goes on from its checkpoint. Batches follow from the seed and the step. Sums differ in their
+last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+"""

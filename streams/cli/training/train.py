@@ -174,7 +174,7 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     return plan
 
 
-def run(training: Training | Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
+def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
     """Train until the plan is complete or `stop_after` minutes have passed, and return whether it is complete.
 
     The log of the losses stands beside the checkpoint.
@@ -203,7 +203,7 @@ def run(training: Training | Run[Any], checkpoint: Path, stop_after: float | Non
             training.run(report, REPORT_EVERY, SAVE_EVERY)
         except _Stop:
             training.save()
-    complete = training.step >= training.plan.steps
+    complete: bool = training.step >= training.plan.steps
     if not complete:
         print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")
     return complete
@@ -233,14 +233,9 @@ def write_weights(training: Training, directory: Path, name: str) -> None:
     from beliefstream.inference.network import weights
     from beliefstream.inference.training import card
 
-    network = training.network.cpu().eval()
-    facts = card.facts(
-        training.plan,
-        card.Run(training.step, training.skipped, training.seconds, str(training.device)),
-        sum(parameter.numel() for parameter in network.parameters()),
-    )
+    facts = card.facts(training)
     target = directory / f"{name}.safetensors"
-    weights.save(network, target, facts)
+    weights.save(training.network, target, facts)
     commands = [
         ("The weights", f"beliefstream train{_given(training.plan)} --out {directory}"),
         (
@@ -263,4 +258,5 @@ def _given(plan: Plan) -> str:
     ours, defaults = asdict(plan), asdict(Plan())
     ours |= ours.pop("configuration")
     defaults |= defaults.pop("configuration")
-    return changed_options(ours, defaults)
+    ordered = {name: ours[name] for name in Plan.__annotations__ if name in ours}
+    return changed_options(ordered | ours, defaults)

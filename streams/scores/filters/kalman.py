@@ -61,7 +61,7 @@ def measure(observations: Observations, index: int, states: Tensor) -> Measured:
     growth: Tensor | float = 0.0
     if observations.functions is not None or not observations.has_plain_noise:
         single = observations.map(lambda tensor: tensor[:, index : index + 1])
-        scalar, slope = _function(single, relative, scalar, slope)
+        scalar, slope = _function(single, states, scalar, slope)
         scalar, spread = _moments(single, scalar)
         growth, deviation = (spread / deviation).log() * (kind != LINEAR), spread
     first = torch.zeros_like(relative)
@@ -72,16 +72,15 @@ def measure(observations: Observations, index: int, states: Tensor) -> Measured:
     return Measured(residual, torch.where(linear[..., None], matrix, jacobian), growth)
 
 
-def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def _function(single: Observations, states: Tensor, scalar: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Return residual ``(B, K)`` and gradient ``(B, K, D)``, replaced for sensors with a measurement function."""
     if single.functions is None:
         return scalar, slope
-    matrix = single.matrix.expand(-1, relative.shape[1], -1, -1)[:, :, None]
-    value, gradient, _ = single.functions.derivatives(relative[:, :, None], matrix)
-    residual = single.value[..., 0] - value[..., 0]
-    residual = torch.where(single.functions.angle, wrap(residual), residual)
+    linear = single.linearise(states, torch.eye(states.shape[-1]).to(states).expand(*states.shape, -1))
+    gradient = linear.slope * linear.residuals.deviation[..., None]  # the slope is in units of the noise
     present = single.functions.present
-    return torch.where(present, residual, scalar), torch.where(present[..., None], gradient[..., 0, :], slope)
+    residual = torch.where(present, single.difference(states)[..., 0], scalar)
+    return residual, torch.where(present[..., None], gradient[..., 0, :], slope)
 
 
 def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:

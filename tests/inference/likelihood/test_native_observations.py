@@ -16,6 +16,7 @@ from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.network import linearisation
 from beliefstream.inference.sensors import Reading, Sensor, encode
+from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_covariances, random_normal
 
@@ -54,7 +55,7 @@ def assert_equal(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> N
 @given(seed=seeds, size=sizes, probability=probabilities, spread=st.sampled_from([0.1, 2.0, 1e4]))
 def test_both_linearise_alike(seed: int, size: int, probability: float, spread: float) -> None:
     seen, points, factors = problem(seed, size, probability, spread)
-    expected = linearisation.by_operators(seen, points, factors)
+    expected = operators.by_operators(seen, points, factors)
     for one, other in zip(parts(seen.linearise(points, factors)), parts(expected), strict=True):
         assert_equal(used(seen, one), used(seen, other))
     for one, other in zip(seen.residuals(points), parts(expected)[4:], strict=True):
@@ -68,7 +69,7 @@ def test_both_linearise_alike(seed: int, size: int, probability: float, spread: 
 def test_single_precision_is_rounded_only_at_the_end(seed: int, size: int) -> None:
     double, points, factors = problem(seed, size, 0.1)
     seen, points, factors = double.to(dtype=torch.float32), points.float(), factors.float()
-    expected = linearisation.by_operators(seen.to(dtype=torch.float64), points.double(), factors.double())
+    expected = operators.by_operators(seen.to(dtype=torch.float64), points.double(), factors.double())
     for one, other in zip(parts(seen.linearise(points, factors)), parts(expected), strict=True):
         assert one.dtype == torch.float32
         assert_equal(used(seen, one), used(seen, other).float(), 1e-6)
@@ -90,7 +91,7 @@ def test_an_entity_alone_has_the_same_numbers_as_in_a_batch() -> None:
 def test_a_number_that_is_none_stays_with_its_point() -> None:
     seen, points, factors = problem(6, 2, 0.1)
     points[0, 3, 0] = math.nan
-    found, expected = seen.linearise(points, factors), linearisation.by_operators(seen, points, factors)
+    found, expected = seen.linearise(points, factors), operators.by_operators(seen, points, factors)
     for one, other in zip(parts(found), parts(expected), strict=True):
         assert torch.equal(used(seen, one).isnan(), used(seen, other).isnan())
 
@@ -158,7 +159,7 @@ def test_both_linearise_every_function_and_noise_alike(seed: int, noise: Noise |
     seen, points = encode(rows, 6), 3 * random_normal(seed, 2, 5, 6)
     assert (seen.native is None) == whole
     factors = torch.linalg.cholesky(random_covariances(seed + 3, 2, 5, dimension=6))
-    found, expected = seen.linearise(points, factors), linearisation.by_operators(seen, points, factors)
+    found, expected = seen.linearise(points, factors), operators.by_operators(seen, points, factors)
     for one, other in zip(parts(found), parts(expected), strict=True):
         assert_equal(used(seen, one), used(seen, other), 1e-9)
     for one, other in zip(seen.residuals(points), parts(expected)[4:], strict=True):
@@ -180,7 +181,7 @@ def test_functions_in_the_plane_are_those_of_arrays(seed: int, noise: Noise | No
     generator = np.random.default_rng(seed)
     seen = encode([[Reading(sensor, generator.normal(size=1))] for sensor in chosen], 2)
     points, factors = random_normal(seed, 4, 6, 2), 0.3 * torch.eye(2).double().expand(4, 6, 2, 2)
-    linear = linearisation.by_operators(seen, points, factors)
+    linear = operators.by_operators(seen, points, factors)
     varied = (
         linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.curvature.square().sum((-2, -1)) / 2
     )

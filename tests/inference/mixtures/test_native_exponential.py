@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native_exponential import (
     UNDERFLOW,
-    cosine_and_sine,
     exponential,
     logarithm,
     roughly_exponential,
@@ -38,17 +37,6 @@ def over_all(function: Callable[[float], float]) -> Callable[[Array], Array]:
     return compiled
 
 
-@njit(error_model="numpy")
-def cosine(angle: float) -> float:
-    return cosine_and_sine(angle)[0]
-
-
-@njit(error_model="numpy")
-def sine(angle: float) -> float:
-    return cosine_and_sine(angle)[1]
-
-
-cosines, sines = over_all(cosine), over_all(sine)
 exponentials, logarithms = over_all(exponential), over_all(logarithm)
 rough_exponentials, powers = over_all(roughly_exponential), over_all(roughly_power_of_two)
 
@@ -90,16 +78,3 @@ def test_near_one_a_logarithm_keeps_its_digits() -> None:
 )
 def test_what_has_no_finite_logarithm(value: float, expected: float) -> None:
     np.testing.assert_array_equal(logarithms(np.array([value, 2.0])), [expected, math.log(2)])
-
-
-@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=40))
-def test_cosines_and_sines_are_those_of_numpy(values: list[float]) -> None:
-    given = np.array(values)
-    np.testing.assert_allclose(cosines(given), np.cos(given), rtol=0, atol=UNITS * np.spacing(0.5))
-    np.testing.assert_allclose(sines(given), np.sin(given), rtol=0, atol=UNITS * np.spacing(0.5))
-
-
-def test_all_quarters_of_many_turns_have_their_signs() -> None:
-    given = np.arange(-64, 65) * math.pi / 4
-    np.testing.assert_allclose(cosines(given), np.cos(given), rtol=0, atol=UNITS * np.spacing(0.5))
-    np.testing.assert_allclose(sines(given), np.sin(given), rtol=0, atol=UNITS * np.spacing(0.5))

@@ -80,7 +80,7 @@ def test_divided_each_its_own_way_a_mixture_keeps_mean_covariance_and_order(seed
     line = torch.nn.functional.normalize(torch.randn(4, 3, size, generator=generator).double(), dim=2)
     direction = (mixture.factors() @ line[..., None])[..., 0]
     division = torch.randint(len(DIVISIONS), (4, 3), generator=generator)
-    found = divide(mixture, division, direction)
+    found, _ = divide(mixture, division, direction)
     count = torch.tensor([each.parts for each in DIVISIONS])[division].sum(1)
     assert torch.equal(found.present.sum(1), count) and found.components == int(count.max())
     assert bool((found.log_weights.diff(dim=1) <= 0)[found.present[:, 1:]].all())

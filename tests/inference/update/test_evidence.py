@@ -14,9 +14,9 @@ from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.linearisation import by_operators
 from beliefstream.inference.sensors import Reading, Sensor, encode
 from beliefstream.inference.update.evidence import Evidence, evidence
+from tests.inference.likelihood.operators import by_operators
 
 PLACE = [4.0, 1.0]
 RING = sensors.range_to([0, 1], 2, PLACE, 0.05)

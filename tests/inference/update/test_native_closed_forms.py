@@ -15,12 +15,12 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network import linearisation
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Updater
+from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_mixture
 
@@ -86,7 +86,7 @@ def test_a_problem_is_posed_in_coordinates_of_unit_spread(
     for name in ("value", "matrix", "origin", "heading", "standard_deviation"):
         assert_equal(getattr(scaled.observations, name), getattr(seen, name), 1e-9)
     factors = torch.linalg.cholesky(scaled.prior.covariances)
-    expected = linearisation.by_operators(seen, scaled.prior.means, factors)
+    expected = operators.by_operators(seen, scaled.prior.means, factors)
     used = seen.mask[:, None].expand(-1, count, -1)
     for one, other in zip(scaled.linear[:3], expected[:3], strict=True):
         assert_equal(one[used], other[used], 1e-8)
@@ -165,7 +165,7 @@ def test_every_hypothesis_is_an_update_of_its_own(
 ) -> None:
     """Of linear observations the exact one; of others that of the expansion to second order."""
     prior, seen = problem(seed, size, count, probability, spread)
-    linear = linearisation.by_operators(seen, prior.means, torch.linalg.cholesky(prior.covariances))
+    linear = operators.by_operators(seen, prior.means, torch.linalg.cholesky(prior.covariances))
     order = nearly_linear.order(prior, seen, seen.linearise(prior.means, prior.factors()))
     said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
     said = torch.where(seen.mask, (said * prior.log_weights.exp()[..., None]).sum(1), -1.0)

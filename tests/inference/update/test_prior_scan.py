@@ -15,9 +15,9 @@ from beliefstream.inference import sensors
 from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network import linearisation
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update.prior_scan import Scan, over_cells, scan, zoom
+from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.plain_models import random_mixture
 
@@ -163,7 +163,7 @@ def test_a_likelihood_is_smoothed_by_its_variance_over_a_cell(
     points[0, 0, 0] = math.nan
     assert seen.native is not None
     found = native_observations.smoothed(seen.native, points, width * factors)
-    linear = linearisation.by_operators(seen, points, width * factors)
+    linear = operators.by_operators(seen, points, width * factors)
     varied = (
         linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.curvature.square().sum((-2, -1)) / 2
     )

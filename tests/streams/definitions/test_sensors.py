@@ -29,7 +29,7 @@ FACTORIES: dict[str, Sensor] = {
     "linear": measurement.linear([[0, 0, 2, 0, -1, 0]], [[0.04]], bias=0.5, noise=REFLECTED),
     "range": measurement.range_to([X, Y], 6, PLACE, 0.1, noise=PUBLISHED),
     "speed": measurement.speed([VX, VY], 6, 0.2, 0.1, 30.0, noise=REFLECTED),
-    "range_rate": measurement.range_rate([X, Y], [VX, VY], 6, PLACE, 0.3, 0.2, 50.0, -2.0),
+    "range_rate": measurement.range_rate([X, Y], [VX, VY], 6, PLACE, 0.3, 0.2, 50.0, scale=-2.0),
     "signal_strength": measurement.signal_strength(
         [X, Y], 6, PLACE, 0.2, -40.0, 2.4, outlier_span=60.0, noise=REFLECTED
     ),
@@ -37,7 +37,7 @@ FACTORIES: dict[str, Sensor] = {
     "time_differences": measurement.time_differences(
         [X, Y], 6, [[9, 0], [-9, 1], [0, 8]], [[0.1, 0.01], [0.01, 0.05]], 343.0
     ),
-    "bearing": measurement.bearing([X, Y], 6, PLACE, 0.3, 0.2, -57.3, 90.0),
+    "bearing": measurement.bearing([X, Y], 6, PLACE, 0.3, 0.2, scale=-57.3, bias=90.0),
     "relative_bearing": measurement.relative_bearing(
         [X, Y], HEADING, 6, PLACE, 0.3, 0.1, noise=Noise(slope=0.05)
     ),

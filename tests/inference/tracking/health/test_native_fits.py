@@ -15,7 +15,6 @@ from scipy.stats import norm
 from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network import linearisation
 from beliefstream.inference.sensors import (
     Reading,
     bearing,
@@ -28,7 +27,8 @@ from beliefstream.inference.sensors import (
 )
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
 from beliefstream.inference.tracking.health.fits import fits
-from beliefstream.inference.tracking.health.limits import BENT, SMALLEST, WIDEST_ANGLE
+from beliefstream.inference.tracking.health.native_fits import BENT, SMALLEST, WIDEST_ANGLE
+from tests.inference.likelihood import operators
 from tests.inference.plain_models import random_mixture, random_normal
 
 few = settings(max_examples=60, deadline=None)
@@ -74,7 +74,7 @@ def plain_fit(reading: Reading, first: bool, prior: GaussianMixture) -> list[flo
     plain = replace(
         seen, mixture=None, deviation_slope=None
     )  # for slope and curvature in units of the stated noise
-    near = linearisation.by_operators(plain, prior.means, torch.linalg.cholesky(prior.covariances))
+    near = operators.by_operators(plain, prior.means, torch.linalg.cholesky(prior.covariances))
     weights = prior.log_weights[0].exp().numpy()
     curvature = near.curvature[0, :, 0].numpy()
     base, signed = float(seen.standard_deviation[0, 0]), near.residuals.signed[0, :, 0].numpy()

@@ -60,7 +60,7 @@ def test_a_checkpoint_of_another_plan_is_not_overwritten(run: Run, tmp_path: Pat
     before = (tmp_path / "run.pt").read_bytes()
     result = run("train", *SMALL, "--seed", "1")
     assert result.status == 1
-    assert "it belongs to another plan" in result.err
+    assert "it is of another plan" in result.err
     assert (tmp_path / "run.pt").read_bytes() == before
 
 

@@ -18,7 +18,7 @@ from beliefstream.schemas.base import (
     distinct,
     parse,
 )
-from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.time import Time
 
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
 
 from beliefstream.schemas import Mixture, Posterior, explain
-from beliefstream.schemas.posterior import Quality
+from beliefstream.schemas.beliefs.posterior import Quality
 from tests.schemas.messages import posteriors, relaxed
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from beliefstream.schemas import Mixture
-from beliefstream.schemas.mixture import chi_square_cdf, chi_square_quantile
+from beliefstream.schemas.beliefs.mixture import chi_square_cdf, chi_square_quantile
 
 GAUSSIAN = Mixture.gaussian((1.0, -2.0), covariance=[[4.0, 1.0], [1.0, 2.0]])
 TWO = Mixture(weights=(0.3, 0.7), means=((-50.0,), (50.0,)), covariances=(((1.0,),), ((4.0,),)))

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
-from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.model import Coordinate, over_the_coordinates
 from beliefstream.schemas.time import Time
 
