@@ -18,7 +18,7 @@ from beliefstream.streams.kafka.connection import BrokerUnavailable, Span, Topic
 from beliefstream.streams.settings import Settings
 
 if TYPE_CHECKING:
-    from beliefstream.streams.cli.services.metrics_scraper import Snapshot
+    from beliefstream.streams.monitoring.scraping import Snapshot
 
 SUBJECT = "losses"
 SHOWN = 3  # labels listed in a line
@@ -148,7 +148,7 @@ def _looks(
 def _counted(settings: Settings, url: str) -> Iterator[Finding]:
     what, hint = f"the counters of the worker at {url}", ""
     try:
-        from beliefstream.streams.cli.services.metrics_scraper import scrape
+        from beliefstream.streams.monitoring.scraping import scrape
 
         snapshot = scrape(url, settings.token)
     except ModuleNotFoundError as error:
