@@ -132,7 +132,7 @@ def replay(
     chosen = {"data": data} | ({"entity": entity} if entity is not None else {})
     found = [read(name, **chosen) for name in names]
     if not offline:
-        shifted = read(names[0], epoch=time.time() - found[0].observations[0].time, **chosen)
+        shifted = found[0].shifted(time.time() - found[0].observations[0].time)
         define(settings, shifted.models, shifted.sensors, speed, force)
         send(settings, shifted.observations, speed, f"replay {names[0]}")
         return

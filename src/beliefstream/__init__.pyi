@@ -80,3 +80,5 @@ from .streams.client import (
     TopicMissing as TopicMissing,
 )
 from .streams.local.python_fusion import fuse as fuse
+
+__all__: list[str]
