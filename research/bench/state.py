@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from beliefstream.streams.kafka.producing import Record, send_all
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack
-from research.bench.end_to_end.site import page, process
+from research.bench.end_to_end.site import memory, metrics, process, wait_for
 
 COORDINATES = ("x", "y", "vx", "vy")
 RATE, WINDOW = (
@@ -111,17 +110,14 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
     with process(
         [sys.executable, "-m", "beliefstream.streams.cli", "worker"], settings.environment(), log
     ) as child:
-        while page(settings, "/readyz") is None:
-            if child.poll() is not None or time.perf_counter() - began > LIMIT:
-                raise RuntimeError(f"bench: the worker is not ready; see {log}")
-            time.sleep(0.05)
+        wait_for(f"http://127.0.0.1:{settings.web_port}/readyz", child, log, LIMIT)
         seconds = time.perf_counter() - began
-        samples = dict(line.rsplit(" ", 1) for line in (page(settings, "/metrics") or "").splitlines())
-        if samples.get("beliefstream_entities") != str(float(entities)):
+        found = metrics(settings)
+        if found.total("beliefstream_entities") != entities:
             raise RuntimeError(f"bench: the worker does not hold {entities} entities; see {log}")
-        resident = 1024 * int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(child.pid)]))
+        resident = memory(child)
     disk = sum(file.stat().st_size for file in settings.data_directory.rglob("*") if file.is_file())
-    return Start(name, seconds, float(samples["beliefstream_recovery_seconds"]), resident, disk)
+    return Start(name, seconds, found.total("beliefstream_recovery_seconds"), resident, disk)
 
 
 def measure_state(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> StateResult:
