@@ -17,8 +17,6 @@ from research.bench.end_to_end.latency import Latency
 from research.bench.end_to_end.stream import Throughput
 from research.bench.update import Speed
 
-__all__ = ["Results", "machine"]
-
 
 def machine(device: str = "cpu") -> str:
     """The machine's processor and the number of its cores, and its GPU if that is the device."""
@@ -78,16 +76,7 @@ class Results:
             "of_the_echo": shares,
             "cpu_of_the_echo": cpu,
             "observations_per_second": rates,
-            "latency_ms": {
-                broker: {
-                    "rate": each.rate,
-                    "median": each.median,
-                    "ninety_five": each.ninety_five,
-                    "posteriors": each.posteriors,
-                    "missing": each.missing,
-                }
-                for broker, each in self.latencies.items()
-            },
+            "latency_ms": {broker: each._asdict() for broker, each in self.latencies.items()},
             "workers_per_second": {
                 broker: {number: rate for (of, number), rate in self.workers.items() if of == broker}
                 for broker, _ in self.workers

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
+from research.bench.end_to_end.site import Site
 from research.bench.end_to_end.stream import Throughput
 from research.bench.update import Speed
 
@@ -68,16 +69,11 @@ def print_devices(console: Console, found: list[DeviceSpeed]) -> None:
     console.print(table)
 
 
-def print_state(console: Console, brokers: str | None, entities: int) -> None:
+def print_state(console: Console, site: Site, entities: int) -> None:
     """Many beliefs: what they cost, and how long they take to restore."""
-    from beliefstream.streams.local.broker import EmbeddedBroker
     from research.bench.state import measure_state
 
-    if brokers is None:
-        with EmbeddedBroker() as embedded:
-            found = measure_state(embedded.bootstrap_servers, True, entities)
-    else:
-        found = measure_state(brokers, False, entities)
+    found = measure_state(site, entities)
     size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
     table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
     table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"

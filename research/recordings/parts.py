@@ -1,4 +1,4 @@
-"""What the readers share, and changed copies of recordings: a part, another prior, no calibration."""
+"""What the readers share, and changed copies of recordings: a part, no calibration."""
 
 from __future__ import annotations
 
@@ -42,25 +42,6 @@ def interpolated(
 ) -> NDArray[np.float64]:
     """Interpolate the columns of `values` ``(T, D)``, at the times `known`, linearly at `times`: ``(N, D)``."""
     return np.stack([np.interp(times, known, column) for column in values.T], 1)
-
-
-def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recording:
-    """Return the recording with a wide prior of the scored coordinates.
-
-    They get the standard deviation `deviation`, and a mean with an error of the same size. Correlations are removed.
-    Mean and standard deviation of the other coordinates are unchanged.
-    """
-    models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
-    return replace(recording, model=models[0], other_models=tuple(models[1:]))
-
-
-def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Model:
-    axes = [model.coordinate_names.index(name) for name in coordinates]
-    mean, deviations = np.array(model.prior.mean()), np.array(model.prior.standard_deviations())
-    away = np.linspace(0.6, -0.8, len(axes))
-    mean[axes] += deviation * away / np.linalg.norm(away)
-    deviations[axes] = deviation
-    return model.model_copy(update={"prior": Mixture.gaussian(mean.tolist(), deviations.tolist())})
 
 
 def without_calibration(recording: Recording) -> Recording:

@@ -19,8 +19,6 @@ from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import Settings
 from research.bench.end_to_end.site import cpu_seconds, process, unprotected, wait_for
 
-__all__ = ["Load", "measure_gateway"]
-
 LOADS = ((64, 1, 20_000), (8, 100, 100_000))  # connections, observations a request, observations
 END = b"\r\n\r\n"
 LENGTH = b"content-length: "

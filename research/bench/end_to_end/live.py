@@ -27,8 +27,6 @@ from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import Settings
 from research.bench.end_to_end.site import cpu_seconds, memory, process, unprotected, wait_for
 
-__all__ = ["LiveFound", "LiveLoad", "measure_live"]
-
 RATE = 5.0  # posteriors of an entity a second
 COMPONENTS = 8
 VARIANTS = 4  # different posteriors of an entity, in turn

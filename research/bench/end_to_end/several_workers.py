@@ -13,8 +13,6 @@ from research.bench.end_to_end.site import Site, define, log_of, wait_until_read
 from research.bench.end_to_end.stream import LIMIT, accepted
 from research.bench.end_to_end.workload import Workload, send
 
-__all__ = ["measure_workers"]
-
 STILL_SECONDS = 60.0  # for which workers may stand still before they lose their partitions
 POLL_SECONDS = 0.5  # between two looks at what the workers have counted, which take each of them 8 ms
 

@@ -25,18 +25,6 @@ from beliefstream.streams.local.simulated_fleet import Simulation
 from beliefstream.streams.monitoring.scraping import Snapshot, answers
 from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
-__all__ = [
-    "Site",
-    "cpu_seconds",
-    "memory",
-    "metrics",
-    "process",
-    "unprotected",
-    "wait_for",
-    "wait_until_ready",
-    "worker",
-]
-
 START_SECONDS = 120.0  # a worker that imports torch on a busy machine
 METRICS_SECONDS = 30.0  # a worker with a backlog
 STOP_SECONDS = 20.0

@@ -23,8 +23,6 @@ from research.bench.end_to_end.site import (
 )
 from research.bench.end_to_end.workload import Workload, send
 
-__all__ = ["Rate", "Throughput", "measure_stream", "rate_between"]
-
 LIMIT = 300.0  # seconds after which a run counts as failed
 # Between two looks at what the worker has counted, which take it 8 ms each. At the end they are more frequent, so that
 # the last one comes soon after it.
