@@ -20,9 +20,6 @@ from beliefstream.streams.cli.setup import CommandError, settings_for
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
-    from beliefstream.inference.network.transformer import DistributionTransformer
-    from research.evaluation.calibration import Calibration
-    from research.evaluation.long_run import LongRun
     from research.evaluation.methods import ComparedMethod
     from research.evaluation.report import Comparison, Progress
 
@@ -166,11 +163,17 @@ class EvaluationPlan:
     exact: Path
     plots: Path | None
 
+    def exact_file(self, dimension: int) -> Path:
+        """The file with the exact posteriors of the family in this dimension."""
+        return self.exact / f"{self.family}-{dimension}.pt"
+
 
 def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
     """Print comparisons, calibration and long run, and return the content for JSON."""
     from beliefstream.inference.network.weights import load
-    from research.evaluation import tables
+    from beliefstream.inference.update.updater import Updater, UpdateSettings
+    from research.evaluation import long_run, tables
+    from research.evaluation.calibration import calibrate
     from research.evaluation.methods import baselines, gaussian_sum, ours
 
     network = load(weights)
@@ -178,11 +181,19 @@ def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
     tables.show(compared)
     content: dict[str, Any] = {"weights": weights, "comparisons": [found.as_dict() for found in compared]}
     if plan.calibration:
-        calibrated = calibrations([*ours(network, plan.components[:1]), gaussian_sum()], plan)
+        methods = [*ours(network, plan.components[:1]), gaussian_sum()]
+        with progress_of("problems") as progress:
+            calibrated = [
+                found
+                for dimension in plan.dimensions
+                for found in calibrate(methods, dimension, plan.calibration, plan.family, progress=progress)
+            ]
         tables.show_calibration(calibrated)
         content["calibration"] = [found.as_dict() for found in calibrated]
     if plan.run[0]:
-        run = long_run(network, plan)
+        updater = Updater(network, settings=UpdateSettings(components=plan.components[0]))
+        with progress_of("steps") as progress:
+            run = long_run.run(updater, *plan.run, progress=lambda *at: progress("run", *at))
         tables.show_run(run)
         content["run"] = run.as_dict()
     return content
@@ -197,7 +208,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None) -> dict[str, Any]:
 
     shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
-    cache = exact_file(plan.exact, plan.family, DIMENSION)
+    cache = plan.exact_file(DIMENSION)
     with progress_of("problems") as progress:
         points = front(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress)
     tables.show_front(points)
@@ -220,44 +231,23 @@ def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
     return found
 
 
-def exact_file(directory: Path, family: str, dimension: int) -> Path:
-    """The file with the exact posteriors of a family and dimension."""
-    return directory / f"{family}-{dimension}.pt"
-
-
 def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Comparison]:
     """Compare the methods in each dimension, with a progress bar."""
     from research.evaluation.report import compare
 
-    found = []
-    with progress_of("problems") as progress:
-        for dimension in plan.dimensions:
-            cache = exact_file(plan.exact, plan.family, dimension)
-            settings: Any = {"family": plan.family, "cache": cache, "progress": progress}
-            found.append(compare(methods, dimension, plan.count, plan.costly, **settings))
-    return found
-
-
-def calibrations(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Calibration]:
-    """Compute the calibration of every method in every dimension, with a progress bar."""
-    from research.evaluation.calibration import calibrate
-
     with progress_of("problems") as progress:
         return [
-            found
+            compare(
+                methods,
+                dimension,
+                plan.count,
+                plan.costly,
+                plan.family,
+                cache=plan.exact_file(dimension),
+                progress=progress,
+            )
             for dimension in plan.dimensions
-            for found in calibrate(methods, dimension, plan.calibration, plan.family, progress=progress)
         ]
-
-
-def long_run(network: DistributionTransformer, plan: EvaluationPlan) -> LongRun:
-    """Run the long simulation, with a progress bar."""
-    from beliefstream.inference.update.updater import Updater, UpdateSettings
-    from research.evaluation.long_run import run
-
-    with progress_of("steps") as progress:
-        updater = Updater(network, settings=UpdateSettings(components=plan.components[0]))
-        return run(updater, *plan.run, progress=lambda *at: progress("run", *at))
 
 
 def write_card(plan: EvaluationPlan, weights: str, path: Path) -> None:

@@ -157,7 +157,7 @@ def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
     """Of what users install; documents and development have no commands."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     modules = {"faust-streaming": "faust", "paho-mqtt": "paho"}
-    modules |= {"foxglove-sdk": "foxglove", "mcap-ros2-support": "mcap_ros2", "pysimdjson": "simdjson"}
+    modules |= {"foxglove-sdk": "foxglove", "mcap-ros2-support": "mcap_ros2"}
     for extra, known in EXTRAS.items():
         names = {re.split(r"[\[<>=~;, ]", each)[0] for each in declared[extra]} - {"beliefstream"}
         assert {modules.get(name, name.replace("-", "_")) for name in names} <= set(known)

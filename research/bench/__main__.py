@@ -12,13 +12,10 @@ import typer
 
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.options import whole_numbers
+from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from research.bench.devices import DeviceSpeed
     from research.bench.end_to_end.site import Site
-    from research.bench.results import Results
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -76,13 +73,24 @@ def bench(
     """
     from rich.console import Console
 
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.updater import make_updater
     from research.bench import tables
+    from research.bench.devices import measure_device
+    from research.bench.end_to_end import workload
+    from research.bench.end_to_end.latency import measure_latency
+    from research.bench.end_to_end.several_workers import measure_workers
+    from research.bench.end_to_end.stream import measure_stream
     from research.bench.results import Results, machine
+    from research.bench.update import measure_update
 
     console, results = Console(), Results()
     numbers = whole_numbers(reports, "--reports", 1) or ()
     if device is not None:
-        results.devices = _measure_device(device, whole_numbers(sizes, "--sizes", 1) or ())
+        if device not in ("cpu", "cuda"):
+            raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
+        batches = whole_numbers(sizes, "--sizes", 1) or ()
+        results.devices = measure_device(make_updater(Settings(device=device)), batches)
         results.machine = machine(device)
         console.print(results.machine)
         tables.print_devices(console, results.devices)
@@ -97,22 +105,31 @@ def bench(
         tables.print_live(console, seconds)
         return
     if update:
-        _measure_updates(results)
+        small = make_updater(Settings(weights="equivariant-16x3"))
+        results.updates = measure_update(make_updater(Settings()), small)
         tables.print_updates(console, results.updates)
     if late:
         tables.print_late(console)
     if state:
-        tables.print_state(console, brokers, kept)
-    for number, name in enumerate(("embedded", "kafka")):
-        is_wanted = brokers is not None if number else embedded
+        with _site("embedded" if brokers is None else "kafka", brokers) as site:
+            tables.print_state(console, site, kept)
+    works = [workload.in_order(entities, number) for number in numbers] if stream else []
+    longest = workload.in_order(entities, numbers[-1])
+    if stream and mixed:
+        works.append(workload.mixed(entities, numbers[0]))
+    for name, is_wanted in (("embedded", embedded), ("kafka", brokers is not None)):
         if is_wanted and (stream or latency):
             with _site(name, brokers) as site:
-                if stream:
-                    _measure_streams(site, results, console, entities, numbers, mixed)
-                if stream and workers > 1:
-                    _measure_workers(site, results, console, entities, numbers[-1], workers)
+                for work in works:
+                    console.print(
+                        f"{name}: {len(work.observations):,} observations, {work.name} reports an entity"
+                    )
+                    results.throughputs[name, work.name] = measure_stream(site, work)
+                for number in (1, workers) if stream and workers > 1 else ():
+                    console.print(f"{name}: {number} of {workers} workers, {longest.name} reports an entity")
+                    results.workers[name, number] = measure_workers(site, longest, number)
                 if latency:
-                    _measure_latency(site, results, rate)
+                    results.latencies[name] = measure_latency(site, rate)
     if results.throughputs:
         tables.print_throughputs(console, results.throughputs)
     if results.workers:
@@ -133,58 +150,6 @@ def _site(name: str, brokers: str | None) -> Iterator[Site]:
             yield Site(name, broker.bootstrap_servers)
     else:
         yield Site(name, brokers or "")
-
-
-def _measure_updates(results: Results) -> None:
-    from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.updater import make_updater
-    from research.bench.update import measure_update
-
-    small = make_updater(Settings(weights="equivariant-16x3"))
-    results.updates = measure_update(make_updater(Settings()), small)
-
-
-def _measure_streams(
-    site: Site, results: Results, console: Console, entities: int, reports: tuple[int, ...], mixed: bool
-) -> None:
-    from research.bench.end_to_end import workload
-    from research.bench.end_to_end.stream import measure_stream
-
-    works = [workload.in_order(entities, number) for number in reports]
-    if mixed:
-        works.append(workload.mixed(entities, reports[0]))
-    for work in works:
-        console.print(f"{site.name}: {len(work.observations):,} observations, {work.name} reports an entity")
-        results.throughputs[site.name, work.name] = measure_stream(site, work)
-
-
-def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
-    from beliefstream.streams.cli.setup import CommandError
-    from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.updater import make_updater
-    from research.bench.devices import measure_device
-
-    if device not in ("cpu", "cuda"):
-        raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
-    return measure_device(make_updater(Settings(device=device)), sizes)
-
-
-def _measure_workers(
-    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int
-) -> None:
-    from research.bench.end_to_end import workload
-    from research.bench.end_to_end.several_workers import measure_workers
-
-    work = workload.in_order(entities, reports)
-    for number in (1, workers):
-        console.print(f"{site.name}: {number} of {workers} workers, {work.name} reports an entity")
-        results.workers[site.name, number] = measure_workers(site, work, number)
-
-
-def _measure_latency(site: Site, results: Results, rate: float) -> None:
-    from research.bench.end_to_end.latency import measure_latency
-
-    results.latencies[site.name] = measure_latency(site, rate)
 
 
 if __name__ == "__main__":

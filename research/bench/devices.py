@@ -13,8 +13,6 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.updater import Updater
 from research.bench.update import hard_problems, timed, tracks
 
-__all__ = ["DeviceSpeed", "measure_device"]
-
 LARGE = 512  # a batch of more is timed only once after the first call
 FAMILIES: dict[str, Callable[[int], tuple[GaussianMixture, Observations]]] = {
     "tracks": tracks,

@@ -14,10 +14,8 @@ import torch
 from beliefstream.inference.training.card import processor
 from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
-from research.bench.end_to_end.stream import Rate, Throughput
+from research.bench.end_to_end.stream import Throughput
 from research.bench.update import Speed
-
-__all__ = ["Results", "machine"]
 
 
 def machine(device: str = "cpu") -> str:
@@ -61,11 +59,11 @@ class Results:
           waits, and its memory in bytes.
         """
         shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
-        cpu: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
+        cpu: defaultdict[str, dict[str, float]] = defaultdict(dict)
         rates: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         for (broker, workload), found in self.throughputs.items():
             shares[broker][workload] = found.of_the_echo
-            cpu[broker][workload] = of_the_processor(found.echo, found.worker)
+            cpu[broker][workload] = found.cpu_of_the_echo
             rates[broker][workload] = {
                 "echo": found.echo.per_second,
                 "worker": found.own,
@@ -78,16 +76,7 @@ class Results:
             "of_the_echo": shares,
             "cpu_of_the_echo": cpu,
             "observations_per_second": rates,
-            "latency_ms": {
-                broker: {
-                    "rate": each.rate,
-                    "median": each.median,
-                    "ninety_five": each.ninety_five,
-                    "posteriors": each.posteriors,
-                    "missing": each.missing,
-                }
-                for broker, each in self.latencies.items()
-            },
+            "latency_ms": {broker: each._asdict() for broker, each in self.latencies.items()},
             "workers_per_second": {
                 broker: {number: rate for (of, number), rate in self.workers.items() if of == broker}
                 for broker, _ in self.workers
@@ -98,8 +87,3 @@ class Results:
     def write(self, path: Path) -> None:
         """Write them to a file."""
         path.write_text(json.dumps(self.content(), indent=2) + "\n")
-
-
-def of_the_processor(echo: Rate, worker: Rate) -> float | None:
-    """The agent's processor time for an observation as a share of the worker's; None if one is not known."""
-    return echo.cpu / worker.cpu if echo.cpu is not None and worker.cpu else None

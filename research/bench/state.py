@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
@@ -21,10 +19,9 @@ from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.kafka.producing import Record, send_all
-from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack
-from research.bench.end_to_end.site import page, process
+from research.bench.end_to_end.site import Site, memory, metrics, process, wait_for
 
 COORDINATES = ("x", "y", "vx", "vy")
 RATE, WINDOW = (
@@ -111,47 +108,33 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
     with process(
         [sys.executable, "-m", "beliefstream.streams.cli", "worker"], settings.environment(), log
     ) as child:
-        while page(settings, "/readyz") is None:
-            if child.poll() is not None or time.perf_counter() - began > LIMIT:
-                raise RuntimeError(f"bench: the worker is not ready; see {log}")
-            time.sleep(0.05)
+        wait_for(f"http://127.0.0.1:{settings.web_port}/readyz", child, log, LIMIT)
         seconds = time.perf_counter() - began
-        samples = dict(line.rsplit(" ", 1) for line in (page(settings, "/metrics") or "").splitlines())
-        if samples.get("beliefstream_entities") != str(float(entities)):
+        found = metrics(settings)
+        if found.total("beliefstream_entities") != entities:
             raise RuntimeError(f"bench: the worker does not hold {entities} entities; see {log}")
-        resident = 1024 * int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(child.pid)]))
+        resident = memory(child)
     disk = sum(file.stat().st_size for file in settings.data_directory.rglob("*") if file.is_file())
-    return Start(name, seconds, float(samples["beliefstream_recovery_seconds"]), resident, disk)
+    return Start(name, seconds, found.total("beliefstream_recovery_seconds"), resident, disk)
 
 
-def measure_state(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> StateResult:
+def measure_state(site: Site, entities: int, components: int = 8) -> StateResult:
     """Measure starts of a worker without beliefs, with them in memory, and with an empty and a full disk store."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
-
-    def settings(application: str, store: str, directory: str) -> Settings:
-        return Settings(
-            brokers=brokers,
-            application=application,
-            store=store,
-            data_directory=folder / directory,
-            web_port=free_port(),
-            fetch_high_watermark=is_embedded,
-            logs="console",
-            session_timeout=6.0,
-        )
-
-    name = f"bench-{uuid4().hex[:8]}"
-    empty = settings(f"{name}-empty", "memory://", "none")
-    topics.create(brokers, empty.names, partitions=empty.partitions)
-    full = settings(name, "memory://", "none")
-    topics.create(brokers, full.names, partitions=full.partitions)
+    empty, full = (
+        site.settings(store="memory://", session_timeout=6.0, data_directory=folder / "none")
+        for _ in range(2)
+    )
+    on_disk = full.model_copy(update={"store": "rocksdb://", "data_directory": folder / "disk"})
+    for settings in (empty, full):
+        topics.create(settings.brokers, settings.names, partitions=settings.partitions)
     changelog = records(entities, components, full.partitions, full.names.beliefs_changelog)
-    size = asyncio.run(send(brokers, changelog))
+    size = asyncio.run(send(site.brokers, changelog))
     log = folder / "worker.log"
     starts = [
         start("no beliefs", empty, log, 0),
         start("memory://", full, log, entities),
-        start("rocksdb://, empty", settings(name, "rocksdb://", "disk"), log, entities),
-        start("rocksdb://, warm", settings(name, "rocksdb://", "disk"), log, entities),
+        start("rocksdb://, empty", on_disk, log, entities),
+        start("rocksdb://, warm", on_disk, log, entities),
     ]
     return StateResult(entities, size / entities, size, starts)

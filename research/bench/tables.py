@@ -7,8 +7,8 @@ from rich.table import Table
 
 from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
+from research.bench.end_to_end.site import Site
 from research.bench.end_to_end.stream import Throughput
-from research.bench.results import of_the_processor
 from research.bench.update import Speed
 
 
@@ -26,14 +26,13 @@ def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]
     table = Table("broker", "reports an entity", "echo/s", "worker/s", "of the echo", "CPU: echo / worker")
     table.title = "end to end, observations a second"
     for (broker, workload), each in found.items():
-        share = of_the_processor(each.echo, each.worker)
         table.add_row(
             broker,
             workload,
             f"{each.echo.per_second:,.0f}",
             f"{each.own:,.0f}",
             f"{each.of_the_echo:.2f}",
-            "" if share is None else f"{share:.2f}",
+            f"{each.cpu_of_the_echo:.2f}",
         )
     console.print(table)
 
@@ -70,16 +69,11 @@ def print_devices(console: Console, found: list[DeviceSpeed]) -> None:
     console.print(table)
 
 
-def print_state(console: Console, brokers: str | None, entities: int) -> None:
+def print_state(console: Console, site: Site, entities: int) -> None:
     """Many beliefs: what they cost, and how long they take to restore."""
-    from beliefstream.streams.local.broker import EmbeddedBroker
     from research.bench.state import measure_state
 
-    if brokers is None:
-        with EmbeddedBroker() as embedded:
-            found = measure_state(embedded.bootstrap_servers, True, entities)
-    else:
-        found = measure_state(brokers, False, entities)
+    found = measure_state(site, entities)
     size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
     table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
     table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"
@@ -123,7 +117,7 @@ def print_gateway(console: Console) -> None:
     table.caption = "observations a request and a second; microseconds of CPU time of one observation"
     for load in measure_gateway():
         times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
-        costs = "" if load.gateway is None else f"{load.gateway * 1e6:.0f}", f"{load.sender * 1e6:.0f}"
+        costs = f"{load.gateway * 1e6:.0f}", f"{load.sender * 1e6:.0f}"
         table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times, *costs)
     console.print(table)
 

@@ -85,6 +85,19 @@ class Calibration:
         }
 
 
+def coverage_over(levels: Tensor) -> list[Coverage]:
+    """Return the coverage of each region by levels ``(S, E)`` of several steps.
+
+    The standard error is over the entities, because the steps are not independent.
+    """
+    found = []
+    for region in REGIONS:
+        by_entity = inside(levels, region).mean(0)
+        error = float(by_entity.std()) / len(by_entity) ** 0.5 if len(by_entity) > 1 else 0.0
+        found.append(Coverage(region, float(by_entity.mean()), error))
+    return found
+
+
 def histogram(values: Tensor) -> Tensor:
     """Count numbers between 0 and 1 in `BINS` bins of equal width, ``(BINS,)``."""
     return torch.histc(values.double(), BINS, 0.0, 1.0)

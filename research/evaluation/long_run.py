@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
+from beliefstream.inference.mixtures.coverage import levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.sensors import Reading, encode, range_to
 from beliefstream.inference.update.updater import Updater
-from research.evaluation.calibration import Coverage, Uniformity, histogram, ranks, uniformity
+from research.evaluation.calibration import Coverage, Uniformity, coverage_over, histogram, ranks, uniformity
 
 STEP = 0.1  # s
 MOTION = ConstantVelocity((0, 1), (2, 3), 0.05)  # m²/s³
@@ -51,12 +51,7 @@ class LongRun:
         """Split the run into `count` parts, or as many as it has steps."""
         found, first = [], 1
         for part in self.levels.tensor_split(min(count, len(self.levels))):
-            coverage = []
-            for region in REGIONS:
-                by_entity = inside(part, region).mean(0)
-                error = float(by_entity.std()) / len(by_entity) ** 0.5 if len(by_entity) > 1 else 0.0
-                coverage.append(Coverage(region, float(by_entity.mean()), error))
-            found.append(Period(first, first + len(part) - 1, coverage))
+            found.append(Period(first, first + len(part) - 1, coverage_over(part)))
             first += len(part)
         return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from research.paper.form import trained
 from research.paper.form.training import Plan
@@ -31,45 +30,23 @@ class Size:
     particles: int = LARGEST  # of the last filter of task 5
 
 
-class Measure(Protocol):
-    """Measures a task."""
-
-    def __call__(self, size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-        """Return the table; `weights` is the folder of trained weights."""
-        ...
-
-
-def variance(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-    """Measure task 1."""
-    return variance_table(trained.load("variance", weights), size.count, seed)
-
-
-def quantum(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-    """Measure task 2."""
-    return quantum_table(trained.load("quantum", weights), size.count, seed)
-
-
-def fusion(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-    """Measure task 3, with the library's own weights."""
-    return fusion_table(size.series, size.steps, seed)
-
-
-def gaussian_process(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-    """Measure task 4."""
-    return gaussian_process_table(trained.load("gaussian-process", weights), size.count, seed)
-
-
-def volatility(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
-    """Measure task 5."""
-    return volatility_table(size.series, size.steps, seed, (*PARTICLES, size.particles))
-
+Measure = Callable[[Size, int, Path], Table]
+"""Measures a task, with a seed and the folder of trained weights."""
 
 TASKS: dict[str, Measure] = {
-    "variance": variance,
-    "quantum": quantum,
-    "fusion": fusion,
-    "gaussian-process": gaussian_process,
-    "volatility": volatility,
+    "variance": lambda size, seed, weights: variance_table(
+        trained.load("variance", weights), size.count, seed
+    ),
+    "quantum": lambda size, seed, weights: quantum_table(trained.load("quantum", weights), size.count, seed),
+    "fusion": lambda size, seed, _: fusion_table(
+        size.series, size.steps, seed
+    ),  # with the library's own weights
+    "gaussian-process": lambda size, seed, weights: gaussian_process_table(
+        trained.load("gaussian-process", weights), size.count, seed
+    ),
+    "volatility": lambda size, seed, _: volatility_table(
+        size.series, size.steps, seed, (*PARTICLES, size.particles)
+    ),
 }
 TRAINED: dict[str, tuple[Callable[[], ScalarTask], Plan]] = {
     "variance": (Variance, Plan("variance", steps=12_000)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,24 +18,13 @@ from beliefstream.streams.cli.setup import CommandError, settings_for
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class RecordingName(StrEnum):
-    """Names of the recordings, and `all`."""
-
-    plaza1 = "plaza1"
-    plaza2 = "plaza2"
-    uwb_planar = "uwb_planar"
-    mrclam_robot1 = "mrclam_robot1"
-    ble_rssi = "ble_rssi"
-    ble_straight = "ble_straight"
-    laser_radar = "laser_radar"
-    ais_solent = "ais_solent"
-    all = "all"
+ALL = "all"  # recordings
 
 
 @app.command()
 def replay(
     recording: Annotated[
-        RecordingName,
+        str,
         typer.Argument(
             metavar="NAME",
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
@@ -69,9 +57,6 @@ def replay(
     ] = False,
     tune: Annotated[
         bool, typer.Option("--tune", help="tune the recording's settings on its first third, and print them")
-    ] = False,
-    wide_prior: Annotated[
-        bool, typer.Option("--wide-prior", help="with --offline: use a prior 1 km wide in position")
     ] = False,
     limit: Annotated[
         float, typer.Option(help="with --offline: share of the scored part to use, from its beginning")
@@ -107,24 +92,26 @@ def replay(
 
     Example: python -m research.recordings ble_rssi --offline --score --particles 100000
     """
-    if not offline and (score or health or out is not None or wide_prior or limit != 1):
-        raise CommandError("--score, --health, --out, --wide-prior and --limit need --offline")
+    if not offline and (score or health or out is not None or limit != 1):
+        raise CommandError("--score, --health, --out and --limit need --offline")
     if health and (score or out is not None):
         raise CommandError("--health comes without --score and --out")
     if uncalibrated and not health:
         raise CommandError("--uncalibrated needs --health")
     if json is not None and not score:
         raise CommandError("--json needs --score")
-    if recording is RecordingName.all and not (offline or tune):
+    if recording == ALL and not (offline or tune):
         raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
     from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
     from beliefstream.streams.scores.methods import classical
     from research.recordings.checks import judge, tuned
-    from research.recordings.parts import limited, with_wide_prior, without_calibration
+    from research.recordings.parts import limited, without_calibration
     from research.recordings.readers import READERS, read
 
     settings = settings_for(brokers)
-    names = [recording.value] if recording is not RecordingName.all else list(READERS)
+    if recording not in (*READERS, ALL):
+        raise CommandError(f"expected one of {', '.join(READERS)} or {ALL}, got {recording!r}")
+    names = [recording] if recording != ALL else list(READERS)
     if tune:
         for name in names:
             tuned(settings, name, READERS[name], data)
@@ -132,16 +119,15 @@ def replay(
     chosen = {"data": data} | ({"entity": entity} if entity is not None else {})
     found = [read(name, **chosen) for name in names]
     if not offline:
-        shifted = read(names[0], epoch=time.time() - found[0].observations[0].time, **chosen)
+        shifted = found[0].shifted(time.time() - found[0].observations[0].time)
         define(settings, shifted.models, shifted.sensors, speed, force)
         send(settings, shifted.observations, speed, f"replay {names[0]}")
         return
     parts = [limited(each, limit) for each in found]
-    wide = [with_wide_prior(each) for each in parts] if wide_prior else parts
     if health:
-        judge(settings, map(without_calibration, wide) if uncalibrated else wide)
+        judge(settings, map(without_calibration, parts) if uncalibrated else parts)
     else:
-        fuse_recordings(settings, wide, classical(particles, seed) if score else None, out, json)
+        fuse_recordings(settings, parts, classical(particles, seed) if score else None, out, json)
 
 
 if __name__ == "__main__":

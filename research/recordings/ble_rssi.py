@@ -27,17 +27,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.schemas import (
-    ConstantVelocity,
-    Coordinate,
-    Mixture,
-    Model,
-    Observation,
-    SignalStrengthSensor,
-)
+from beliefstream.schemas import ConstantVelocity, Observation, SignalStrengthSensor
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.fitting import acceleration_density
-from research.recordings.parts import data_file, third
+from research.recordings.parts import PLANE, data_file, recorded_model, third
 
 BleName = Literal["ble_rssi", "ble_straight"]
 
@@ -104,32 +97,23 @@ def _read(which: BleName, data: Path | None) -> _Rows:
 def ble_rssi(
     which: BleName = "ble_rssi",
     entity: str = "beacon",
-    epoch: float = 0.0,
     data: Path | None = None,
     settings: BleSettings | None = None,
 ) -> Recording:
-    """Read all readings of all receivers.
-
-    Args:
-        which: `ble_rssi` (zigzag with turns) or `ble_straight`.
-        entity: name of the beacon.
-        epoch: time of the first reading, in seconds since the epoch.
-        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
-        settings: settings to use instead of the chosen ones.
-
-    Raises:
-        RecordingUnavailable: a file does not exist.
-    """
+    """Read all readings of all receivers."""
     rows, chosen = _read(which, data), settings or BleSettings()
-    times = rows.times - rows.times[0] + epoch
+    times = rows.times - rows.times[0]
     sensors = {
         name: _sensor(name, place, offset, chosen)
         for (name, place), offset in zip(rows.receivers.items(), chosen.offsets, strict=True)
     }
+    motion = ConstantVelocity(
+        positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
+    )
     known, place = np.unique(times, return_index=True)
     return Recording(
         name=which,
-        model=_model(entity, chosen),
+        model=recorded_model(entity, "beacon", PLANE, motion, PRIOR_MEAN, PRIOR_STANDARD_DEVIATIONS),
         sensors=tuple(sensors.values()),
         observations=[
             Observation(entity=entity, sensor=sensors[name].sensor, time=time, value=value)
@@ -169,18 +153,4 @@ def _sensor(
         reference_power=chosen.reference_power + offset,
         exponent=chosen.exponent,
         standard_deviation=chosen.deviation,
-    )
-
-
-def _model(entity: str, chosen: BleSettings) -> Model:
-    units = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
-    return Model(
-        entity=entity,
-        name="beacon",
-        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
-        motion=ConstantVelocity(
-            positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
-        ),
-        prior=Mixture.gaussian(PRIOR_MEAN, PRIOR_STANDARD_DEVIATIONS),
-        live_time=False,
     )

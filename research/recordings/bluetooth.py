@@ -11,50 +11,31 @@ averaged over the scored cases.
 from __future__ import annotations
 
 import argparse
-import math
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import gaussian_kde
 
 from beliefstream.schemas import ConstantVelocity
+from beliefstream.streams.scores import score
 from beliefstream.streams.scores.recording import Recording
-from beliefstream.streams.scores.tracks import log_of
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
 from research.recordings.ble_rssi import FILES, ble_rssi
+from research.resampling import systematic
 
 Array = NDArray[np.float64]
 BANDWIDTH = 0.5  # of the kernels, as a share of Silverman's rule
 RESAMPLE = 0.5  # effective share of the particles below which they are resampled
 
 
-def scored(recording: Recording) -> set[float]:
-    """Return the times whose belief is scored."""
-    return {float(time) for time in recording.truth_times if time >= recording.scored_from}
-
-
-def ours(recording: Recording) -> dict[float, float]:
-    """Return our NLL at the truth by time, with the settings of a worker."""
-    wanted, found = scored(recording), {}
-    log = log_of(recording)
-    for fused in log.fuse(make_updater(Settings())):
-        belief = fused.outcome.belief
-        if belief.time in wanted:
-            off = recording.truth_at([belief.time])[0] - belief.means[:, :2]
-            covariances = belief.covariances[:, :2, :2]
-            square = np.einsum("ki,kij,kj->k", off, np.linalg.inv(covariances), off)
-            logs = np.log(belief.weights) - 0.5 * square - 0.5 * np.linalg.slogdet(covariances)[1]
-            found[belief.time] = -float(np.logaddexp.reduce(logs)) + math.log(2 * math.pi)
-    log.require_no_failure()
-    return found
-
-
-def particles(recording: Recording, count: int, seed: int) -> dict[float, float]:
-    """Return the NLL of `count` particles at the truth by time; states are x, y (m), vx, vy (m/s)."""
-    draws, wanted, found = np.random.default_rng(seed), scored(recording), {}
+def particles(recording: Recording, count: int, seed: int) -> list[float]:
+    """Return the NLL of `count` particles at each scored truth; states are x, y (m), vx, vy (m/s)."""
+    draws, found = np.random.default_rng(seed), []
+    wanted = {float(time) for time in recording.truth_times if time >= recording.scored_from}
     sensors: dict[str, Any] = {sensor.sensor: sensor for sensor in recording.sensors}
     mixture, motion = recording.model.prior, recording.model.motion
     assert isinstance(motion, ConstantVelocity)
@@ -65,8 +46,7 @@ def particles(recording: Recording, count: int, seed: int) -> dict[float, float]
         if time > before:
             weights = _weights(logs)
             if 1 / np.square(weights).sum() < RESAMPLE * count:
-                ticks = (np.arange(count) + draws.random()) / count
-                states = states[:, np.minimum(np.searchsorted(np.cumsum(weights), ticks), count - 1)]
+                states = states[:, systematic(weights, count, draws)]
                 logs = np.zeros(count)
             states = _moved(states, time - before, density, draws)
             before = time
@@ -78,7 +58,7 @@ def particles(recording: Recording, count: int, seed: int) -> dict[float, float]
                 (float(np.asarray(observation.value)) - power) / sensor.standard_deviation
             )
         if time in wanted:
-            found[time] = -_log_density(states[:2], _weights(logs), recording.truth_at([time])[0])
+            found.append(-_log_density(states[:2], _weights(logs), recording.truth_at([time])[0]))
     return found
 
 
@@ -97,12 +77,8 @@ def _moved(states: Array, interval: float, density: float, draws: np.random.Gene
 
 def _log_density(places: Array, weights: Array, at: Array) -> float:
     """Return the log density at a place, by Gaussian kernels with the particles' own covariance."""
-    effective = 1 / np.square(weights).sum()
-    kernel = (BANDWIDTH * effective ** (-1 / 6)) ** 2 * np.cov(places, aweights=weights, ddof=0)
-    off = places - at[:, None]
-    square = (off * np.linalg.solve(kernel, off)).sum(0)
-    total = float(weights @ np.exp(-0.5 * square))
-    return math.log(max(total, 1e-300)) - 0.5 * float(np.linalg.slogdet(kernel)[1]) - math.log(2 * math.pi)
+    kernels = gaussian_kde(places, lambda own: BANDWIDTH * own.neff ** (-1 / 6), weights)
+    return float(kernels.logpdf(at)[0])
 
 
 def main() -> None:
@@ -115,13 +91,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the recordings; BELIEFSTREAM_DATA by default")
     chosen = parser.parse_args()
     recording = ble_rssi(chosen.recording, data=chosen.data)
-    own = ours(recording)
-    print(f"{chosen.recording}: ours {np.mean(list(own.values())):.3f} nats, {len(own)} cases")
+    (ours,) = score(recording, make_updater(Settings()), methods=())
+    own = ours.negative_log_likelihood
+    print(f"{chosen.recording}: ours {own:.3f} nats, {ours.cases} cases")
     for seed in range(chosen.seeds):
-        other = particles(recording, chosen.particles, seed)
-        off = float(np.mean([own[time] - other[time] for time in other]))
-        mean = float(np.mean(list(other.values())))
-        print(f"{chosen.particles} particles, seed {seed}: {mean:.3f} nats; ours is {off:+.3f} from it")
+        mean = float(np.mean(particles(recording, chosen.particles, seed)))
+        print(
+            f"{chosen.particles} particles, seed {seed}: {mean:.3f} nats; ours is {own - mean:+.3f} from it"
+        )
 
 
 if __name__ == "__main__":

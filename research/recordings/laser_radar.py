@@ -3,7 +3,6 @@
 500 rows 50 ms apart, alternately from a laser scanner (position) and a radar (range, bearing and range rate), both at
 the origin. From udacity/CarND-Extended-Kalman-Filter-Project (MIT).
 
-
 Chosen on the first third of the recording by `python -m research.recordings laser_radar --tune`:
 
     laser_deviation         0.1437 m
@@ -24,9 +23,6 @@ from numpy.typing import NDArray
 from beliefstream.schemas import (
     BearingSensor,
     ConstantVelocity,
-    Coordinate,
-    Mixture,
-    Model,
     Observation,
     PositionSensor,
     RangeRateSensor,
@@ -35,7 +31,7 @@ from beliefstream.schemas import (
 )
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.fitting import acceleration_density
-from research.recordings.parts import data_file, third
+from research.recordings.parts import PLANE, data_file, interpolated, recorded_model, third
 
 FILE = "laser_radar/obj_pose-laser-radar-synthetic-input.txt"
 PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, around the sensors
@@ -67,7 +63,7 @@ class _Rows:
 
     def expected(self, times: Array) -> Array:
         """Return the true states at `times`."""
-        return np.stack([np.interp(times, self.times, column) for column in self.truth.T], axis=1)
+        return interpolated(times, self.times, self.truth)
 
 
 def _read(data: Path | None) -> _Rows:
@@ -83,41 +79,33 @@ def _read(data: Path | None) -> _Rows:
 
 def laser_radar(
     entity: str = "pedestrian",
-    epoch: float = 0.0,
     data: Path | None = None,
     settings: LaserRadarSettings | None = None,
 ) -> Recording:
-    """Read the reports of both sensors, one of each every tenth of a second.
-
-    Args:
-        entity: name of the pedestrian.
-        epoch: time of the first row, in seconds since the epoch.
-        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
-        settings: settings to use instead of the chosen ones.
-
-    Raises:
-        RecordingUnavailable: the file does not exist.
-    """
+    """Read the reports of both sensors, one of each every tenth of a second."""
     rows, chosen = _read(data), settings or LaserRadarSettings()
     place, distance, direction, growth = _sensors(chosen)
     observations = [
-        Observation(entity=entity, sensor=place.sensor, time=time + epoch, value=value)
+        Observation(entity=entity, sensor=place.sensor, time=time, value=value)
         for time, value in zip(rows.laser_times.tolist(), rows.laser.tolist(), strict=True)
     ]
     for time, values in zip(rows.radar_times.tolist(), rows.radar.tolist(), strict=True):
         observations += [
-            Observation(entity=entity, sensor=sensor.sensor, time=time + epoch, value=value)
+            Observation(entity=entity, sensor=sensor.sensor, time=time, value=value)
             for sensor, value in zip((distance, direction, growth), values, strict=True)
         ]
+    motion = ConstantVelocity(
+        positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
+    )
     return Recording(
         name="laser_radar",
-        model=_model(entity, chosen),
+        model=recorded_model(entity, "pedestrian", PLANE, motion, (0.0,) * 4, PRIOR_STANDARD_DEVIATIONS),
         sensors=(place, distance, direction, growth),
         observations=sorted(observations, key=lambda observation: observation.time),
         coordinates=("x", "y"),
-        truth_times=rows.times + epoch,
+        truth_times=rows.times,
         truth=rows.truth[:, :2],
-        scored_from=third(rows.times) + epoch,
+        scored_from=third(rows.times),
         lost_beyond=3.0,
     )
 
@@ -149,18 +137,4 @@ def _sensors(chosen: LaserRadarSettings) -> tuple[Sensor, Sensor, Sensor, Sensor
         RangeRateSensor(
             sensor="radar/range-rate", position=origin, standard_deviation=chosen.range_rate_deviation
         ),
-    )
-
-
-def _model(entity: str, chosen: LaserRadarSettings) -> Model:
-    units = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
-    return Model(
-        entity=entity,
-        name="pedestrian",
-        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
-        motion=ConstantVelocity(
-            positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
-        ),
-        prior=Mixture.gaussian((0.0, 0.0, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS),
-        live_time=False,
     )

@@ -34,9 +34,6 @@ from numpy.typing import NDArray
 from beliefstream.schemas import (
     Channel,
     ControlSensor,
-    Coordinate,
-    Mixture,
-    Model,
     Observation,
     RangeChannel,
     RangeRelativeBearingSensor,
@@ -44,7 +41,7 @@ from beliefstream.schemas import (
 )
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.fitting import outlier_share
-from research.recordings.parts import data_file, third
+from research.recordings.parts import data_file, interpolated, recorded_model, third
 
 FOLDER = "mrclam_robot1"
 SPACING = 0.2  # s, between averages of the odometry
@@ -83,7 +80,7 @@ class _Rows:
 
     def pose(self, times: Array) -> Array:
         """Return the true pose at `times`, ``(N, 3)``, m, m, rad."""
-        return np.stack([np.interp(times, self.truth_times, column) for column in self.truth.T], 1)
+        return interpolated(times, self.truth_times, self.truth)
 
 
 def _read(data: Path | None) -> _Rows:
@@ -115,29 +112,18 @@ def _averaged(odometry: Array, first: float, last: float) -> tuple[Array, Array]
     edges = np.arange(first, last + SPACING, SPACING)
     held = np.diff(odometry[:, 0], append=odometry[-1, 0])[:, None] * odometry[:, 1:]
     total = np.concatenate([np.zeros((1, 2)), np.cumsum(held, 0)])[: len(odometry)]
-    travelled = np.stack([np.interp(edges, odometry[:, 0], column) for column in total.T], 1)
+    travelled = interpolated(edges, odometry[:, 0], total)
     return edges[:-1], np.diff(travelled, axis=0) / SPACING
 
 
 def mrclam(
     entity: str = "robot",
-    epoch: float = 0.0,
     data: Path | None = None,
     settings: MrclamSettings | None = None,
 ) -> Recording:
-    """Read the robot's sightings of the landmarks, and its odometry.
-
-    Args:
-        entity: name of the robot.
-        epoch: time of the first sighting, in seconds since the epoch.
-        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
-        settings: settings to use instead of the chosen ones.
-
-    Raises:
-        RecordingUnavailable: a file does not exist.
-    """
+    """Read the robot's sightings of the landmarks, and its odometry."""
     rows, chosen = _read(data), settings or MrclamSettings()
-    time_shift = rows.times[0] - epoch
+    start = rows.times[0]
     sensors = {number: _sensor(number, place, chosen) for number, place in rows.places.items()}
     wheels = ControlSensor(
         sensor="mrclam_robot1/odometry",
@@ -145,28 +131,34 @@ def mrclam(
         standard_deviation=(chosen.speed_deviation, chosen.turn_rate_deviation),
     )
     observations = [
-        Observation(entity=entity, sensor=sensors[number].sensor, time=time - time_shift, value=tuple(value))
+        Observation(entity=entity, sensor=sensors[number].sensor, time=time - start, value=tuple(value))
         for number, time, value in zip(
             rows.landmarks.tolist(), rows.times.tolist(), rows.values.tolist(), strict=True
         )
     ]
     changed = np.concatenate([[True], np.abs(np.diff(rows.odometry, axis=0)).max(1) > 1e-9])
     observations += [
-        Observation(entity=entity, sensor=wheels.sensor, time=time - time_shift, value=tuple(value))
+        Observation(entity=entity, sensor=wheels.sensor, time=time - start, value=tuple(value))
         for time, value in zip(
             rows.odometry_times[changed].tolist(), rows.odometry[changed].tolist(), strict=True
         )
     ]
-    start = rows.pose(rows.times[:1])[0].tolist()
     return Recording(
         name="mrclam_robot1",
-        model=_model(entity, start),
+        model=recorded_model(
+            entity,
+            "robot",
+            {"x": "m", "y": "m", "heading": "rad"},
+            Unicycle(),
+            rows.pose(rows.times[:1])[0].tolist(),
+            PRIOR_STANDARD_DEVIATIONS,
+        ),
         sensors=(*sensors.values(), wheels),
         observations=sorted(observations, key=lambda observation: observation.time),
         coordinates=("x", "y"),
-        truth_times=rows.truth_times - time_shift,
+        truth_times=rows.truth_times - start,
         truth=rows.truth[:, :2],
-        scored_from=third(rows.times) - time_shift,
+        scored_from=third(rows.times) - start,
         lost_beyond=1.0,
     )
 
@@ -197,7 +189,7 @@ def _odometry_deviations(rows: _Rows, end: float) -> tuple[float, float]:
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(rows.odometry * SPACING, 0)])[
         : len(rows.odometry)
     ]
-    stated = np.stack([np.interp(edges, rows.odometry_times, column) for column in travelled.T], 1)
+    stated = interpolated(edges, rows.odometry_times, travelled)
     pose = rows.pose(edges)
     ahead = np.hypot(*np.diff(pose[:, :2], axis=0).T)
     true = np.column_stack([ahead, np.diff(pose[:, 2])])
@@ -220,16 +212,4 @@ def _sensor(number: int, place: tuple[float, float], chosen: MrclamSettings) -> 
         bearing=Channel(
             standard_deviation=chosen.bearing_deviation, outlier_probability=chosen.bearing_outliers
         ),
-    )
-
-
-def _model(entity: str, start: list[float]) -> Model:
-    units = {"x": "m", "y": "m", "heading": "rad"}
-    return Model(
-        entity=entity,
-        name="robot",
-        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
-        motion=Unicycle(),
-        prior=Mixture.gaussian(start, PRIOR_STANDARD_DEVIATIONS),
-        live_time=False,
     )

@@ -1,38 +1,47 @@
-"""Files of recorded data, and changed copies of recordings: a part, another prior, no calibration."""
+"""What the readers share, and changed copies of recordings: a part, no calibration."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from beliefstream.schemas import Mixture, Model, OwnSensor, RangeChannel, Sensor
+from beliefstream.schemas import Coordinate, Mixture, Model, Motion, OwnSensor, RangeChannel, Sensor
 from beliefstream.streams.demo.plaza import RecordingUnavailable
 from beliefstream.streams.scores.recording import Recording
 
 DATA_VARIABLE = "BELIEFSTREAM_DATA"
+PLANE = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}  # coordinates of a motion in the plane
 
 
-def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recording:
-    """Return the recording with a wide prior of the scored coordinates.
+def recorded_model(
+    entity: str,
+    name: str,
+    units: Mapping[str, str],
+    motion: Motion,
+    mean: Sequence[float],
+    deviations: Sequence[float],
+) -> Model:
+    """Return the model of a recorded entity, with a Gaussian prior; `units` are those of its coordinates."""
+    return Model(
+        entity=entity,
+        name=name,
+        coordinates=tuple(Coordinate(name=axis, unit=unit) for axis, unit in units.items()),
+        motion=motion,
+        prior=Mixture.gaussian(mean, deviations),
+        live_time=False,
+    )
 
-    They get the standard deviation `deviation`, and a mean with an error of the same size. Correlations are removed.
-    Mean and standard deviation of the other coordinates are unchanged.
-    """
-    models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
-    return replace(recording, model=models[0], other_models=tuple(models[1:]))
 
-
-def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Model:
-    axes = [model.coordinate_names.index(name) for name in coordinates]
-    mean, deviations = np.array(model.prior.mean()), np.array(model.prior.standard_deviations())
-    away = np.linspace(0.6, -0.8, len(axes))
-    mean[axes] += deviation * away / np.linalg.norm(away)
-    deviations[axes] = deviation
-    return model.model_copy(update={"prior": Mixture.gaussian(mean.tolist(), deviations.tolist())})
+def interpolated(
+    times: Sequence[float] | NDArray[np.float64], known: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolate the columns of `values` ``(T, D)``, at the times `known`, linearly at `times`: ``(N, D)``."""
+    return np.stack([np.interp(times, known, column) for column in values.T], 1)
 
 
 def without_calibration(recording: Recording) -> Recording:

@@ -25,7 +25,7 @@ from beliefstream.streams.demo import plaza as reader
 from beliefstream.streams.demo.plaza import MAXIMUM_RANGE, PlazaName, PlazaSettings
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.fitting import outlier_share
-from research.recordings.parts import third
+from research.recordings.parts import interpolated, third
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,10 @@ class Plaza2Settings(PlazaSettings):
     spectral_density: float = 0.45
 
 
-def plaza(
-    which: PlazaName, entity: str = "mower", epoch: float = 0.0, settings: PlazaSettings | None = None
-) -> Recording:
+def plaza(which: PlazaName, entity: str = "mower", settings: PlazaSettings | None = None) -> Recording:
     """Read a recording, scored after its first third; see `streams.demo.plaza.plaza`."""
     chosen = settings or (PlazaSettings() if which == "plaza1" else Plaza2Settings())
-    recording = reader.plaza(which, entity, epoch, chosen)
+    recording = reader.plaza(which, entity, chosen)
     return replace(recording, scored_from=third([each.time for each in recording.observations]))
 
 
@@ -54,7 +52,7 @@ def fit(data: Path | None = None) -> PlazaSettings:
     truth, ranges = arrays["GT"], arrays["TD"]
     first = ranges[ranges[:, 0] < third(ranges[:, 0])]
     places = {int(row[0]): row[1:3] for row in arrays["TL"]}
-    seen = np.stack([np.interp(first[:, 0], truth[:, 0], column) for column in truth[:, 1:3].T], 1)
+    seen = interpolated(first[:, 0], truth[:, 0], truth[:, 1:3])
     distance = np.linalg.norm(seen - [places[int(beacon)] for beacon in first[:, 2]], axis=1)
     scale, bias = np.polyfit(distance, first[:, 3], 1).tolist()
     noise = outlier_share(first[:, 3] - scale * distance - bias, scale * MAXIMUM_RANGE)

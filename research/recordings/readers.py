@@ -19,7 +19,9 @@ class RecordingReader:
     """Reader of one recording.
 
     Attributes:
-        read: function that reads it, with the options `entity`, `epoch`, `data` and `settings`.
+        read: function that reads it, with the options `entity` (name of the entity), `data` (folder of the recorded
+            data; that in BELIEFSTREAM_DATA if None) and `settings` (to use instead of the chosen ones). It raises
+            RecordingUnavailable if a file does not exist.
         fit: function of the data folder that fits the settings to the residuals of the first third.
         searched: names of the settings that are then chosen by the density of the truth, in order.
         settings_of: name of the recording whose settings it uses; None if it has its own.
@@ -64,8 +66,18 @@ READERS: dict[str, RecordingReader] = {
             "range_rate_deviation",
         ),
     ),
-    # the ships' settings are fitted to the density of each next report
-    "ais_solent": RecordingReader(ais_solent.ais_solent, ais_solent.fit),
+    "ais_solent": RecordingReader(
+        ais_solent.ais_solent,
+        ais_solent.fit,
+        (
+            "place_deviation",
+            "delay_deviation",
+            "speed_deviation",
+            "course_deviation",
+            "spectral_density",
+            "time_constant",
+        ),
+    ),
 }
 
 

@@ -5,7 +5,7 @@ settings. Errors that last, as of a landmark or a blocked radio signal, do not a
 filter that assumes independence is far too confident. So standard deviations, shares of outliers and motion noise are
 chosen by running the filter over the first third, for the largest density of the truth (of each next report, if the
 truth is unknown). One setting after the other is changed, on a geometric grid around the previous value, in passes with
-finer and finer grids. All candidates of a setting run in parallel, as entities of one log.
+finer and finer grids.
 
 Settings that a reader does not search keep their fitted values.
 """
@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.scores.measures import Row, Scores
-from beliefstream.streams.scores.methods import OURS, score_ours
+from beliefstream.streams.scores import Row, score
 from beliefstream.streams.scores.recording import Recording
-from beliefstream.streams.scores.tracks import log_of, tracks_of
 from research.recordings.parts import third
 from research.recordings.readers import RecordingReader
 
@@ -56,10 +52,12 @@ def tune(
         for name in reader.searched:
             values = [getattr(settings, name) * ratio**power for power in CANDIDATES]
             candidates = [rounded(dataclasses.replace(settings, **{name: value})) for value in values]
-            rows = scored([first_third(reader.read(data=data, settings=c)) for c in candidates], updater)
-            for candidate, row in zip(candidates, rows, strict=True):
+            losses = []
+            for candidate in candidates:
+                (row,) = score(first_third(reader.read(data=data, settings=candidate)), updater, methods=())
                 report(name, getattr(candidate, name), row)
-            settings = candidates[_best([row.negative_log_likelihood for row in rows])]
+                losses.append(row.negative_log_likelihood)
+            settings = candidates[_best(losses)]
     return settings
 
 
@@ -72,34 +70,19 @@ def _best(losses: Sequence[float]) -> int:
 
 
 def first_third(recording: Recording) -> Recording:
-    """Return the part before the scored one, with at most `MOST_ENTITIES` entities."""
+    """Return the part before the scored one, with at most `MOST_ENTITIES` entities, scored after it has settled."""
     models = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
     entities = {model.entity for model in models}
     observations = [
         o for o in recording.observations if o.time < recording.scored_from and o.entity in entities
     ]
     return dataclasses.replace(
-        recording, observations=observations, model=models[0], other_models=tuple(models[1:])
+        recording,
+        observations=observations,
+        model=models[0],
+        other_models=tuple(models[1:]),
+        scored_from=third([observation.time for observation in observations], SETTLING),
     )
-
-
-def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
-    """Return our scores on each recording after the settling time; all recordings run in parallel."""
-    parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
-    outcomes: dict[str, list[Outcome]] = defaultdict(list)
-    log = log_of(*parts)
-    for fused in log.fuse(updater):
-        outcomes[fused.entity].append(fused.outcome)
-    log.require_no_failure()
-    rows = []
-    for part in parts:
-        settled = third([observation.time for observation in part.observations], SETTLING)
-        whole = dataclasses.replace(part, scored_from=settled)
-        tracks = tracks_of(whole, log_of(whole))
-        scores = Scores(sum(len(track.cases) for track in tracks), part.lost_beyond)
-        score_ours(tracks, outcomes, scores)
-        rows.append(scores.row(part.name, OURS, math.nan))
-    return rows
 
 
 def rounded(settings: Any) -> Any:
@@ -111,20 +94,3 @@ def rounded(settings: Any) -> Any:
         return float(f"{value:.4g}") if isinstance(value, float) else value
 
     return type(settings)(**{f.name: four(getattr(settings, f.name)) for f in dataclasses.fields(settings)})
-
-
-def _renamed(recording: Recording, suffix: str) -> Recording:
-    """Append a suffix to the names of entities and sensors."""
-
-    def entity(name: str) -> str:
-        return f"{name}{suffix}"
-
-    models = [model.model_copy(update={"entity": entity(model.entity)}) for model in recording.models]
-    sensors = tuple(s.model_copy(update={"sensor": f"{s.sensor}{suffix}"}) for s in recording.sensors)
-    observations = [
-        o.model_copy(update={"entity": entity(o.entity), "sensor": f"{o.sensor}{suffix}"})
-        for o in recording.observations
-    ]
-    return dataclasses.replace(
-        recording, model=models[0], other_models=tuple(models[1:]), sensors=sensors, observations=observations
-    )

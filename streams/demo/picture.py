@@ -189,13 +189,13 @@ def box(axes: Axes, result: Result) -> None:
 
 
 def _table(axes: Axes, result: Result) -> None:
-    heading = ["", "", *(measure.name for measure in measures(result.comparisons[0].rows[0].scores))]
+    heading = ["", "", *(measure.name for measure in measures(result.comparisons[0].rows[0]))]
     cells: list[list[str]] = []
     bold: set[tuple[int, int]] = set()
     for comparison in result.comparisons:
         for position, row in enumerate(comparison.rows):
             group = f"{comparison.group} ({comparison.instants})" if position == 0 else ""
-            texts = [measure.text for measure in measures(row.scores)]
+            texts = [measure.text for measure in measures(row)]
             best = [column for column in range(len(texts)) if row.method in winners(comparison, column)]
             bold |= {(len(cells) + 1, column + 2) for column in best}
             cells.append([group, row.method, *texts])

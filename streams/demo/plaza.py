@@ -46,7 +46,6 @@ class PlazaSettings:
 def plaza(
     which: PlazaName = "plaza1",
     entity: str = "mower",
-    epoch: float = 0.0,
     settings: PlazaSettings | None = None,
 ) -> Recording:
     """Read the reported ranges of one robot; the sensors' definitions contain their calibration.
@@ -56,7 +55,6 @@ def plaza(
     Args:
         which: `plaza1` (3 529 ranges in 1 932 s) or `plaza2` (1 816 ranges in 409 s).
         entity: name of the robot in the observations and the model.
-        epoch: added to all times of the recording, s.
         settings: settings to use instead of the chosen ones.
 
     Raises:
@@ -68,9 +66,8 @@ def plaza(
     arrays, chosen = load(which), settings or PlazaSettings()
     truth, beacons, ranges = arrays["GT"], arrays["TL"], arrays["TD"]
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
-    ranges[:, 0] += epoch
     sensors = {int(row[0]): _beacon(which, row, chosen) for row in beacons}
-    times, places = truth[:, 0] + epoch, truth[:, 1:3]
+    times, places = truth[:, 0], truth[:, 1:3]
     start = [float(np.interp(ranges[0, 0], times, column)) for column in places.T]
     return Recording(
         name=which,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from beliefstream.streams.demo.baseline_answers import Answers
 from beliefstream.streams.demo.comparison import Comparison
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Schedule
 from beliefstream.streams.demo.services import DemonstrationError, WorkerFigures
 from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
 from beliefstream.streams.demo.view import dead_letters, jump_lines, number, span
 from beliefstream.streams.local.broker import GuardedProcess
+from beliefstream.streams.scores.measures import Cases
 
 BASELINES_TIMEOUT = 480.0  # seconds after the stream; the baselines need about three minutes of one core
 
@@ -29,22 +29,19 @@ class Result:
     figures: Figures
     worker: WorkerFigures
     comparisons: list[Comparison]
-    baselines: Mapping[str, Answers]  # by GROUP/METHOD
 
     @property
     def jump(self) -> Jump | None:
         return self.tracker.jump()
 
 
-def wait_for_baselines(
-    process: GuardedProcess, path: Path, log: Path, console: Console
-) -> dict[str, Answers]:
+def wait_for_baselines(process: GuardedProcess, path: Path, log: Path, console: Console) -> dict[str, Cases]:
     """Wait for the process of the baselines, and return the answers that it wrote.
 
     Raises:
         DemonstrationError: it failed or took too long; the end of its log is printed.
     """
-    from beliefstream.streams.demo import baseline_answers
+    from beliefstream.streams.demo import baselines
 
     begun = time.monotonic()
     with console.status("waiting for the baselines"):
@@ -54,10 +51,10 @@ def wait_for_baselines(
         for line in log.read_text(errors="replace").splitlines()[-12:]:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         raise DemonstrationError(f"the baselines have not finished after {time.monotonic() - begun:.0f} s")
-    return baseline_answers.load(path)
+    return baselines.load(path)
 
 
-def compare_all(schedule: Schedule, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
+def compare_all(schedule: Schedule, tracker: Tracker, baselines: Mapping[str, Cases]) -> list[Comparison]:
     """Compare the methods on the mower, and on the fleet without the entity whose prior was replaced."""
     from beliefstream.streams.demo.comparison import compare, ours
 

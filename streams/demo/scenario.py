@@ -156,7 +156,7 @@ def _recording(scenario: Scenario) -> tuple[Recording, float]:
     duration = (last - first) / scenario.speed if scenario.duration is None else scenario.duration
     length = duration * scenario.speed
     # it is replayed faster than real time, so its times end with the run instead of starting with it
-    shifted = plaza("plaza1", MOWER, epoch=scenario.start + duration - first - length)
+    shifted = whole.shifted(scenario.start + duration - first - length)
     begin = shifted.observations[0].time
     played = [each for each in shifted.observations if each.time - begin <= length]
     return replace(shifted, observations=played), duration

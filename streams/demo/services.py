@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,14 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from beliefstream.schemas import Model, Sensor
 from beliefstream.streams.client import Registry
 from beliefstream.streams.demo.page import LivePageProcess
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
 from beliefstream.streams.monitoring.compilation import COMPILING
+from beliefstream.streams.monitoring.scraping import Snapshot, answers, scrape
 from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
@@ -130,7 +128,7 @@ class DemoServices:
             DemonstrationError: the worker ended, or is not ready in time.
         """
         deadline = time.monotonic() + timeout
-        while not self._answers():
+        while not answers(f"{self.web_address}/readyz"):
             self.check()
             if time.monotonic() > deadline:
                 raise self.failure(f"the worker is not ready after {timeout:g} s")
@@ -163,8 +161,7 @@ class DemoServices:
     def figures(self) -> WorkerFigures | None:
         """Return the worker's current figures; None if it does not answer at once."""
         try:
-            with urllib.request.urlopen(f"{self.web_address}/metrics", timeout=1.0) as page:
-                return read_figures(page.read().decode())
+            return figures_of(scrape(self.web_address))
         except OSError:
             return None
 
@@ -191,29 +188,14 @@ class DemoServices:
         self._stack.callback(self._worker.stop, WORKER_GRACE)
         self._say(f"worker   {self.web_address}{changed}: /healthz /readyz /metrics, log {self.log_file}")
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.web_address}/readyz", timeout=1.0) as page:
-                return bool(page.status == 200)
-        except OSError:
-            return False
 
-
-def read_figures(text: str) -> WorkerFigures:
-    """Parse the figures from a page of Prometheus metrics."""
-    dead: dict[str, int] = {}
-    rejected = batches = 0
-    seconds, device = 0.0, ""
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "beliefstream_dead_letters_total" and sample.value:
-                dead[sample.labels["reason"]] = int(sample.value)
-            elif sample.name == "beliefstream_observations_total" and sample.labels["outcome"] == "rejected":
-                rejected = int(sample.value)
-            elif sample.name == "beliefstream_update_seconds_sum":
-                seconds = sample.value
-            elif sample.name == "beliefstream_update_seconds_count":
-                batches = int(sample.value)
-            elif sample.name == "beliefstream_build_info":
-                device = sample.labels.get("device", "")
-    return WorkerFigures(dead, rejected, batches, seconds, device)
+def figures_of(metrics: Snapshot) -> WorkerFigures:
+    """Return the figures among a worker's metrics."""
+    dead = metrics.by("beliefstream_dead_letters_total", "reason")
+    return WorkerFigures(
+        {reason: int(count) for reason, count in dead.items() if count},
+        int(metrics.by("beliefstream_observations_total", "outcome").get("rejected", 0)),
+        int(metrics.total("beliefstream_update_seconds_count")),
+        metrics.total("beliefstream_update_seconds_sum"),
+        next(iter(metrics.by("beliefstream_build_info", "device")), ""),
+    )

@@ -5,64 +5,58 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from rich.console import Console
 
-from beliefstream.streams.client import ObservationProducer, PriorPublisher
+from beliefstream.streams.client import ObservationProducer, PosteriorConsumer, PriorPublisher
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, Scenario, Schedule, ScheduledMessage
 from beliefstream.streams.demo.services import DemonstrationError, DemoServices, WorkerFigures
-from beliefstream.streams.demo.tracking import PosteriorListener, Tracker
+from beliefstream.streams.demo.tracking import Tracker
 from beliefstream.streams.demo.view import View
+from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 
 SILENCE = 60.0  # seconds without a posterior after which the run fails
 FIGURES_EVERY = 1.0  # seconds
 TICK = 0.1  # seconds
+STOP_SECONDS = 5.0  # longest wait for a thread at the end
 
 OnSent = Callable[[ScheduledMessage, float], None]
 
 
-class Sender(threading.Thread):
-    """A thread that sends scheduled messages on time.
+def send_on_time(
+    servers: str,
+    messages: Sequence[ScheduledMessage],
+    start: float,
+    on_sent: OnSent,
+    stopping: threading.Event,
+) -> None:
+    """Send scheduled messages when they are due, until all are sent or `stopping` is set.
 
     Args:
-        bootstrap_servers: `host:port` of the broker.
+        servers: `host:port` of the broker.
         messages: messages sorted by the time to send them.
         start: start of the schedule, in seconds since the epoch.
         on_sent: called with each message and `time.monotonic()` just before it is sent.
-
-    Attributes:
-        error: error that ended the thread early, if any.
+        stopping: set by another thread.
     """
+    with ObservationProducer(servers) as producer, PriorPublisher(servers) as publisher:
+        # the wall clock may be adjusted, so it is read only once
+        started = time.monotonic() - (time.time() - start)
+        for message in messages:
+            if stopping.wait(max(0.0, started + message.due - time.monotonic())):
+                return
+            on_sent(message, time.monotonic())
+            _send(message, producer, publisher)
 
-    def __init__(
-        self, bootstrap_servers: str, messages: Sequence[ScheduledMessage], start: float, on_sent: OnSent
-    ) -> None:
-        super().__init__(name="sender", daemon=True)
-        self.error: BaseException | None = None
-        self._servers, self._messages, self._on_sent = bootstrap_servers, messages, on_sent
-        self._start_time = start
-        self._stopping = threading.Event()
 
-    def run(self) -> None:
-        try:
-            with ObservationProducer(self._servers) as producer, PriorPublisher(self._servers) as publisher:
-                # the wall clock may be adjusted, so it is read only once
-                started = time.monotonic() - (time.time() - self._start_time)
-                for message in self._messages:
-                    wait = started + message.due - time.monotonic()
-                    if self._stopping.wait(wait) if wait > 0 else self._stopping.is_set():
-                        return
-                    self._on_sent(message, time.monotonic())
-                    _send(message, producer, publisher)
-        except BaseException as error:
-            self.error = error
-
-    def stop(self, timeout: float = 5.0) -> None:
-        """Stop sending and wait for the thread, at most `timeout` seconds."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join(timeout)
+def follow(servers: str, tracker: Tracker, stopping: threading.Event) -> None:
+    """Read posteriors into the tracker until `stopping` is set."""
+    with PosteriorConsumer(servers, from_beginning=True, fetch_max_wait_ms=EMBEDDED_FETCH_MS) as consumer:
+        while not stopping.is_set():
+            for posterior in consumer.poll(0.2):
+                tracker.received(posterior, time.monotonic())
 
 
 def _send(message: ScheduledMessage, producer: ObservationProducer, publisher: PriorPublisher) -> None:
@@ -74,8 +68,23 @@ def _send(message: ScheduledMessage, producer: ObservationProducer, publisher: P
         producer.publish(*message.raw)
 
 
+class Task(threading.Thread):
+    """A thread that keeps the error that has ended it, if any, and does not keep the process."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self.error: BaseException | None = None
+        self._work = work
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+
+
 class Stream:
-    """Runs the sender, the listener and the view; `stop` ends both threads."""
+    """Sends and reads in two threads, and shows both; `stop` ends the threads."""
 
     def __init__(
         self,
@@ -87,8 +96,13 @@ class Stream:
     ) -> None:
         self._services, self._schedule, self._tracker, self._console = services, schedule, tracker, console
         self._notes: SimpleQueue[str] = SimpleQueue()
-        self._listener = PosteriorListener(services.bootstrap_servers, tracker)
-        self._sender = Sender(services.bootstrap_servers, schedule.messages, scenario.start, self._sent)
+        self._stopping = threading.Event()
+        servers = services.bootstrap_servers
+        self._reading = Task("reading posteriors", partial(follow, servers, tracker, self._stopping))
+        self._sending = Task(
+            "sending",
+            partial(send_on_time, servers, schedule.messages, scenario.start, self._sent, self._stopping),
+        )
         self._worker = WorkerFigures()
         self._next_figures = 0.0
         self._progress = (
@@ -104,8 +118,8 @@ class Stream:
             DemonstrationError: a process has ended, or posteriors are missing.
         """
         self._tracker.begin()
-        self._listener.start()
-        self._sender.start()
+        self._reading.start()
+        self._sending.start()
         with View(self._console, self._schedule, self._tracker) as view:
             while not self._finished():
                 self._check()
@@ -117,8 +131,10 @@ class Stream:
 
     def stop(self) -> None:
         """Stop both threads."""
-        self._sender.stop()
-        self._listener.stop()
+        self._stopping.set()
+        for task in (self._sending, self._reading):
+            if task.is_alive():
+                task.join(STOP_SECONDS)
 
     def _sent(self, message: ScheduledMessage, now: float) -> None:
         self._tracker.sent(message, now)
@@ -150,7 +166,7 @@ class Stream:
 
     def _finished(self) -> bool:
         """Whether every message is sent, and has a posterior or a dead letter."""
-        if self._sender.is_alive() or self._sender.error is not None:
+        if self._sending.is_alive() or self._sending.error is not None:
             return False
         rejected = max(0, self._worker.rejected - len(BAD_MESSAGES_AT))
         missing = self._tracker.missing() - rejected
@@ -167,6 +183,6 @@ class Stream:
 
     def _check(self) -> None:
         self._services.check()
-        for name, thread in (("sending", self._sender), ("reading posteriors", self._listener)):
-            if thread.error is not None:
-                raise DemonstrationError(f"{name} failed: {thread.error}") from thread.error
+        for task in (self._sending, self._reading):
+            if task.error is not None:
+                raise DemonstrationError(f"{task.name} failed: {task.error}") from task.error

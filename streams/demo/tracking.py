@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.schemas import Posterior
-from beliefstream.streams.client import PosteriorConsumer
 from beliefstream.streams.demo.scenario import MOWER, Schedule, ScheduledMessage
-from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 
 Array = NDArray[np.float64]
 
@@ -197,35 +195,3 @@ class Tracker:
 def _after(timed: list[tuple[float, float]], since: float) -> list[float]:
     """Return the values of all events at or after the time `since`."""
     return [value for _, value in timed[bisect_left(timed, (since, -math.inf)) :]]
-
-
-class PosteriorListener(threading.Thread):
-    """A thread that reads posteriors into a tracker.
-
-    Attributes:
-        error: error that ended the thread early, if any.
-    """
-
-    def __init__(self, bootstrap_servers: str, tracker: Tracker) -> None:
-        super().__init__(name="listener", daemon=True)
-        self.error: BaseException | None = None
-        self._tracker = tracker
-        self._stopping = threading.Event()
-        self._consumer = PosteriorConsumer(
-            bootstrap_servers, from_beginning=True, fetch_max_wait_ms=EMBEDDED_FETCH_MS
-        )
-
-    def run(self) -> None:
-        try:
-            with self._consumer as consumer:
-                while not self._stopping.is_set():
-                    for posterior in consumer.poll(0.2):
-                        self._tracker.received(posterior, time.monotonic())
-        except BaseException as error:
-            self.error = error
-
-    def stop(self, timeout: float = 5.0) -> None:
-        """Stop reading and wait for the thread, at most `timeout` seconds."""
-        self._stopping.set()
-        if self.is_alive():
-            self.join(timeout)

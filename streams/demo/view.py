@@ -1,87 +1,27 @@
-"""Shows the run: figures and two maps in a terminal, otherwise a line every five seconds."""
+"""Shows the run: figures in a terminal, otherwise a line every five seconds. The live page has a map."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from beliefstream.streams.demo.scenario import MOWER, Schedule
+from beliefstream.streams.demo.scenario import Schedule
 from beliefstream.streams.demo.services import WorkerFigures
 from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
-from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
 
-_BRAILLE = 0x2800
-_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # row, column of a dot in its character
 LINE_EVERY = 5.0  # seconds between lines if there is no terminal
 REFRESH = 4  # frames a second
-MAP_HEIGHT = 15  # characters
 FIGURES_WIDTH = 46
-TRAIL = 400  # number of the mower's newest beliefs to draw
 NOTES = 6
-
-
-class DotMap:
-    """A map of a rectangle in the plane on `width` by `height` characters, with the y axis up and equal scales.
-
-    Args:
-        width, height: size in characters.
-        low, high: corners of the visible area, m.
-    """
-
-    def __init__(self, width: int, height: int, low: tuple[float, float], high: tuple[float, float]) -> None:
-        self.width, self.height = width, height
-        self._dots = [[0] * width for _ in range(height)]
-        self._styles: list[list[str]] = [[""] * width for _ in range(height)]
-        self._marks: dict[tuple[int, int], tuple[str, str]] = {}
-        # the distance of dots is about equal in both directions
-        self._scale = min(
-            (2 * width - 1) / max(high[0] - low[0], 1e-9), (4 * height - 1) / max(high[1] - low[1], 1e-9)
-        )
-        self._middle = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
-
-    def trail(self, points: Iterable[tuple[float, float]], style: str) -> None:
-        """Draw a dot at each point; a later trail overwrites the style of earlier ones."""
-        for x, y in points:
-            column, row = self._dot(x, y)
-            if 0 <= column < 2 * self.width and 0 <= row < 4 * self.height:
-                self._dots[row // 4][column // 2] |= _BITS[row % 4][column % 2]
-                self._styles[row // 4][column // 2] = style
-
-    def mark(self, x: float, y: float, symbol: str, style: str) -> None:
-        """Draw a character at a point, over any trail."""
-        column, row = self._dot(x, y)
-        if 0 <= column < 2 * self.width and 0 <= row < 4 * self.height:
-            self._marks[row // 4, column // 2] = (symbol, style)
-
-    def text(self) -> Text:
-        """Return the map as rich text."""
-        lines = Text(no_wrap=True)
-        for row in range(self.height):
-            for column in range(self.width):
-                dots = self._dots[row][column]
-                default = (chr(_BRAILLE + dots) if dots else " ", self._styles[row][column])
-                lines.append(*self._marks.get((row, column), default))
-            if row + 1 < self.height:
-                lines.append("\n")
-        return lines
-
-    def _dot(self, x: float, y: float) -> tuple[int, int]:
-        column = round(self.width + (x - self._middle[0]) * self._scale - 0.5)
-        row = round(2 * self.height - (y - self._middle[1]) * self._scale - 0.5)
-        return column, row
 
 
 class View:
@@ -94,7 +34,6 @@ class View:
         self._worker = WorkerFigures()
         drawable = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(console=console, refresh_per_second=REFRESH, transient=True) if drawable else None
-        self._unicode = "utf" in console.encoding.lower()
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -127,44 +66,8 @@ class View:
     def _picture(self, figures: Figures) -> RenderableType:
         duration = self._schedule.duration
         title = f"Beliefstream  {min(figures.elapsed, duration):.0f} of {duration:.0f} s"
-        width = self._console.width
-        parts: list[RenderableType] = [Panel(grid(figures, self._worker), title=title, width=FIGURES_WIDTH)]
-        maps = (
-            0 if not self._unicode else 2 if width >= FIGURES_WIDTH + 78 else int(width >= FIGURES_WIDTH + 44)
-        )
-        for draw, name in [(self._mower_map, "mower"), (self._fleet_map, "fleet")][:maps]:
-            room = (width - FIGURES_WIDTH - 2 * maps) // maps - 4
-            parts.append(Panel(draw(min(room, 56)), title=name, expand=False))
-        return Group(Columns(parts, padding=(0, 1)), Text("\n".join(self._notes), style="dim"))
-
-    def _mower_map(self, width: int) -> Text:
-        recording = self._schedule.recording
-        beacons = [sensor.position for sensor in recording.sensors if sensor.kind == "range"]
-        xs, ys = zip(*beacons, *recording.truth.tolist(), strict=True)
-        dot_map = DotMap(width, MAP_HEIGHT, (min(xs), min(ys)), (max(xs), max(ys)))
-        track = self._tracker.track(MOWER)[-TRAIL:]
-        dot_map.trail([point(belief.truth) for belief in track], "bright_black")
-        dot_map.trail([point(belief.mean) for belief in track], "cyan")
-        for x, y in beacons:
-            dot_map.mark(x, y, "▲", "yellow")
-        if track:
-            dot_map.mark(*point(track[-1].truth), "○", "white")
-            dot_map.mark(*point(track[-1].mean), "●", "bright_cyan")
-        return dot_map.text()
-
-    def _fleet_map(self, width: int) -> Text:
-        corner = (HALF_WIDTH + 5, HALF_WIDTH + 5)
-        dot_map = DotMap(width, MAP_HEIGHT, (-corner[0], -corner[1]), corner)
-        gates = self._schedule.gates
-        for x, y in gates.places:
-            dot_map.mark(x, y, "◇", "magenta")
-        for entity, belief in self._tracker.latest().items():
-            if entity != MOWER:
-                dot_map.mark(*point(belief.truth), "·", "white")
-                dot_map.mark(
-                    *point(belief.mean), "●", "bright_magenta" if entity == gates.entity else "green"
-                )
-        return dot_map.text()
+        figures_panel = Panel(grid(figures, self._worker), title=title, width=FIGURES_WIDTH)
+        return Group(figures_panel, Text("\n".join(self._notes), style="dim"))
 
 
 def grid(figures: Figures, worker: WorkerFigures) -> Table:
@@ -225,10 +128,6 @@ def jump_lines(jump: Jump) -> list[str]:
 def dead_letters(worker: WorkerFigures) -> str:
     """Return the number of dead letters by reason."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items())) or "none"
-
-
-def point(position: NDArray[np.float64]) -> tuple[float, float]:
-    return float(position[0]), float(position[1])
 
 
 def number(value: float) -> str:

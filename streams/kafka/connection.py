@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from types import TracebackType
@@ -361,6 +361,22 @@ class TopicReader(Closing):
                 records.extend(found)
             waiting = {partition for partition in waiting if not self._at_end(partition)}
         return records
+
+    def read(self, spans: Mapping[int, Span], timeout: float, last: int | None = None) -> Iterator[Any]:
+        """Yield the records of each partition up to its end in `spans`, or the `last` ones of each.
+
+        Raises:
+            BrokerUnavailable: they could not be read in time.
+        """
+        ends = {place: spans[place.partition] for place in self.partitions}
+        ends = {place: span for place, span in ends.items() if span.end > span.begin}
+        self._consumer.assign(list(ends))
+        for place, span in ends.items():
+            self._consumer.seek(place, span.begin if last is None else max(span.begin, span.end - last))
+        deadline = time.monotonic() + timeout
+        while any(self._consumer.position(place) < span.end for place, span in ends.items()):
+            for found in self._poll(deadline).values():
+                yield from found
 
     def _reported(self, timeout: float) -> tuple[dict[Any, int], dict[Any, int]]:
         try:

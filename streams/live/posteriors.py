@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -67,14 +66,14 @@ class PlainQuality(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=F
 
 
 class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    """As `schemas.Posterior`; coordinates and mixture are decoded when they are asked for."""
+    """As `schemas.Posterior`."""
 
     entity: str
     time: float
     sequence: int
     revision: int
-    coordinates_json: msgspec.Raw = msgspec.field(name="coordinates")
-    mixture_json: msgspec.Raw = msgspec.field(name="mixture")
+    coordinates: tuple[PlainCoordinate, ...]
+    mixture: PlainMixture
     quality: PlainQuality
     applied: list[str]
     prior_sequence: int
@@ -82,28 +81,16 @@ class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc
     model_version: int
 
     @property
-    def coordinates(self) -> tuple[PlainCoordinate, ...]:
-        """Name and unit of each coordinate."""
-        return coordinates_of(bytes(self.coordinates_json))
-
-    @property
     def coordinate_names(self) -> tuple[str, ...]:
         """The names of the coordinates, in order."""
         return tuple(coordinate.name for coordinate in self.coordinates)
 
-    @property
-    def mixture(self) -> PlainMixture:
-        """The belief."""
-        return mixture_of(self.mixture_json)
-
 
 _decode = msgspec.json.Decoder(PlainPosterior, strict=True).decode
-mixture_of = msgspec.json.Decoder(PlainMixture, strict=True).decode
-_decode_coordinates = msgspec.json.Decoder(tuple[PlainCoordinate, ...], strict=True).decode
 
 
 def posterior_of(raw: bytes | None) -> PlainPosterior | None:
-    """The message, if all but its coordinates and its mixture makes sense; otherwise None."""
+    """The message, if all but the numbers of its mixture makes sense; otherwise None."""
     if raw is None or len(raw) > MOST_BYTES:
         return None
     try:
@@ -125,6 +112,7 @@ def posterior_of(raw: bytes | None) -> PlainPosterior | None:
         and found.prior_sequence >= 0
         and _is_name(found.entity)
         and _is_name(found.model)
+        and _are_sound(found.coordinates)
     )
     return found if sound else None
 
@@ -140,26 +128,11 @@ def _is_name(name: str) -> bool:
 
 
 @lru_cache(1024)
-def coordinates_of(raw: bytes) -> tuple[PlainCoordinate, ...]:
-    """Decode the coordinates of a message; none if they are not what they should be."""
-    try:
-        return _decode_coordinates(raw)
-    except msgspec.DecodeError:
-        return ()
-
-
-@lru_cache(1024)
-def are_sound(coordinates: tuple[PlainCoordinate, ...]) -> bool:
+def _are_sound(coordinates: tuple[PlainCoordinate, ...]) -> bool:
     """Whether the coordinates make sense."""
     are_known = all(_is_name(each.name) and _TEXT.fullmatch(each.unit) for each in coordinates)
     return 1 <= len(coordinates) <= MAXIMUM_COORDINATES and are_known
 
-
-_fast: Any
-try:
-    import simdjson as _fast
-except ImportError:  # it has no wheels for Python 3.14 yet; without it decoding takes almost twice as long
-    _fast = None
 
 Array = NDArray[np.float64]
 
@@ -226,27 +199,24 @@ def read_posteriors(raws: Sequence[bytes | None]) -> tuple[list[Group], list[int
 
 def groups_of(posteriors: Iterable[tuple[int, PlainPosterior]]) -> list[Group]:
     """Group posteriors, given with their places; those whose mixture has another shape are left out."""
-    parts: dict[tuple[bytes, int], tuple[list[int], list[PlainPosterior], bytearray]] = {}
-    numbers_of = _numbers if _fast is None else partial(_fast_numbers, _fast.Parser().parse)
+    parts: dict[tuple[tuple[PlainCoordinate, ...], int], tuple[list[int], list[PlainPosterior], array[float]]]
+    parts = {}
     for place, posterior in posteriors:
-        coordinates = bytes(posterior.coordinates_json)
-        row = numbers_of(posterior.mixture_json, len(coordinates_of(coordinates)))
+        row = _numbers(posterior.mixture, len(posterior.coordinates))
         if row is None:
             continue
-        part = parts.get((coordinates, len(row)))
-        if part is None:
-            part = parts[coordinates, len(row)] = ([], [], bytearray())
+        part = parts.setdefault((posterior.coordinates, len(row)), ([], [], array("d")))
         part[0].append(place)
         part[1].append(posterior)
         part[2].extend(row)
-    return [_group(coordinates_of(names), *part) for (names, _), part in parts.items()]
+    return [_group(coordinates, *part) for (coordinates, _), part in parts.items()]
 
 
 def _group(
     coordinates: tuple[PlainCoordinate, ...],
     places: list[int],
     posteriors: list[PlainPosterior],
-    rows: bytearray,
+    rows: array[float],
 ) -> Group:
     size = len(coordinates)
     numbers = np.frombuffer(rows).reshape(len(places), -1)
@@ -257,44 +227,20 @@ def _group(
     return Group(coordinates, places, posteriors, *arrays)
 
 
-def _fast_numbers(parse: Callable[[Any], Any], mixture: msgspec.Raw, size: int) -> bytes | None:
-    """Weights, means and covariances as float64, one after the other; None for another shape."""
-    try:
-        parsed = parse(mixture)
-        weights, means, covariances = parsed["weights"], parsed["means"], parsed["covariances"]
-        count = len(weights)
-        if len(parsed) != 3 or not 0 < count <= MAXIMUM_COMPONENTS:
-            return None
-        if not count == len(means) == len(covariances):
-            return None
-        flat = means.as_buffer(of_type="d")
-        row = b"".join((weights.as_buffer(of_type="d"), flat, covariances.as_buffer(of_type="d")))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    is_whole = memoryview(flat).nbytes == 8 * count * size and len(row) == 8 * count * (1 + size + size**2)
-    return row if is_whole else None
-
-
-def _numbers(mixture: msgspec.Raw, size: int) -> bytes | None:
-    """As `_fast_numbers`."""
-    try:
-        found = mixture_of(mixture)
-    except msgspec.DecodeError:
-        return None
-    weights, means, covariances = found.weights, found.means, found.covariances
+def _numbers(mixture: PlainMixture, size: int) -> array[float] | None:
+    """Weights, means and covariances, one after the other; None for another shape."""
+    weights, means, covariances = mixture.weights, mixture.means, mixture.covariances
     rows = list(chain.from_iterable(covariances))
     sizes = chain(map(len, means), map(len, covariances), map(len, rows))
     if not 0 < len(weights) <= MAXIMUM_COMPONENTS or any(each != size for each in sizes):
         return None
     if not len(weights) == len(means) == len(covariances):
         return None
-    return array("d", chain(weights, *means, *rows)).tobytes()
+    return array("d", chain(weights, *means, *rows))
 
 
 def _sound(group: Group) -> Group:
     """Those whose numbers make sense."""
-    if not are_sound(group.coordinates):
-        return group.only(np.zeros(len(group.places), bool))
     weights, variances = group.weights, np.diagonal(group.covariances, axis1=2, axis2=3)
     is_sound = (weights >= 0).all(axis=1) & (abs(weights.sum(axis=1) - 1) <= _WEIGHT_TOLERANCE)
     is_sound &= (variances > 0).all(axis=(1, 2))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import get_args
 
-import numpy as np
-from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from beliefstream.inference.update.devices import MemoryFallback
 from beliefstream.schemas import Reason
@@ -27,43 +23,11 @@ _histogram, _info = partial(Histogram, registry=REGISTRY), partial(Info, registr
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class BulkHistogram(Collector):
-    """A histogram without labels.
-
-    Args:
-        name: its name, with its unit.
-        documentation: what it measures.
-        buckets: upper bounds, in ascending order; infinity is added.
-        registry: where it is registered.
-    """
-
-    def __init__(
-        self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry = REGISTRY
-    ) -> None:
-        self._name, self._documentation = name, documentation
-        self._bounds = np.array([*buckets, math.inf])
-        self._counts = np.zeros(len(self._bounds), dtype=np.int64)
-        self._sum = 0.0
-        self._lock = Lock()
-        registry.register(self)
-
-    def observe(self, values: ArrayLike) -> None:
-        """Count all these values; NaN is left out."""
-        numbers = np.asarray(values, dtype=np.float64)
-        numbers = numbers[~np.isnan(numbers)]
-        places = np.searchsorted(self._bounds, numbers)  # the first bound that is not below the value
-        with self._lock:
-            self._counts += np.bincount(places, minlength=len(self._bounds))
-            self._sum += float(numbers.sum())
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """Return the counts so far; the registry calls this."""
-        with self._lock:
-            counts, total = self._counts.cumsum().tolist(), self._sum
-        bounds = map(floatToGoString, self._bounds.tolist())
-        family = HistogramMetricFamily(self._name, self._documentation)
-        family.add_metric([], list(zip(bounds, counts, strict=True)), total)
-        return [family]
+def observe_all(histogram: Histogram, values: Iterable[float]) -> None:
+    """Count all these values; NaN is left out."""
+    for value in values:
+        if not math.isnan(value):
+            histogram.observe(value)
 
 
 # the worker's memory, processor time and open files, under their usual names
@@ -84,22 +48,22 @@ BATCH_SIZE = _histogram(
 UPDATE_SECONDS = _histogram(
     "beliefstream_update_seconds", "Time to predict and update the beliefs of one batch", buckets=_SECONDS
 )
-END_TO_END_SECONDS = BulkHistogram(
+END_TO_END_SECONDS = _histogram(
     "beliefstream_end_to_end_seconds",
     "From an observation received to its posterior acknowledged by the broker",
     buckets=_SECONDS,
 )
-EVENT_LAG_SECONDS = BulkHistogram(
+EVENT_LAG_SECONDS = _histogram(
     "beliefstream_event_lag_seconds",
     "Wall clock minus the time of the observation when its posterior is acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
 )
-EFFECTIVE_SAMPLE_SIZE = BulkHistogram(
+EFFECTIVE_SAMPLE_SIZE = _histogram(
     "beliefstream_effective_sample_size",
     "Share of importance samples from a posterior that count: 1 is the exact posterior",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )
-ACCUMULATED_ERROR = BulkHistogram(
+ACCUMULATED_ERROR = _histogram(
     "beliefstream_accumulated_error_nats",
     "Estimate of how far a posterior is from the exact one, from all updates so far",
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),

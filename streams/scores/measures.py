@@ -16,9 +16,10 @@ The target of a case is the truth or, if that is unknown, the next report. All s
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -113,88 +114,109 @@ class Row:
         return asdict(self)
 
 
+class ScoredCase(NamedTuple):
+    """Scores of one belief."""
+
+    error: float
+    log_density: float
+    energy: float
+    level: float  # mass of the points with a higher density than the target; NaN if it was not computed
+
+
+Cases = dict[tuple[str, float], ScoredCase]
+"""Scored beliefs by entity and time."""
+
+
 class Scores:
     """Collects the cases of one method on one recording.
 
     Args:
         cases: expected number of cases, to spread the cases whose region is computed evenly.
         lost_beyond: error above which the entity counts as lost.
+
+    Attributes:
+        found: the cases by entity and time.
     """
 
     def __init__(self, cases: int, lost_beyond: float) -> None:
         self._stride = max(1, math.ceil(cases / LEVELS))
         self._lost_beyond = lost_beyond
         self._generator = torch.Generator().manual_seed(17)
-        self._errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._log_density: dict[tuple[str, float], float] = {}
-        self._levels: list[float] = []
-        self._energy: list[float] = []
+        self.found: Cases = {}
 
     def add(self, entity: str, time: float, estimate: Estimate, target: Tensor) -> None:
         """Add one case with the `target` ``(1, d)``."""
         self.add_batch([entity], [time], estimate, target)
 
-    def add_batch(self, entities: list[str], times: list[float], estimate: Estimate, targets: Tensor) -> None:
+    def add_batch(
+        self, entities: Sequence[str], times: Sequence[float], estimate: Estimate, targets: Tensor
+    ) -> None:
         """Add the cases of a batch of ``B`` beliefs with the `targets` ``(B, d)``."""
-        first = len(self._log_density)
-        errors = (estimate.mean() - targets).square().sum(-1).sqrt().tolist()
-        for entity, time, error in zip(entities, times, errors, strict=True):
-            self._errors[entity].append((time, error))
+        first = len(self.found)
+        errors = (estimate.mean() - targets).square().sum(-1).sqrt()
         draws = estimate.sample(DRAWS, self._generator)
-        self._energy.extend(_energy(draws, targets).tolist())
-        chosen = [i for i in range(len(times)) if (first + i) % self._stride == 0]
-        if chosen:
+        chosen = torch.arange(first, first + len(times)) % self._stride == 0
+        levels = torch.full_like(errors, math.nan)
+        if bool(chosen.any()):
             density = estimate.log_density(torch.cat([targets[:, None], draws], 1))
-            levels = (density[:, 1:] > density[:, :1]).double().mean(-1)
-            self._levels.extend(levels[chosen].tolist())
+            levels = torch.where(chosen, (density[:, 1:] > density[:, :1]).double().mean(-1), levels)
         else:
             density = estimate.log_density(targets[:, None])
-        self._log_density.update(zip(zip(entities, times, strict=True), density[:, 0].tolist(), strict=True))
+        columns = (errors, density[:, 0], torch.from_numpy(_energy(draws, targets)), levels)
+        cases = map(ScoredCase, *(column.tolist() for column in columns))
+        self.found.update(zip(zip(entities, times, strict=True), cases, strict=True))
 
     def over(self, ours: Scores) -> tuple[float, float]:
         """Return the mean difference to the NLL of `ours` on the same cases, and its standard error.
 
         Both are NaN if there are no cases.
         """
-        keys = sorted(self._log_density, key=lambda key: (key[1], key[0]))
+        keys = sorted(self.found, key=lambda key: (key[1], key[0]))
         if not keys:
             return math.nan, math.nan
-        difference = np.array([ours._log_density[key] - self._log_density[key] for key in keys])
+        difference = np.array([ours.found[key].log_density - self.found[key].log_density for key in keys])
         blocks = [block.mean() for block in np.array_split(difference, BLOCKS) if len(block)]
         error = np.std(blocks, ddof=1) / math.sqrt(len(blocks)) if len(blocks) > 1 else math.nan
         return float(difference.mean()), float(error)
 
     def row(self, recording: str, method: str, updates_per_second: float) -> Row:
-        """Return the scores over all cases; they are NaN if there are none."""
-        errors = np.array([error for cases in self._errors.values() for _, error in cases])
-        levels = np.array(self._levels)
-        any_cases = len(errors) > 0
-        quantile = {
-            share: float(np.quantile(errors, share)) if any_cases else math.nan for share in (0.5, 0.99)
-        }
-        covered = [float((levels <= region).mean()) if any_cases else math.nan for region in REGIONS]
-        return Row(
-            recording,
-            method,
-            len(errors),
-            math.sqrt(float(np.square(errors).mean())) if any_cases else math.nan,
-            quantile[0.5],
-            quantile[0.99],
-            -float(np.mean(list(self._log_density.values()))) if any_cases else math.nan,
-            covered[0],
-            covered[1],
-            covered[2],
-            float(np.mean(self._energy)) if any_cases else math.nan,
-            updates_per_second,
-            sum(self._divergences(cases) for cases in self._errors.values()),
-        )
+        """Return the scores over all cases."""
+        return row_of(self.found, recording, method, updates_per_second, self._lost_beyond)
 
-    def _divergences(self, cases: list[tuple[float, float]]) -> int:
-        found = run = 0
-        for _, error in sorted(cases):
-            run = 0 if error <= self._lost_beyond else run + 1  # NaN counts as lost
-            found += run == LOST_FOR
-        return found
+
+def row_of(
+    found: Cases, recording: str, method: str, updates_per_second: float, lost_beyond: float = math.inf
+) -> Row:
+    """Return the scores over all cases; they are NaN if there are none."""
+    columns = np.array(list(found.values())).reshape(-1, 4).T if found else np.full((4, 1), math.nan)
+    errors, log_densities, energies, levels = columns
+    levels = levels[~np.isnan(levels)]
+    covered = [float((levels <= region).mean()) if len(levels) else math.nan for region in REGIONS]
+    median, error99 = np.quantile(errors, (0.5, 0.99)).tolist()
+    return Row(
+        recording,
+        method,
+        len(found),
+        math.sqrt(float(np.square(errors).mean())),
+        median,
+        error99,
+        -float(log_densities.mean()),
+        covered[0],
+        covered[1],
+        covered[2],
+        float(energies.mean()),
+        updates_per_second,
+        _divergences(found, lost_beyond),
+    )
+
+
+def _divergences(found: Cases, lost_beyond: float) -> int:
+    count, runs = 0, Counter[str]()
+    for entity, time in sorted(found):
+        # NaN counts as lost
+        runs[entity] = 0 if found[entity, time].error <= lost_beyond else runs[entity] + 1
+        count += runs[entity] == LOST_FOR
+    return count
 
 
 def _energy(draws: Tensor, targets: Tensor) -> Array:

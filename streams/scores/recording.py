@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,16 @@ class Recording:
     def has_truth(self) -> bool:
         """Whether the true states are known; otherwise predictions of reports are scored."""
         return len(self.truth_times) > 0
+
+    def shifted(self, seconds: float) -> Recording:
+        """Return the recording with all times later by `seconds`."""
+        observations = [o.model_copy(update={"time": o.time + seconds}) for o in self.observations]
+        return replace(
+            self,
+            observations=observations,
+            truth_times=self.truth_times + seconds,
+            scored_from=self.scored_from + seconds,
+        )
 
     def truth_at(self, times: ArrayLike) -> NDArray[np.float64]:
         """Return the true coordinates (N, D) at N times, by linear interpolation.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import structlog
 from faust.types import TP
 
@@ -186,11 +185,9 @@ class Batch:
         metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
         arrivals = [each for entity in self.entities.values() for each in entity.arrivals]
         metrics.OBSERVATIONS.labels("accepted").inc(len(arrivals))
-        # NaN, which is not counted, for a message that was not received by the consumer
-        received = np.array([received for received, _ in arrivals], dtype=float)
-        metrics.END_TO_END_SECONDS.observe(np.maximum(0.0, ticks - received))
-        times = np.array([time for _, time in arrivals])
-        metrics.EVENT_LAG_SECONDS.observe(np.maximum(0.0, now - times))
+        waits = (max(0.0, ticks - received) for received, _ in arrivals if received is not None)
+        metrics.observe_all(metrics.END_TO_END_SECONDS, waits)
+        metrics.observe_all(metrics.EVENT_LAG_SECONDS, (max(0.0, now - each) for _, each in arrivals))
 
 
 def by_partition(ends: Mapping[TP, int]) -> dict[int, dict[str, int]]:

@@ -131,8 +131,9 @@ def _measure(emitted: Sequence[Quality]) -> None:
     """Update the metrics of posteriors."""
     for method, number in Counter([method for method, _, _ in emitted]).items():
         metrics.POSTERIORS.labels(method).inc(number)
-    metrics.ACCUMULATED_ERROR.observe([error for _, _, error in emitted])
-    metrics.EFFECTIVE_SAMPLE_SIZE.observe([size for method, size, _ in emitted if method != "prior"])
+    metrics.observe_all(metrics.ACCUMULATED_ERROR, (error for _, _, error in emitted))
+    sizes = (size for method, size, _ in emitted if method != "prior")
+    metrics.observe_all(metrics.EFFECTIVE_SAMPLE_SIZE, sizes)
 
 
 def _count_implausible(doubtful: Sequence[tuple[EntityBatch, Step]]) -> None:

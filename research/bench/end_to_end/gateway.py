@@ -8,21 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import uvloop
 
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
-from beliefstream.streams.settings import PROTECTION, Settings
-from research.bench.end_to_end.site import cpu_seconds, process
+from beliefstream.streams.settings import Settings
+from research.bench.end_to_end.site import cpu_seconds, process, unprotected, wait_for
 
-__all__ = ["Load", "measure_gateway"]
-
-START_SECONDS = 60.0
 LOADS = ((64, 1, 20_000), (8, 100, 100_000))  # connections, observations a request, observations
 END = b"\r\n\r\n"
 LENGTH = b"content-length: "
@@ -37,8 +33,7 @@ class Load(NamedTuple):
         sent: observations; every one was acknowledged by the broker.
         per_second: observations a second.
         median, slowest: seconds of a request; the slowest of a hundred.
-        gateway, sender: CPU seconds of an observation in the gateway and in this process; the first is None where the
-            system has no /proc.
+        gateway, sender: CPU seconds of an observation in the gateway and in this process.
     """
 
     connections: int
@@ -47,7 +42,7 @@ class Load(NamedTuple):
     per_second: float
     median: float
     slowest: float
-    gateway: float | None
+    gateway: float
     sender: float
 
 
@@ -64,26 +59,15 @@ def measure_gateway() -> list[Load]:
             brokers=broker.bootstrap_servers,
             gateway_port=free_port(),
             gateway_rate=float("inf"),
-            **{name: Settings.model_fields[name].default for name in PROTECTION},
+            **unprotected(),
         )
         topics.create(settings.brokers, settings.names, partitions=settings.partitions)
         command, log = [sys.executable, "-m", "beliefstream.streams.cli", "gateway"], folder / "gateway.log"
         gateway = stack.enter_context(process(command, settings.environment(), log))
-        _wait_until_ready(settings.gateway_port, log)
+        wait_for(f"http://127.0.0.1:{settings.gateway_port}/readyz", gateway, log)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         runner.run(_load(settings.gateway_port, gateway, 8, 10, 2000))  # warm up
         return [runner.run(_load(settings.gateway_port, gateway, *load)) for load in LOADS]
-
-
-def _wait_until_ready(port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"bench: the gateway is not ready; see {log}")
 
 
 async def _load(
@@ -92,13 +76,9 @@ async def _load(
     requests = count // (connections * batch)
     # made before the clock starts: the sender shares the cores with what it measures
     bodies = [[_request(number, batch, step) for step in range(requests)] for number in range(connections)]
-    loop = asyncio.get_running_loop()
     busy, own, began = cpu_seconds(gateway), time.process_time(), time.perf_counter()
-    senders = [_Sender(each, loop.create_future()) for each in bodies]
-    for sender in senders:
-        await loop.create_connection(lambda sender=sender: sender, "127.0.0.1", port)  # type: ignore[misc]
-    several = await asyncio.gather(*(sender.done for sender in senders))
-    seconds, own, after = time.perf_counter() - began, time.process_time() - own, cpu_seconds(gateway)
+    several = await asyncio.gather(*(_send(port, requests) for requests in bodies))
+    seconds, own, busy = time.perf_counter() - began, time.process_time() - own, cpu_seconds(gateway) - busy
     waits = sorted(wait for each in several for wait in each)
     sent = requests * connections * batch
     return Load(
@@ -108,54 +88,31 @@ async def _load(
         sent / seconds,
         waits[len(waits) // 2],
         waits[len(waits) * 99 // 100],
-        None if busy is None or after is None else (after - busy) / sent,
+        busy / sent,
         own / sent,
     )
 
 
-class _Sender(asyncio.Protocol):
-    """Sends requests on one connection, one after the other; `done` gets how long each took."""
-
-    def __init__(self, requests: list[bytes], done: asyncio.Future[list[float]]) -> None:
-        self.done = done
-        self._requests, self._next = requests, 0
-        self._waits: list[float] = []
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._send()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head = self._received.find(END)
-        if head < 0:
-            return
-        if not self._received.startswith(b"HTTP/1.1 202"):
-            answer = self._received.partition(b"\r\n")[0].decode()
-            self.done.set_exception(RuntimeError(f"bench: the gateway answers {answer}"))
-            self._transport.abort()
-            return
-        length = self._received.index(LENGTH) + len(LENGTH)
-        size = int(self._received[length : self._received.index(b"\r", length)])
-        if len(self._received) < head + len(END) + size:
-            return
-        self._waits.append(time.perf_counter() - self._began)
-        self._received = b""
-        self._send()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(RuntimeError(f"bench: the gateway has closed a connection: {error}"))
-
-    def _send(self) -> None:
-        if self._next == len(self._requests):
-            self.done.set_result(self._waits)
-            self._transport.close()
-            return
-        self._began = time.perf_counter()
-        self._transport.write(self._requests[self._next])
-        self._next += 1
+async def _send(port: int, requests: list[bytes]) -> list[float]:
+    """Send requests on one connection, one after the other, and return how long each took."""
+    waits = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for request in requests:
+            began = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(END)
+            if not head.startswith(b"HTTP/1.1 202"):
+                answer = head.partition(b"\r\n")[0].decode()
+                raise RuntimeError(f"bench: the gateway answers {answer}")
+            length = head.index(LENGTH) + len(LENGTH)
+            await reader.readexactly(int(head[length : head.index(b"\r", length)]))
+            waits.append(time.perf_counter() - began)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise RuntimeError(f"bench: the gateway has closed a connection: {error}") from error
+    finally:
+        writer.close()
+    return waits
 
 
 def _request(number: int, batch: int, step: int) -> bytes:

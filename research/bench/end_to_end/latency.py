@@ -16,8 +16,6 @@ from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.settings import Settings
 from research.bench.end_to_end.site import Site, define, log_of, wait_until_ready, worker
 
-__all__ = ["Latency", "measure_latency"]
-
 WARM_SECONDS = 4.0  # at the start, not counted: cold starts, and kernels that are loaded at their first use
 REST_SECONDS = 5.0  # after the last observation, for its posterior
 

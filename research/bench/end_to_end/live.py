@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
-import os
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,14 +19,13 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import uvloop
 
 from beliefstream.schemas import Coordinate, Mixture, Posterior, Quality
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
-from beliefstream.streams.settings import PROTECTION, Settings
-from research.bench.end_to_end.site import cpu_seconds, process
-
-__all__ = ["LiveFound", "LiveLoad", "measure_live"]
+from beliefstream.streams.settings import Settings
+from research.bench.end_to_end.site import cpu_seconds, memory, process, unprotected, wait_for
 
 RATE = 5.0  # posteriors of an entity a second
 COMPONENTS = 8
@@ -86,18 +83,17 @@ def measure_live(viewers: Sequence[int] = (1, 20), seconds: float = 30.0, entiti
     """Start a broker, the page and a sender, and measure for so many seconds with each number of viewers.
 
     Raises:
-        RuntimeError: the page does not start, or its process cannot be measured.
+        RuntimeError: the page does not start, or sends no frame.
     """
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
-        unprotected = {name: Settings.model_fields[name].default for name in PROTECTION}
-        settings = Settings(brokers=broker.bootstrap_servers, **unprotected)
+        settings = Settings(brokers=broker.bootstrap_servers, **unprotected())
         topics.create(settings.brokers, settings.names, partitions=settings.partitions)
         port, log = free_port(), folder / "page.log"
         command = [sys.executable, "-m", "beliefstream.streams.cli", "live", "--port", str(port)]
         server = stack.enter_context(process(command, settings.environment(), log))
-        _wait_until_served(port, server, log)
+        wait_for(f"http://127.0.0.1:{port}/", server, log)
         sent = stack.enter_context(_beside(_send, settings.brokers, settings.posteriors, entities))
         loads = [_measure(port, server, sent, count, seconds) for count in viewers]
         server.terminate()
@@ -113,11 +109,9 @@ def _measure(port: int, server: subprocess.Popen[bytes], sent: Any, viewers: int
             seen.get()
         while not sent.empty():
             sent.get()
-        begin, used, memory = time.monotonic(), cpu_seconds(server), _resident(server)
+        begin, used, resident = time.monotonic(), cpu_seconds(server), memory(server)
         time.sleep(seconds)
-        span, after = time.monotonic() - begin, cpu_seconds(server)
-        if used is None or after is None:
-            raise RuntimeError("bench: this system does not tell the processor time of a process")
+        span, used = time.monotonic() - begin, cpu_seconds(server) - used
         delays = [seen.get() for _ in range(seen.qsize())]
         posteriors = sum(sent.get() for _ in range(sent.qsize()))
         if not delays:
@@ -127,9 +121,9 @@ def _measure(port: int, server: subprocess.Popen[bytes], sent: Any, viewers: int
             posteriors / span,
             len(delays) / span / viewers,
             statistics.median(delays),
-            (after - used) / span,
-            memory,
-            _resident(server),
+            used / span,
+            resident,
+            memory(server),
         )
 
 
@@ -241,30 +235,5 @@ def _read(servers: str, topic: str, partitions: int, seconds: float, found: Any)
         found.put((time.process_time() - used) / (time.monotonic() - begin))
         await consumer.stop()
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(read())
-
-
-def loop_factory() -> Any:
-    """Of the fastest event loop there is, as uvicorn chooses it."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _resident(server: subprocess.Popen[bytes]) -> int:
-    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _wait_until_served(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1.0):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"bench: the page is not served; see {log}")

@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from beliefstream.streams.local.broker import free_port
-from research.bench.end_to_end.site import Site, define, log_of, samples, wait_until_ready, worker
-from research.bench.end_to_end.stream import ACCEPTED, LIMIT
+from research.bench.end_to_end.site import Site, define, log_of, wait_until_ready, worker
+from research.bench.end_to_end.stream import LIMIT, accepted
 from research.bench.end_to_end.workload import Workload, send
-
-__all__ = ["measure_workers"]
 
 STILL_SECONDS = 60.0  # for which workers may stand still before they lose their partitions
 POLL_SECONDS = 0.5  # between two looks at what the workers have counted, which take each of them 8 ms
@@ -52,7 +50,7 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
             send(settings, workload)
         began = time.perf_counter()
         limit = time.monotonic() + LIMIT
-        while sum(samples(own).get(ACCEPTED, 0.0) for own in each) < count:
+        while sum(accepted(own) for own in each) < count:
             if any(child.poll() is not None for child in children) or time.monotonic() > limit:
                 raise RuntimeError(f"bench: {count} observations are not worked off; see {log_of(each[0])}")
             time.sleep(POLL_SECONDS)

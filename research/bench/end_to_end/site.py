@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +15,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from beliefstream.streams.client import Registry
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.local.simulated_fleet import Simulation
+from beliefstream.streams.monitoring.scraping import Snapshot, answers
 from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
-__all__ = ["Site", "cpu_seconds", "page", "process", "samples", "wait_until_ready", "worker"]
-
 START_SECONDS = 120.0  # a worker that imports torch on a busy machine
+METRICS_SECONDS = 30.0  # a worker with a backlog
 STOP_SECONDS = 20.0
 
 
@@ -54,7 +55,6 @@ class Site:
         """Settings of a worker with its own topics, and otherwise of this machine's environment."""
         name = f"bench-{uuid4().hex[:8]}"
         own = {topic: f"{name}-{topic.replace('_', '-')}" for topic in TOPICS}
-        unprotected = {field: Settings.model_fields[field].default for field in PROTECTION}
         folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
         return Settings(
             **{
@@ -65,10 +65,15 @@ class Site:
                 "data_directory": folder / "data",
                 "logs": "console",
                 **own,
-                **unprotected,
+                **unprotected(),
                 **changes,
             }
         )
+
+
+def unprotected() -> dict[str, Any]:
+    """The settings of a Kafka without encryption and passwords, whatever the environment says."""
+    return {field: Settings.model_fields[field].default for field in PROTECTION}
 
 
 def define(settings: Settings, simulation: Simulation) -> None:
@@ -108,40 +113,40 @@ def log_of(settings: Settings) -> Path:
     return settings.data_directory.parent / "worker.log"
 
 
-def wait_until_ready(settings: Settings, child: subprocess.Popen[bytes]) -> None:
-    """Wait until the worker processes observations.
+def wait_for(url: str, child: subprocess.Popen[bytes], log: Path, seconds: float = START_SECONDS) -> None:
+    """Wait until the page of a process answers well.
 
     Raises:
-        RuntimeError: it has ended, or is not ready in time.
+        RuntimeError: the process has ended, or does not answer in time.
     """
-    limit = time.monotonic() + START_SECONDS
-    while page(settings, "/readyz") is None:
+    limit = time.monotonic() + seconds
+    while not answers(url):
         if child.poll() is not None or time.monotonic() > limit:
-            raise RuntimeError(f"bench: the worker is not ready; see {log_of(settings)}")
+            raise RuntimeError(f"bench: {url} does not answer; see {log}")
         time.sleep(0.05)
 
 
-def page(settings: Settings, path: str) -> str | None:
-    """Return a page of the worker; None unless it answers with status 200."""
+def wait_until_ready(settings: Settings, child: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker processes observations; raises RuntimeError if it does not."""
+    wait_for(f"http://127.0.0.1:{settings.web_port}/readyz", child, log_of(settings))
+
+
+def metrics(settings: Settings) -> Snapshot:
+    """The worker's metrics; without samples if it does not answer."""
+    url = f"http://127.0.0.1:{settings.web_port}/metrics"
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}{path}", timeout=30) as answer:
-            content: bytes = answer.read()
-            return content.decode()
-    except (urllib.error.HTTPError, OSError):
-        return None
-
-
-def samples(settings: Settings) -> dict[str, float]:
-    """The worker's metrics by name with their labels; empty if it does not answer."""
-    lines = (page(settings, "/metrics") or "").splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-    return {name: float(value) for name, value in pairs}
-
-
-def cpu_seconds(child: subprocess.Popen[bytes]) -> float | None:
-    """CPU time of a running process; None where the system has no /proc."""
-    try:
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        with urllib.request.urlopen(url, timeout=METRICS_SECONDS) as answer:
+            return Snapshot.of(answer.read().decode())
     except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+        return Snapshot.of("")
+
+
+def cpu_seconds(child: subprocess.Popen[bytes]) -> float:
+    """CPU time of a running process."""
+    times = psutil.Process(child.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def memory(child: subprocess.Popen[bytes]) -> int:
+    """Resident memory of a running process, in bytes."""
+    return int(psutil.Process(child.pid).memory_info().rss)

@@ -16,21 +16,18 @@ from research.bench.end_to_end.site import (
     cpu_seconds,
     define,
     log_of,
+    metrics,
     process,
-    samples,
     wait_until_ready,
     worker,
 )
 from research.bench.end_to_end.workload import Workload, send
-
-__all__ = ["Rate", "Throughput", "measure_stream", "rate_between"]
 
 LIMIT = 300.0  # seconds after which a run counts as failed
 # Between two looks at what the worker has counted, which take it 8 ms each. At the end they are more frequent, so that
 # the last one comes soon after it.
 POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 0.1
 NEARLY_ALL = 0.9
-ACCEPTED = 'beliefstream_observations_total{outcome="accepted"}'
 
 
 class Rate(NamedTuple):
@@ -38,11 +35,11 @@ class Rate(NamedTuple):
 
     Attributes:
         per_second: observations a second, from the first result to the last.
-        cpu: processor seconds of the process for each observation in that time; None where the system does not say.
+        cpu: processor seconds of the process for each observation in that time.
     """
 
     per_second: float
-    cpu: float | None
+    cpu: float
 
 
 class Throughput(NamedTuple):
@@ -64,6 +61,11 @@ class Throughput(NamedTuple):
     def of_the_echo(self) -> float:
         """The worker's speed as a share of the agent's."""
         return self.own / self.echo.per_second
+
+    @property
+    def cpu_of_the_echo(self) -> float:
+        """The agent's processor time for an observation as a share of the worker's."""
+        return self.echo.cpu / max(self.worker.cpu, 1e-9)  # a clock tick may be longer than a small run
 
 
 class _Counter:
@@ -136,7 +138,7 @@ def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple
         nonlocal next_look
         if (now := time.perf_counter()) >= next_look:
             next_look = now + (LAST_POLL_SECONDS if counter.received > NEARLY_ALL * count else POLL_SECONDS)
-            applied = samples(settings).get(ACCEPTED, 0.0)
+            applied = accepted(settings)
             if applied and (not marks or applied > marks[-1][1]):
                 marks.append((time.perf_counter(), applied))
         return bool(marks) and marks[-1][1] >= count
@@ -145,6 +147,11 @@ def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple
         wait_until_ready(settings, child)
         rate = _watch(counter, child, str(log_of(settings)), is_done, count)
     return rate, rate_between(marks)
+
+
+def accepted(settings: Settings) -> float:
+    """How many observations the worker has applied."""
+    return metrics(settings).by("beliefstream_observations_total", "outcome").get("accepted", 0.0)
 
 
 def rate_between(marks: Sequence[tuple[float, float]]) -> float:
@@ -168,17 +175,16 @@ def _watch(
 ) -> Rate:
     """Count until everything is done; the processor time is that since the first record."""
     limit = time.monotonic() + LIMIT
-    at_first: float | None = None
+    at_first = 0.0
     try:
         while not is_done():
             if child.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"bench: {counter.received} records for {count} observations; see {log}")
             counter.poll()
-            if counter.received and at_first is None:
+            if counter.received and not at_first:
                 at_first = cpu_seconds(child)
         at_last = cpu_seconds(child)
     finally:
         counter.close()
-    known = at_first is not None and at_last is not None
-    cpu = (at_last - at_first) / max(count - counter.first, 1) if known else None  # type: ignore[operator]
+    cpu = (at_last - at_first) / max(count - counter.first, 1)
     return Rate(counter.per_second, cpu)

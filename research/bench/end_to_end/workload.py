@@ -12,8 +12,6 @@ from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
 from beliefstream.streams.settings import Settings
 
-__all__ = ["Workload", "in_order", "mixed", "send"]
-
 RATE = 2.0  # reports of an entity a second
 LATE_SHARE, PRIOR_SHARE = 0.1, 0.01
 LATE_SECONDS = (0.5, 1.8)  # within the model's lateness window of 2 s

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.filtering import Step, advance
@@ -106,10 +106,9 @@ def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
 
 def stacked(priors: Sequence[Mixture]) -> GaussianMixture:
     """Stack mixtures with any number of components into one batch."""
-    most, size = max(len(p.weights) for p in priors), priors[0].means.shape[1]
-    weights, means = np.zeros((len(priors), most)), np.zeros((len(priors), most, size))
-    covariances = np.tile(np.eye(size), (len(priors), most, 1, 1))
-    for row, prior in enumerate(priors):
-        count = len(prior.weights)
-        weights[row, :count], means[row, :count], covariances[row, :count] = prior
-    return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))
+    return concatenate(
+        [
+            GaussianMixture.from_weights(*(torch.from_numpy(np.asarray(part))[None] for part in prior))
+            for prior in priors
+        ]
+    )

@@ -17,7 +17,8 @@ from research.evaluation.adversarial.mixtures import (
     sample,
     sound,
 )
-from research.evaluation.adversarial.oracle import Distance, Points
+from research.evaluation.adversarial.oracle import Distance, Points, divergences
+from research.resampling import systematic
 
 _SIDE, _CELLS = 10.0, 400  # half the side of the grid, and its number of cells along an axis
 _PARTICLES = 40_000
@@ -42,14 +43,9 @@ class Filtered:
         """Return KL(exact ‖ answer) with its error, nats."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
-        values, errors = [], []
-        for points, share, log in self.runs:
-            ratio = log - log_density(answer, points)
-            values.append(float(share @ ratio))
-            errors.append(math.sqrt(float(share**2 @ (ratio - values[-1]) ** 2)))
-        among = (max(values) - min(values)) / 2
-        sampled = max(errors) / math.sqrt(len(errors)) if len(errors) > 1 else 0.0
-        return Distance(float(np.mean(values)), max(self.error, among, sampled))
+        values, variances = divergences(self.runs, answer)
+        sampled = math.sqrt(float(variances.max()) / len(values)) if len(values) > 1 else 0.0
+        return Distance(float(values.mean()), max(self.error, float(np.ptp(values)) / 2, sampled))
 
     def missed(self, answer: Mixture, generator: np.random.Generator) -> float:
         """Return zero, because the missed evidence of a filter is unknown."""
@@ -101,7 +97,7 @@ def particles(
     filters = [_filter(prior, readings, transition, spread, generator) for _ in range(2)]
     runs = []
     for (_, last, weight, _), (before, _, _, _) in zip(filters, filters[::-1], strict=True):
-        index = _systematic(weight, _POINTS, generator)
+        index = systematic(weight, _POINTS, generator)
         points = last[:, index]
         predicted = _log_predicted(points, before, transition, spread)
         log = predicted + _log_likelihood(readings[-1], points)
@@ -127,7 +123,7 @@ def _filter(
     before, weight, evidence = now, np.full(_PARTICLES, 1 / _PARTICLES), []
     for step, row in enumerate(readings):
         if step:
-            before = now[:, _systematic(weight, _PARTICLES, generator)]
+            before = now[:, systematic(weight, _PARTICLES, generator)]
             now = transition @ before + factor @ generator.standard_normal(before.shape)
         log = _log_likelihood(row, now)
         total = float(logsumexp(log))
@@ -141,11 +137,6 @@ def _log_likelihood(row: Sequence[Any], points: Array) -> Array:
     for sensor in seen(row, list(range(len(points)))):
         total += sensor.log_likelihood(sensor.predictions(points))
     return total
-
-
-def _systematic(weight: Array, count: int, generator: np.random.Generator) -> Any:
-    ticks = (np.arange(count) + generator.random()) / count
-    return np.minimum(np.searchsorted(np.cumsum(weight), ticks), len(weight) - 1)
 
 
 def _log_predicted(points: Array, before: Array, transition: Array, spread: Array) -> Array:

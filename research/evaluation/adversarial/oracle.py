@@ -23,6 +23,7 @@ from research.evaluation.adversarial.mixtures import (
     sample,
     sound,
 )
+from research.resampling import systematic
 
 MOST_CELLS = {1: 2000, 2: 1600, 3: 2500, 4: 4000}
 _SURE = 0.02  # share of drawn mass up to which one run is enough
@@ -43,6 +44,16 @@ class Points(NamedTuple):
     points: Array
     share: Array
     log_density: Array
+
+
+def divergences(runs: Sequence[Points], answer: Mixture) -> tuple[Array, Array]:
+    """Return KL(exact ‖ answer) by each run, and the variance of each, nats."""
+    values, variances = [], []
+    for points, share, log in runs:
+        ratio = log - log_density(answer, points)
+        values.append(share @ ratio)
+        variances.append(share**2 @ (ratio - values[-1]) ** 2)
+    return np.array(values), np.array(variances)
 
 
 @dataclass(frozen=True)
@@ -69,15 +80,11 @@ class Exact:
         """Return KL(exact ‖ answer) over the whole state, with its error, nats."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
-        values, variances = [], []
-        for points, share, log in self.runs:
-            ratio = log - log_density(answer, points)
-            values.append(float(share @ ratio))
-            variances.append(float(share**2 @ (ratio - values[-1]) ** 2))
+        values, variances = divergences(self.runs, answer)
         whole = len(self.axes) == len(self.runs[0].points)
-        sampled = math.sqrt(float(np.mean(variances)) / len(values)) * (self.drawn if whole else 1.0)
-        error = max((max(values) - min(values)) / 2, self.error, sampled)
-        return Distance(float(np.mean(values)), error)
+        sampled = math.sqrt(float(variances.mean()) / len(values)) * (self.drawn if whole else 1.0)
+        error = max(float(np.ptp(values)) / 2, self.error, sampled)
+        return Distance(float(values.mean()), error)
 
     def missed(self, answer: Mixture, generator: np.random.Generator, count: int = 400) -> float:
         """Return the log evidence, nats, that the answer as a proposal finds in addition to the runs."""
@@ -125,8 +132,7 @@ def _completed(
     """Draw the coordinates that are not observed, and return equally weighted points with their log density."""
     size, components = prior.means.shape[1], len(prior.weights)
     rest = [axis for axis in range(size) if axis not in axes]
-    ticks = (np.arange(_MOST_POINTS) + generator.random()) / _MOST_POINTS
-    index = np.minimum(np.searchsorted(np.cumsum(found.share), ticks), len(found.share) - 1)
+    index = systematic(found.share, _MOST_POINTS, generator)
     points = np.empty((size, _MOST_POINTS))
     points[axes] = found.points[:, index]
     logs = component_logs(target.prior, points[axes])

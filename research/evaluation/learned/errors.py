@@ -48,12 +48,8 @@ class Case(NamedTuple):
     counted: float
 
 
-def measured(exact: ProblemFunction, learned: Learned, count: int, seed: int) -> list[Case]:
+def measured(exact: ProblemFunction, learned: Learned, count: int, seed: int) -> Iterator[Case]:
     """Measure `count` cases of a problem that has a likelihood beside the learned one; too thin ones are left out."""
-    return list(_cases(exact, learned, count, seed))
-
-
-def _cases(exact: ProblemFunction, learned: Learned, count: int, seed: int) -> Iterator[Case]:
     generator = torch.Generator().manual_seed(seed)
     size = len(exact.parameters)
     low, high = learned.low[:size], learned.high[:size]
@@ -132,7 +128,7 @@ def main() -> None:
         function = ProblemFunction.of(problem)
         learned = weights.load(folder / f"{name}.safetensors", name_of(problem), function)
         print(f"\n{name}\n\n{HEAD}")
-        print("\n".join(table(measured(function, learned, given.cases, given.seed))))
+        print("\n".join(table(list(measured(function, learned, given.cases, given.seed)))))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor
 from beliefstream.inference.mixtures.coverage import REGIONS
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.updater import Updater
+from research.evaluation.adversarial.likelihood import wrapped
 from research.evaluation.turns.run import (
     BEARING,
     MEAN,
@@ -29,8 +30,8 @@ from research.evaluation.turns.run import (
     run,
     simulate,
     thresholds,
-    wrapped,
 )
+from research.resampling import systematic
 
 FIRST, FIRST_STEPS = 8, 3
 KEPT = 4000  # number of particles that represent the exact posterior in comparisons
@@ -59,7 +60,7 @@ def particles(reports: Array, count: int, seed: int) -> Array:
         else:
             points = advanced(points, numbers, SMALL_STEPS)
             log_weights = _log_likelihood(points, report)
-        points = _resampled(points, log_weights, many, numbers)
+        points = points[systematic(np.exp(log_weights - log_weights.max()), many, numbers)]
         kept.append(points[numbers.choice(many, KEPT, replace=False)])
     return np.stack(kept)
 
@@ -80,12 +81,6 @@ def _log_likelihood(points: Array, report: Array) -> Array:
     distance = (report[0] - np.hypot(points[:, 0], points[:, 1])) / RANGE
     angle = wrapped(report[1] - np.arctan2(points[:, 1], points[:, 0])) / BEARING
     return np.asarray(-0.5 * (distance**2 + angle**2))
-
-
-def _resampled(points: Array, log_weights: Array, count: int, numbers: np.random.Generator) -> Array:
-    ends = np.cumsum(np.exp(log_weights - log_weights.max()))
-    places = (np.arange(count) + numbers.uniform()) / count * ends[-1]
-    return np.asarray(points[np.searchsorted(ends, places).clip(max=len(points) - 1)])
 
 
 def hold(

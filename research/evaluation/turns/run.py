@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.mixtures.coverage import DRAWS, REGIONS, inside, levels
+from beliefstream.inference.mixtures.coverage import DRAWS, REGIONS, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import CoordinatedTurn
 from beliefstream.inference.sensors import bearing, range_to
@@ -30,7 +30,8 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.prediction import move
 from beliefstream.inference.update.updater import Updater
-from research.evaluation.calibration import Coverage
+from research.evaluation.adversarial.likelihood import wrapped
+from research.evaluation.calibration import Coverage, coverage_over
 
 Array = NDArray[np.float64]
 STEP = 1.0  # s
@@ -63,13 +64,8 @@ class TurnRun:
     milliseconds: tuple[float, float]  # of motion and of update, per track and step
 
     def coverage(self) -> list[Coverage]:
-        """Return the coverage of each region, with the standard error over tracks, as steps are not independent."""
-        found = []
-        for region in REGIONS:
-            by_track = inside(self.levels, region).mean(0)
-            error = float(by_track.std()) / len(by_track) ** 0.5 if len(by_track) > 1 else 0.0
-            found.append(Coverage(region, float(by_track.mean()), error))
-        return found
+        """Return the coverage of each region, with the standard error over tracks."""
+        return coverage_over(self.levels)
 
     def lost(self) -> list[int]:
         """Return the tracks whose true states are far less likely than those of the median track."""
@@ -129,11 +125,6 @@ def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> A
         place = place + short * np.sinc(turn / (2 * math.pi)) * half * velocity + short / 2 * push
         velocity = velocity * half * half + push
     return np.stack([place.real, place.imag, velocity.real, velocity.imag, rate], 1)
-
-
-def wrapped(angle: Array) -> Array:
-    """Wrap angles to [−π, π]."""
-    return np.asarray((angle + math.pi) % (2 * math.pi) - math.pi)
 
 
 def observations(reports: Array) -> Observations:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import logsumexp
 
 from research.paper.exact.grids import Array
+from research.resampling import systematic
 
 LOG_TAU = math.log(2 * math.pi)
 
 
 def log_sum(values: Array) -> Array:
     """Return log Σ exp over the last axis."""
-    highest = values.max(-1, keepdims=True)
-    return np.asarray(np.log(np.exp(values - highest).sum(-1)) + highest[..., 0])
+    return np.asarray(logsumexp(values, -1))
 
 
 def normalised(log_weights: Array) -> Array:
@@ -28,13 +29,9 @@ def normalised(log_weights: Array) -> Array:
 
 def resampled(points: Array, weights: Array, numbers: np.random.Generator) -> Array:
     """Draw N particles ``(S, N, D)`` systematically: copies of a particle differ from N times its weight by < 1."""
-    series, count = weights.shape
-    levels = (np.arange(count) + numbers.uniform(size=(series, 1))) / count
-    index = [
-        np.searchsorted(row, level).clip(max=count - 1)
-        for row, level in zip(weights.cumsum(1), levels, strict=True)
-    ]
-    return np.asarray(np.take_along_axis(points, np.stack(index)[..., None], 1))
+    return np.stack(
+        [each[systematic(row, len(row), numbers)] for each, row in zip(points, weights, strict=True)]
+    )
 
 
 def gaussian_log_density(points: Array, means: Array, covariances: Array) -> Array:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import time
 import urllib.error
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError
+from kafka import TopicPartition
 
 from beliefstream.schemas import Reason, printable
 from beliefstream.streams.cli.doctor.findings import Finding, Status
+from beliefstream.streams.cli.doctor.reading import (
+    NOT_READABLE,
+    READING_SECONDS,
+    not_readable,
+    offsets,
+    reader_of,
+)
 from beliefstream.streams.cli.remedies import remedy_for
-from beliefstream.streams.kafka.connection import BrokerUnavailable, Span, TopicMissing, TopicReader, connect
+from beliefstream.streams.kafka.connection import BrokerUnavailable, Span
 from beliefstream.streams.settings import Settings
 
 if TYPE_CHECKING:
-    from beliefstream.streams.cli.services.metrics_scraper import Snapshot
+    from beliefstream.streams.monitoring.scraping import Snapshot
 
 SUBJECT = "losses"
 SHOWN = 3  # labels listed in a line
@@ -29,7 +34,6 @@ LOG_FAULTS = {
     "remade": "times a topic was deleted and created again",
     "cut": "times a log had lost messages that beliefs contain",
 }
-READING_SECONDS = 10.0  # limit for reading a changelog; a long one takes longer
 LOST = "raise the topic's retention, and have the messages sent again; deploy/RUNBOOK.md, MessagesLost"
 CUT = "workers repair this when they start; deploy/RUNBOOK.md, LogDamaged"
 DAMAGED = (
@@ -148,7 +152,7 @@ def _looks(
 def _counted(settings: Settings, url: str) -> Iterator[Finding]:
     what, hint = f"the counters of the worker at {url}", ""
     try:
-        from beliefstream.streams.cli.services.metrics_scraper import scrape
+        from beliefstream.streams.monitoring.scraping import scrape
 
         snapshot = scrape(url, settings.token)
     except ModuleNotFoundError as error:
@@ -189,12 +193,13 @@ def examine_offsets(settings: Settings, topics: Sequence[str]) -> Iterator[Findi
     try:
         for topic in topics:
             before = _committed(settings, topic)
-            spans = _spans(settings, topic)
+            with reader_of(settings, topic) as reader:
+                spans = reader.spans()
             # in this order, because the workers continue to read, and the log grows
             yield from _deleted(settings, topic, spans, _committed(settings, topic))
             yield from _truncated(topic, spans, before)
-    except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_readable("the workers' offsets", error)
+    except NOT_READABLE as error:
+        yield not_readable(SUBJECT, "the workers' offsets", error)
 
 
 def _deleted(
@@ -231,13 +236,13 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
     try:
         from beliefstream.streams.state.codec import DamagedRecord, UnknownVersion
 
-        faults, whole = _unreadable(settings, topic, _spans(settings, topic))
+        faults, whole = _unreadable(settings, topic)
     except ModuleNotFoundError as error:
         remedy = "pip install 'beliefstream[worker]'"
         yield Finding(SUBJECT, Status.skipped, f"{what}: {error.name} is missing", remedy)
         return
-    except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_readable(what, error)
+    except NOT_READABLE as error:
+        yield not_readable(SUBJECT, what, error)
         return
     for kind, fault, remedy in (
         (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
@@ -256,31 +261,19 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
         yield Finding(SUBJECT, Status.skipped, detail)
 
 
-def _unreadable(
-    settings: Settings, topic: str, spans: Mapping[int, Span]
-) -> tuple[dict[tuple[int, bytes], Exception], bool]:
+def _unreadable(settings: Settings, topic: str) -> tuple[dict[tuple[int, bytes], Exception], bool]:
     """Return faults of the newest record of each key, by partition and key, and whether the whole topic was read."""
-    ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
     faults: dict[tuple[int, bytes], Exception] = {}
-    if not ends:
-        return faults, True
-    consumer = _consumer(settings, None)
-    try:
-        consumer.assign(list(ends))
-        for partition, span in ends.items():
-            consumer.seek(partition, span.begin)
-        deadline = time.monotonic() + READING_SECONDS
-        while any(consumer.position(partition) < span.end for partition, span in ends.items()):
-            if time.monotonic() > deadline:
-                return faults, False
-            for records in consumer.poll(timeout_ms=200).values():
-                for record in records:
-                    place = (record.partition, record.key or b"")
-                    faults.pop(place, None)
-                    if (fault := _fault(record)) is not None:
-                        faults[place] = fault
-    finally:
-        consumer.close()
+    with reader_of(settings, topic) as reader:
+        spans = reader.spans()
+        try:
+            for record in reader.read(spans, READING_SECONDS):
+                place = (record.partition, record.key or b"")
+                faults.pop(place, None)
+                if (fault := _fault(record)) is not None:
+                    faults[place] = fault
+        except BrokerUnavailable:
+            return faults, False
     return faults, True
 
 
@@ -303,29 +296,9 @@ def _fault(record: Any) -> Exception | None:
 
 def _committed(settings: Settings, topic: str) -> dict[int, int]:
     """The committed offsets of the workers' group, by partition."""
-    consumer = _consumer(settings, settings.application)
-    try:
+    with offsets(settings) as consumer:
         found = {
             number: consumer.committed(TopicPartition(topic, number))
             for number in consumer.partitions_for_topic(topic) or ()
         }
-    finally:
-        consumer.close()
     return {number: done for number, done in found.items() if done is not None}
-
-
-def _consumer(settings: Settings, group: str | None) -> Any:
-    options = {"group_id": group, "enable_auto_commit": False, **settings.client_options}
-    return connect(KafkaConsumer, settings.brokers, options)
-
-
-def _spans(settings: Settings, topic: str) -> dict[int, Span]:
-    with TopicReader(settings.brokers, topic, settings.client_options) as reader:
-        return reader.spans()
-
-
-def _not_readable(what: str, error: Exception) -> Finding:
-    if isinstance(error, AuthorizationError):
-        remedy = "run it as the worker's user: deploy/SECURITY.md"
-        return Finding(SUBJECT, Status.skipped, f"{what}: this user may not read them: {error}", remedy)
-    return Finding(SUBJECT, Status.problem, f"{what}: cannot be read: {error}", "look at the broker's log")

@@ -6,16 +6,21 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError
+from kafka import TopicPartition
 
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
-from beliefstream.streams.kafka.connection import BrokerUnavailable, Span, TopicMissing, TopicReader, connect
+from beliefstream.streams.cli.doctor.reading import (
+    NOT_READABLE,
+    READING_SECONDS,
+    not_readable,
+    offsets,
+    reader_of,
+)
+from beliefstream.streams.kafka.connection import Span
 from beliefstream.streams.kafka.partitioners import partition_of, recognise
 from beliefstream.streams.settings import Settings
 
 TAIL = 200  # newest records of each partition to check
-READING_SECONDS = 10.0
 AHEAD_SECONDS = 2.0  # tolerance for a time ahead of our clock
 PATIENCE = 10.0  # seconds in which a working group commits: it commits every second, and a batch takes less
 
@@ -34,25 +39,21 @@ def examine_records(settings: Settings, missing: Collection[str] = frozenset()) 
         yield Finding("records", Status.skipped, detail)
     made = set()
     try:
-        spans = {topic: _spans(settings, topic) for topic in there}
-        for finding in _examined(settings, spans):
+        for finding in _examined(settings, there):
             made.add(finding.subject)
             yield finding
-    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+    except NOT_READABLE as error:
         subjects = ", ".join(each for each in ("partitioner", "clocks", "group") if each not in made)
-        if isinstance(error, AuthorizationError):
-            problem = f"this user may not read records and offsets: {error}"
-            yield Finding(
-                subjects, Status.skipped, problem, "run it as the worker's user: deploy/SECURITY.md"
-            )
-        else:
-            yield Finding(
-                subjects, Status.problem, f"records cannot be read: {error}", "look at the broker's log"
-            )
+        yield not_readable(subjects, "records and offsets", error)
 
 
-def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator[Finding]:
-    records = [record for topic, ends in spans.items() for record in _tail(settings, topic, ends)]
+def _examined(settings: Settings, topics: list[str]) -> Iterator[Finding]:
+    spans: dict[str, dict[int, Span]] = {}
+    records: list[Any] = []
+    for topic in topics:
+        with reader_of(settings, topic) as reader:
+            spans[topic] = reader.spans()
+            records += reader.read(spans[topic], READING_SECONDS, TAIL)
     yield examine_partitioner(records, {topic: len(ends) for topic, ends in spans.items()})
     yield examine_timestamps(records)
     yield examine_group(settings, spans)
@@ -134,17 +135,13 @@ def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Find
         for number, span in found.items()
         if span.end > span.begin
     }
-    options = {"group_id": settings.application, "enable_auto_commit": False, **settings.client_options}
-    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
-    try:
+    with offsets(settings) as consumer:
         before = {place: consumer.committed(place) or places[place].begin for place in places}
         behind = {place for place in places if before[place] < places[place].end}
         still, deadline = set(behind), time.monotonic() + PATIENCE
         while still and time.monotonic() < deadline:
             time.sleep(0.5)
             still = {place for place in still if (consumer.committed(place) or 0) <= before[place]}
-    finally:
-        consumer.close()
     if not behind:
         return Finding("group", Status.ok, f"{settings.application!r} has read everything")
     waiting = sum(places[place].end - before[place] for place in behind)
@@ -157,31 +154,3 @@ def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Find
     detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
     remedy = "is a worker with this BELIEFSTREAM_APPLICATION running? Its /readyz and its log say what it waits for"
     return Finding("group", Status.problem, detail, remedy)
-
-
-def _spans(settings: Settings, topic: str) -> dict[int, Span]:
-    with TopicReader(settings.brokers, topic, settings.client_options) as reader:
-        return reader.spans()
-
-
-def _tail(settings: Settings, topic: str, spans: dict[int, Span]) -> list[Any]:
-    """Read the newest records of each partition, up to the end in `spans`."""
-    ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
-    if not ends:
-        return []
-    options = {"group_id": None, "enable_auto_commit": False, **settings.client_options}
-    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
-    found: list[Any] = []
-    try:
-        consumer.assign(list(ends))
-        for place, span in ends.items():
-            consumer.seek(place, max(span.begin, span.end - TAIL))
-        deadline = time.monotonic() + READING_SECONDS
-        while any(consumer.position(place) < span.end for place, span in ends.items()):
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(settings.brokers, f"the end of {topic} could not be read in time")
-            for records in consumer.poll(timeout_ms=200).values():
-                found.extend(records)
-    finally:
-        consumer.close()
-    return found

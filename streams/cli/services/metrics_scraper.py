@@ -1,57 +1,21 @@
-"""Reads a worker's /metrics, and computes counts, recent rates and quantiles of histograms."""
+"""Reads a worker's /metrics again and again, and computes recent rates and quantiles of histograms."""
 
 from __future__ import annotations
 
 import math
 import threading
-import time
 import urllib.error
-import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+
+from beliefstream.streams.monitoring.scraping import TIMEOUT, Snapshot, scrape
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
 INTERVAL = 1.0  # seconds between two requests
 WINDOW = 10.0  # seconds that rates and quantiles cover
-TIMEOUT = 2.0  # seconds; a worker on the same machine answers in milliseconds
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All samples of one answer; the keys of `values` are name and labels."""
-
-    time: float
-    values: dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-    def total(self, name: str) -> float:
-        """The sum over all labels; 0 without samples."""
-        return sum(value for (sample, _), value in self.values.items() if sample == name)
-
-    def by(self, name: str, label: str) -> dict[str, float]:
-        """Values by one label."""
-        return {
-            dict(labels)[label]: value for (sample, labels), value in self.values.items() if sample == name
-        }
-
-
-def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
-    """Read the metrics of the worker at `url`; raises OSError or ValueError if none answers there."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    request = urllib.request.Request(f"{url.rstrip('/')}/metrics")
-    if token is not None:  # not sent on to the target of a redirect
-        request.add_unredirected_header("Authorization", f"Bearer {token.get_secret_value()}")
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        text = answer.read().decode()
-    values = {
-        (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-    return Snapshot(time.monotonic(), values)
 
 
 @dataclass

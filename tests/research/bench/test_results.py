@@ -17,7 +17,7 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     results = Results([Speed("update, tracks", 9000.0, "batch 512")])
     results.throughputs["kafka", "20"] = Throughput(Rate(8000.0, 1e-4), Rate(3900.0, 4e-4), 4000.0, 20_000)
     results.throughputs["embedded", "60"] = Throughput(
-        Rate(8000.0, None), Rate(9000.0, 1e-4), 10_000.0, 60_000
+        Rate(8000.0, 1e-4), Rate(9000.0, 2e-4), 10_000.0, 60_000
     )
     results.latencies["kafka"] = Latency(100.0, 14.0, 25.0, 1100, 0)
     results.workers = {("embedded", 1): 1000.0, ("embedded", 2): 1700.0}
@@ -27,7 +27,7 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     assert re.fullmatch(r".+, \d+ cores", found["machine"])
     assert found["posteriors_per_second"] == {"update, tracks": 9000.0}
     assert found["of_the_echo"] == {"kafka": {"20": 0.5}, "embedded": {"60": 1.25}}
-    assert found["cpu_of_the_echo"] == {"kafka": {"20": 0.25}, "embedded": {"60": None}}
+    assert found["cpu_of_the_echo"] == {"kafka": {"20": 0.25}, "embedded": {"60": 0.5}}
     assert found["observations_per_second"]["kafka"]["20"] == {
         "echo": 8000.0,
         "worker": 4000.0,

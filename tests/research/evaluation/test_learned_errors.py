@@ -77,7 +77,7 @@ def test_the_surprise_is_the_tail_of_the_predictive_law(value: float) -> None:
 
 
 def test_rare_data_are_among_the_cases_and_count_more() -> None:
-    cases = measured(EXACT, Shifted(SHIFT), 60, 3)
+    cases = list(measured(EXACT, Shifted(SHIFT), 60, 3))
     assert min(case.surprise for case in cases) < 0.05 < 0.5 < max(case.surprise for case in cases)
     assert all(case.counted >= SHIFT**2 / 2 - 1e-12 for case in cases)
 

@@ -49,7 +49,6 @@ def test_a_recording_is_fused_offline_and_scored_beside_the_baselines(
 def test_options_that_need_others_say_so(run: Run, tmp_path: Path) -> None:
     assert_one_line(run("recordings", "plaza9"), "plaza9")
     assert_one_line(run("recordings", "plaza1", "--score"), "--offline")
-    assert_one_line(run("recordings", "plaza1", "--wide-prior"), "--offline")
     assert_one_line(run("recordings", "plaza1", "--offline", "--json", "x.json"), "--score")
     assert_one_line(run("recordings", "all"), "--offline")
     assert_one_line(run("recordings", "plaza2", "--offline", "--limit", "2"), "limit")

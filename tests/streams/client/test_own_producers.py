@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from beliefstream.schemas import Mixture, Observation, Prior
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.demo.scenario import ScheduledMessage
-from beliefstream.streams.demo.stream import Sender
+from beliefstream.streams.demo.stream import send_on_time
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.settings import Settings
@@ -62,9 +63,7 @@ def test_observations_and_priors_of_clients_demonstration_and_benchmark_lie_wher
             ScheduledMessage(0.0, raw=(name, b"nonsense")),
         )
     ]
-    feed = Sender(servers, messages, 0.0, lambda message, now: None)
-    feed.run()
-    assert feed.error is None
+    send_on_time(servers, messages, 0.0, lambda message, now: None, threading.Event())
     work = mixed(39, 20)
     assert work.priors
     send(Settings(brokers=servers), work)

@@ -6,42 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beliefstream.streams.demo import baseline_answers
-from beliefstream.streams.demo.baseline_answers import Answers
-from beliefstream.streams.demo.baselines import (
-    EKF,
-    ITERATED,
-    PARTICLES,
-    extended_kalman,
-    groups,
-    instants_of,
-    iterated_kalman,
-    particles,
-)
+from beliefstream.streams.demo.baselines import baselines, load, recordings, save, scored
 from beliefstream.streams.demo.comparison import OURS, compare, ours, table, verdict, winners
 from beliefstream.streams.demo.scenario import MOWER
+from beliefstream.streams.scores.measures import Cases, ScoredCase
 from tests.streams.demo.plays import perfect_tracker, posterior, small_schedule
 
 SCHEDULE = small_schedule()
 
 
-def some(offset: float, times: int = 4) -> Answers:
-    truths = np.arange(2.0 * times).reshape(times, 2)
-    return Answers(
-        np.array(["a"] * times),
-        np.arange(times, dtype=float),
-        truths + np.array([offset, 0.0]),
-        truths,
-        np.full(times, -offset),
-        np.linspace(0.0, 1.0, times),
-    )
+def some(offset: float, times: int = 4) -> Cases:
+    levels = np.linspace(0.0, 1.0, times).tolist()
+    return {("a", float(time)): ScoredCase(offset, -offset, 0.0, levels[time]) for time in range(times)}
 
 
 def test_scores_are_taken_only_at_instants_that_all_methods_have() -> None:
     comparison = compare("group", "title", some(1.0, times=4), {"other": some(2.0, times=3)})
     assert comparison.instants == 3
-    assert [row.scores.rmse for row in comparison.rows] == pytest.approx([1.0, 2.0])
-    assert comparison.rows[1].scores.negative_log_likelihood == pytest.approx(2.0)
+    assert [row.rmse for row in comparison.rows] == pytest.approx([1.0, 2.0])
+    assert comparison.rows[1].negative_log_likelihood == pytest.approx(2.0)
 
 
 def test_the_best_of_a_score_is_found_and_a_tie_as_written_is_shared() -> None:
@@ -63,7 +46,7 @@ def test_the_table_has_a_row_a_method() -> None:
 def test_nothing_in_common_is_no_failure() -> None:
     comparison = compare("group", "title", ours({}), {"other": some(2.0)})
     assert comparison.instants == 0
-    assert math.isnan(comparison.rows[0].scores.rmse)
+    assert math.isnan(comparison.rows[0].rmse)
     assert table(comparison).row_count == 2
 
 
@@ -72,41 +55,38 @@ def test_of_two_beliefs_at_one_instant_the_last_one_counts() -> None:
     track = tracker.track(MOWER)
     tracker.received(posterior(SCHEDULE, MOWER, track[-1].time, offset=(3.0, 4.0)), 1.0)
     found = ours({MOWER: tracker.track(MOWER)})
-    errors = np.linalg.norm(found.means - found.truths, axis=1)
-    assert errors[-1] == pytest.approx(5.0)
-    assert errors[:-1].max() < 1e-9
+    *before, last = (found[key] for key in sorted(found))
+    assert last.error == pytest.approx(5.0)
+    assert max(case.error for case in before) < 1e-9
     # a Gaussian of 1 m a side: at its middle the density is 1 / (2 pi)
-    np.testing.assert_allclose(found.log_densities[:-1], -math.log(2 * math.pi), atol=1e-9)
-    assert found.levels[:-1].max() == 0.0
+    np.testing.assert_allclose([case.log_density for case in before], -math.log(2 * math.pi), atol=1e-9)
+    assert max(case.level for case in before) == 0.0
 
 
 def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_the_gates(
     tmp_path: Path,
 ) -> None:
-    both = groups(SCHEDULE)
+    both = recordings(SCHEDULE)
     tracker = perfect_tracker(SCHEDULE)
     fleet = {name: tracker.track(name) for name in SCHEDULE.fleet.entities if name != SCHEDULE.gates.entity}
     received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet)}
     for name, group in both.items():
-        assert set(received[name].instants) == set(zip(*instants_of(group), strict=True))
-        path = tmp_path / "answers.npz"
-        baselines = {
-            EKF: extended_kalman(group),
-            ITERATED: iterated_kalman(group),
-            PARTICLES: particles(group, count=200),
-        }
-        baseline_answers.save(path, baselines)
-        comparison = compare(name, name, received[name], baseline_answers.load(path))
+        path = tmp_path / "answers.json"
+        found = {method: scored(group, each) for method, each in baselines(particles=200).items()}
+        assert all(set(cases) == set(received[name]) for cases in found.values())
+        save(path, found)
+        comparison = compare(name, name, received[name], load(path))
         assert comparison.instants == len(received[name])
-        assert [row.method for row in comparison.rows] == [OURS, EKF, ITERATED, PARTICLES]
-        assert all(math.isfinite(value) for row in comparison.rows for value in row.scores)
+        assert [row.method for row in comparison.rows] == [OURS, "EKF", "iterated EKF", "200 particles"]
+        for row in comparison.rows:
+            assert all(
+                map(math.isfinite, (row.rmse, row.median, row.negative_log_likelihood, row.coverage90))
+            )
 
 
 def test_the_baselines_follow_the_mower() -> None:
-    mower = groups(SCHEDULE)[MOWER]
-    assert extended_kalman(mower).summary().median < 1.5
-    assert iterated_kalman(mower).summary().median < 1.5
-    assert particles(mower, count=1000).summary().median < 1.5
-    assert particles(mower, count=300, seed=3).means == pytest.approx(
-        particles(mower, count=300, seed=3).means
-    )
+    mower = recordings(SCHEDULE)[MOWER]
+    for method in baselines(particles=1000).values():
+        assert np.median([case.error for case in scored(mower, method).values()]) < 1.5
+    *_, particles = baselines(particles=300).values()
+    assert scored(mower, particles) == scored(mower, particles)

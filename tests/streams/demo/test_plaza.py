@@ -59,8 +59,8 @@ def test_the_prior_is_centred_where_the_mower_starts(mower: Recording) -> None:
     assert mower.model.prior.standard_deviations() == pytest.approx([2, 2, 1, 1])
 
 
-def test_the_epoch_shifts_observations_and_truth_alike(mower: Recording) -> None:
-    shifted = plaza(epoch=1.7e9)
+def test_observations_and_truth_are_shifted_alike(mower: Recording) -> None:
+    shifted = mower.shifted(1.7e9)
     assert shifted.observations[0].time == mower.observations[0].time + 1.7e9
     assert shifted.observations[9].value == mower.observations[9].value
     assert shifted.truth_at(1.7e9 + 4000.0) == pytest.approx(mower.truth_at(4000.0), abs=1e-5)

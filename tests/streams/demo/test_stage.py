@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from beliefstream.streams.client import DefinitionConflict
-from beliefstream.streams.demo.services import DemoServices, WorkerFigures, read_figures
+from beliefstream.streams.demo.services import DemoServices, WorkerFigures, figures_of
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.simulated_fleet import fleet_model
+from beliefstream.streams.monitoring.scraping import Snapshot
 from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
 
@@ -28,7 +29,7 @@ beliefstream_build_info{device="cpu",version="0.1"} 1.0
 
 
 def test_the_figures_of_a_worker_are_read_from_its_metrics() -> None:
-    assert read_figures(PAGE) == WorkerFigures(
+    assert figures_of(Snapshot.of(PAGE)) == WorkerFigures(
         dead_letters={"not_json": 2, "late": 1},
         rejected=3,
         batches=7,
@@ -38,7 +39,7 @@ def test_the_figures_of_a_worker_are_read_from_its_metrics() -> None:
 
 
 def test_a_page_without_them_gives_none() -> None:
-    assert read_figures("") == WorkerFigures()
+    assert figures_of(Snapshot.of("")) == WorkerFigures()
 
 
 def test_the_demonstration_replaces_no_definition_that_is_there(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser
 
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
-from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.settings import Settings
 from research.bench.end_to_end import live as bench
-from research.bench.end_to_end.site import cpu_seconds, process
+from research.bench.end_to_end.site import cpu_seconds, process, unprotected, wait_for
 from tests.streams.live.browsers import Tab
 
 SECONDS = float(os.environ.get("BELIEFSTREAM_SOAK_SECONDS", "600"))
@@ -56,9 +56,8 @@ class Reading(NamedTuple):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell resident memory")
 def test_memory_of_browser_and_server_is_flat(browser: Browser, opened: Tab, tmp_path: Path) -> None:
     """`pytest -m soak -s tests/streams/live/test_browser_soak.py` prints what it measures."""
-    unprotected = {name: Settings.model_fields[name].default for name in PROTECTION}
     with EmbeddedBroker() as broker:
-        settings = Settings(brokers=broker.bootstrap_servers, **unprotected)
+        settings = Settings(brokers=broker.bootstrap_servers, **unprotected())
         topics.create(settings.brokers, settings.names, partitions=settings.partitions)
         port, log = free_port(), tmp_path / "page.log"
         command = [sys.executable, "-m", "beliefstream.streams.cli", "live", "--port", str(port)]
@@ -66,7 +65,7 @@ def test_memory_of_browser_and_server_is_flat(browser: Browser, opened: Tab, tmp
             process(command, settings.environment(), log) as server,
             bench._beside(bench._send, settings.brokers, settings.posteriors, ENTITIES),
         ):
-            bench._wait_until_served(port, server, log)
+            wait_for(f"http://127.0.0.1:{port}/", server, log)
             opened.open(f"http://127.0.0.1:{port}/")
             opened.wait_for(f"beliefstream.world.entities.size === {ENTITIES}", 120)
             opened.value(AGES)
@@ -81,7 +80,7 @@ def test_memory_of_browser_and_server_is_flat(browser: Browser, opened: Tab, tmp
                 return Reading(
                     time.monotonic(),
                     resident(server.pid),
-                    cpu_seconds(server) or 0.0,
+                    cpu_seconds(server),
                     sum(resident(each["id"]) for each in found),
                     sum(each["cpuTime"] for each in found),
                     heap,

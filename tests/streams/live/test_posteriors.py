@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, strategies as st
 
 from beliefstream.schemas import Mixture, Posterior, Unusable, parse
-from beliefstream.streams.live import posteriors
 from beliefstream.streams.live.beliefs import BLOCK, METHODS, blocks_of
 from beliefstream.streams.live.posteriors import Group, read_posteriors
 from tests.streams.client.topics import posterior
@@ -46,15 +45,6 @@ ODD: dict[str, list[Any]] = {
     "mixture": [{}, [], 1],
     "quality.extra": [1],
 }
-
-
-@pytest.fixture(params=["simdjson", "msgspec"], autouse=True)
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to decode a mixture."""
-    if request.param == "msgspec":
-        monkeypatch.setattr(posteriors, "_fast", None)
-    elif posteriors._fast is None:
-        pytest.skip("simdjson has no wheel for this Python")
 
 
 def taken(raw: bytes | None) -> Group | None:

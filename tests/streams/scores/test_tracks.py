@@ -20,7 +20,7 @@ from beliefstream.schemas import (
 )
 from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import Controls, controls_of, log_of, tracks_of
-from research.recordings.parts import limited, with_wide_prior
+from research.recordings.parts import limited
 
 
 def report(value: float) -> Control:
@@ -100,13 +100,6 @@ def test_the_inputs_of_a_motion_are_taken_in_its_order() -> None:
     assert controls.times == [1.0]
     assert controls.reports[0].value.tolist() == [[2.0, 0.3]]  # speed, turn rate
     assert controls.reports[0].covariance.flatten().tolist() == pytest.approx([0.04, 0.0, 0.0, 0.01])
-
-
-def test_a_wide_prior_knows_the_region_only() -> None:
-    wide = with_wide_prior(walker([seen(0.0)])).model.prior
-    assert wide.standard_deviations().tolist() == pytest.approx([1000, 1000, 0.5, 0.5])
-    assert np.linalg.norm(wide.mean()[:2] - (1.0, 2.0)) == pytest.approx(1000)
-    assert wide.mean()[2:].tolist() == [0.0, 0.0]
 
 
 def test_a_limit_keeps_the_part_for_choosing_and_a_share_of_the_scored() -> None:

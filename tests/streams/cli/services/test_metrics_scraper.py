@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from beliefstream.streams.cli.services.metrics_scraper import WINDOW, MetricsHistory, Snapshot
+from beliefstream.streams.cli.services.metrics_scraper import WINDOW, MetricsHistory
+from beliefstream.streams.monitoring.scraping import Snapshot
 
 SECONDS = "beliefstream_end_to_end_seconds"
 BATCHES = "beliefstream_batch_size_count"

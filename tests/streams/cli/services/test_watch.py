@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from beliefstream.schemas import Coordinate, Mixture, Posterior, Quality
-from beliefstream.streams.cli.services.metrics_scraper import Scraper, Snapshot
+from beliefstream.streams.cli.services.metrics_scraper import Scraper
 from beliefstream.streams.cli.services.watch import MOST, Recent, view
+from beliefstream.streams.monitoring.scraping import Snapshot
 from tests.streams.client.topics import posterior
 
 
