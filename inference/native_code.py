@@ -27,16 +27,16 @@ from beliefstream.inference.tracking import accumulated_error, native_bent_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
     climb,
+    curved,
     evidence,
     importance,
-    native_curved_quadrature,
     nearly_linear,
     prior_scan,
     reduction_cost,
     scaled_problem,
     unobserved,
 )
-from beliefstream.inference.update.plane import cartesian, polar_answers
+from beliefstream.inference.update.plane import polar_answers, several_observations
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
 REPORT_EVERY = 5.0  # seconds
@@ -45,8 +45,8 @@ MODULES = (
     native_bent_steps,
     polar_answers,
     native_steps,
-    cartesian,
-    native_curved_quadrature,
+    several_observations,
+    curved,
     reduction,
     scaled_problem,
     native_observations,

@@ -30,11 +30,11 @@ from beliefstream.inference.tracking.accumulated_error import (
     space_for,
 )
 from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.update.closed_forms import Components
-from beliefstream.inference.update.closed_update import (
+from beliefstream.inference.update.closed import (
     BENT,
     LINEARISED,
     OPEN,
+    Components,
     Limits,
     new_update_space,
     update,

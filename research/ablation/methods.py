@@ -12,7 +12,7 @@ import torch
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking import closed_steps
-from beliefstream.inference.update import network, quadrature_update
+from beliefstream.inference.update import network, quadrature
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
 from beliefstream.inference.update.result import Update
@@ -52,12 +52,12 @@ def _points_of_the_prior(prior: GaussianMixture, *_: Any) -> GaussianMixture:
 
 METHODS: dict[str, tuple[Replaced, ...]] = {
     "plane, around a sensor": (
-        (quadrature_update, "around_sensor", _nothing),
+        (quadrature, "around_sensor", _nothing),
         (closed_steps, "follow", _leave),
     ),
-    "plane, cells": ((quadrature_update, "in_one", _nothing),),
-    "quadrature along an observation": ((quadrature_update, "follow", _nothing),),
-    "Gauss-Hermite": ((quadrature_update, "_weak", _nothing),),
+    "plane, cells": ((quadrature, "in_one", _nothing),),
+    "quadrature along an observation": ((quadrature, "follow", _nothing),),
+    "Gauss-Hermite": ((quadrature, "_weak", _nothing),),
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
     "missed mass": (
         (network, "compared", _same_update),

@@ -1,4 +1,4 @@
-"""Cells that hold all of a posterior in the plane but a bounded rest, for `cartesian`.
+"""Cells that hold all of a posterior in the plane but a bounded rest, for `several_observations`.
 
 A cell keeps three numbers: its mass with prior and likelihood smoothed over it, how much their log changes, and a bound
 that its mass cannot exceed. A cell is dropped by its bound only. Each observation is smoothed on its own, so that the
@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_density import BLOCK
-from beliefstream.inference.update.plane.densities import Prior
-from beliefstream.inference.update.plane.frame import Framed, first_cells
+from beliefstream.inference.update.plane.densities import Framed, Prior, first_cells
 from beliefstream.inference.update.plane.smoothing import Block, Cells, put_block, smooth
 
 MOST_ROUNDS = 40

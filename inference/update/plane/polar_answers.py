@@ -39,20 +39,20 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
 )
 from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
 from beliefstream.inference.update.importance import WIDER
-from beliefstream.inference.update.plane.cell_fit import divergences
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
     Prior,
     fill_density,
     first_of,
     new_density_space,
+    new_prior,
     take,
 )
-from beliefstream.inference.update.plane.frame import new_prior
 from beliefstream.inference.update.plane.mixture_fit import (
     Mixture,
     Points,
     Work,
+    divergences,
     divide,
     improve,
     new_mixture,

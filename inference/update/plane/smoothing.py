@@ -27,8 +27,7 @@ from beliefstream.inference.mixtures.native_exponential import (
     roughly_exponential,
     within_half_a_turn,
 )
-from beliefstream.inference.update.plane.densities import WIDEST, Prior
-from beliefstream.inference.update.plane.frame import Framed
+from beliefstream.inference.update.plane.densities import WIDEST, Framed, Prior
 
 CORNER = math.sqrt(3)  # half a width, in standard deviations over a cell
 SMALLEST = 1e-300

@@ -18,7 +18,7 @@ from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.plane.single_observation import around_sensor
-from beliefstream.inference.update.quadrature_update import settle
+from beliefstream.inference.update.quadrature import settle
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings

@@ -1,21 +1,101 @@
-"""The frame of one bent observation at one component, for `native_curved_quadrature`."""
+"""Nodes of one bent observation at one component of the prior, for `curved`.
+
+The frame has the line along which the observation changes as its first axis. Gauss-Hermite nodes of the prior lie
+across that line; through each goes a line of nodes at the posterior's peak there.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_functions import SOFT
 from beliefstream.inference.likelihood.native_terms import Seen, angle, length, wrapped
 from beliefstream.inference.likelihood.observation_data import ANGLE
-from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.mixtures.gauss_hermite import rule
+from beliefstream.inference.mixtures.native import adding, borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
+from beliefstream.inference.mixtures.splitting import DIVISIONS
 
 Array = NDArray[np.float64]
+
+MOST_TOUCHED = 3  # coordinates
+BENDS = (0.1, 0.3, 4.0)  # standard deviations of the noise, up to which each rule is used
+# nodes along each axis across and along the line, of a rule and of its check: an even number has none in the middle
+COUNTS = (((7, 5), (4, 4)), ((11, 5), (8, 4)), ((15, 5), (12, 4)))
+OUTSIDE = 4  # nodes along each axis of a component times an outlier
+MOST_ANGLE, MOST_TURNED = 0.4, 2.0  # rad; a less certain direction, or one farther off, may wrap
+AWAY = 6.0  # standard deviations of a component to the sensor
+REACH = 10.0  # standard deviations of a component within which its mass lies
+NEGLIGIBLE = 40.0  # nats; below an outlier by this, an inlier needs no nodes
+LIGHTEST = 1e-7  # weight of a component below which it is left out
+MOST_MISSED = 1e-5  # share of the posterior that may lie beyond a sensor, or in components that are left out
+MOST_ERROR = 0.002  # nats between two rules
+
+
+class Rule(NamedTuple):
+    """Nodes across and along; `parts` are shares of a component's parts in each node across."""
+
+    across: Array  # (O, d - 1)
+    log_across: Array  # (O,), log weights
+    along: Array  # (I,)
+    log_along: Array  # (I,), log weights over the density of a Gaussian there
+    parts: Array  # (J, O)
+
+
+class Limits(NamedTuple):
+    """The constants above, as native functions take them."""
+
+    bends: tuple[float, float, float] = BENDS
+    angle: float = MOST_ANGLE
+    turned: float = MOST_TURNED
+    away: float = AWAY
+    reach: float = REACH
+    negligible: float = NEGLIGIBLE
+    lightest: float = math.log(LIGHTEST)
+    missed: float = math.log(MOST_MISSED)
+    error: float = MOST_ERROR
+
+
+@lru_cache
+def rules(size: int) -> tuple[tuple[Rule, Rule], ...]:
+    """A rule and its check for each of `BENDS`, in `size` coordinates."""
+    return tuple(
+        (_rule(*fine, size, number), _rule(*check, size, 0)) for number, (fine, check) in enumerate(COUNTS)
+    )
+
+
+def _rule(across: int, along: int, size: int, division: int) -> Rule:
+    steps, weights = torch.zeros(1, 0, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    parts = torch.ones(1, 1, dtype=torch.float64)
+    if size > 1:
+        steps, weights = rule(across, size - 1)
+        chosen = DIVISIONS[division]
+        logs = [
+            math.log(weight / chosen.narrower) - 0.5 * ((steps[:, 0] - place) / chosen.narrower).square()
+            for weight, place in chosen.places()
+        ]
+        parts = torch.softmax(torch.stack(logs), 0)
+    line, shares = rule(along, 1)
+    logs_along = shares.log() + 0.5 * line[:, 0].square()
+    tensors = (steps, weights.log(), line[:, 0], logs_along, parts)
+    return Rule(*(np.ascontiguousarray(tensor.numpy()) for tensor in tensors))
+
+
+@lru_cache
+def outside(size: int) -> tuple[Array, Array]:
+    """Nodes ``(P, size)`` and log weights of a component times an outlier."""
+    nodes, weights = rule(OUTSIDE, size)
+    return np.ascontiguousarray(nodes.numpy()), weights.log().numpy()
+
+
 Places = NDArray[np.int64]
 
 
@@ -209,3 +289,126 @@ def _regress(covariance: Array, axes: Places, frame: Frame) -> None:
     for i in range(size):
         for j in range(len(whole)):
             frame.rest[axes[i], j] = frame.rest[j, axes[i]] = 0.0
+
+
+STEPS = 4  # to the peak along a line
+
+
+class Nodes(NamedTuple):
+    """Nodes of one component in its frame."""
+
+    places: Array  # (d, P)
+    logs: Array  # (P,), of weight × density × likelihood of an inlier, without the noise's constant
+    squared: Array  # (P,), residuals
+    share: Array  # (P,), from `logs`
+    part: Array  # (P,), space
+
+
+@inner
+def new_nodes(seen: int, count: int) -> Nodes:
+    numbers = np.empty((4, count))
+    return Nodes(np.empty((seen, count)), numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+@borrowing
+def residual(sensor: Sensor, frame: Frame, turn: float, along: float) -> tuple[float, float]:
+    """Residual on the line through `frame.base`, and its fall along it, in units of the noise."""
+    if sensor.is_angle:
+        first = frame.base[0] + frame.matrix[0, 0] * along
+        second = frame.base[1] + frame.matrix[1, 0] * along
+        off = wrapped(sensor.value - (math.atan2(second, first) - turn - frame.heading[1, 0] * along))
+        slope = (frame.matrix[1, 0] * first - frame.matrix[0, 0] * second) / (
+            first * first + second * second + SOFT
+        )
+        return off / sensor.deviation, (slope - frame.heading[1, 0]) / sensor.deviation
+    squared, slope = SOFT, 0.0
+    for r in range(len(frame.base)):
+        there = frame.base[r] + frame.matrix[r, 0] * along
+        squared += there * there
+        slope += there * frame.matrix[r, 0]
+    distance = math.sqrt(squared)
+    return (sensor.value - distance) / sensor.deviation, slope / distance / sensor.deviation
+
+
+@borrowing
+def line_through(sensor: Sensor, frame: Frame, across: Array, node: int) -> float:
+    """Fill `frame.base` with where a node across is; the turn there."""
+    turn = sensor.turn
+    for r in range(len(frame.base)):
+        frame.base[r] = frame.relative[r]
+    for j in range(across.shape[1]):
+        step = across[node, j]
+        turn += frame.heading[1, 1 + j] * step
+        for r in range(len(frame.base)):
+            frame.base[r] += frame.matrix[r, 1 + j] * step
+    return turn
+
+
+@borrowing
+def place_nodes(sensor: Sensor, frame: Frame, rule: Rule, nodes: Nodes) -> int:
+    """Fill the nodes of a component times an inlier; how many."""
+    p = 0
+    for o in range(len(rule.across)):
+        turn = line_through(sensor, frame, rule.across, o)
+        peak, off, slope = 0.0, 0.0, 0.0
+        for _ in range(STEPS):
+            off, slope = residual(sensor, frame, turn, peak)
+            peak = slope * (off + slope * peak) / (1 + slope * slope)
+        off, slope = residual(sensor, frame, turn, peak)
+        width = 1 / math.sqrt(1 + slope * slope)
+        log_width = rule.log_across[o] + math.log(width)
+        for i in range(len(rule.along)):
+            along = peak + width * rule.along[i]
+            off, slope = residual(sensor, frame, turn, along)
+            nodes.places[0, p] = along
+            for j in range(rule.across.shape[1]):
+                nodes.places[1 + j, p] = rule.across[o, j]
+            nodes.squared[p] = off * off
+            nodes.logs[p] = log_width + rule.log_along[i] - 0.5 * along * along - 0.5 * off * off
+            p += 1
+    return p
+
+
+@borrowing
+def share_out(nodes: Nodes, count: int) -> float:
+    """Fill the nodes' shares from their logs; the log of their sum."""
+    logs, share, highest = nodes.logs, nodes.share, -math.inf
+    for p in range(count):
+        # a comparison that keeps what is not a number
+        highest = highest if logs[p] <= highest else logs[p]
+    for p in range(count):
+        value = logs[p] - highest
+        share[p] = exponential(UNDERFLOW if value < UNDERFLOW else value)
+    total = _sum(share, count)
+    for p in range(count):
+        share[p] /= total
+    return highest + math.log(total)
+
+
+@adding
+def _sum(values: Array, count: int) -> float:
+    total = 0.0
+    for p in range(count):
+        total += values[p]
+    return total
+
+
+@adding
+def moments(nodes: Nodes, share: Array, count: int, mean: Array, covariance: Array) -> float:
+    """Fill mean and covariance in the frame, by `share` of the nodes; the sum of the shares."""
+    total = 0.0
+    for p in range(count):
+        total += share[p]
+    for i in range(len(mean)):
+        row, value = nodes.places[i], 0.0
+        for p in range(count):
+            value += share[p] * row[p]
+        mean[i] = value / total
+    for i in range(len(mean)):
+        for j in range(i + 1):
+            row, other, value = nodes.places[i], nodes.places[j], 0.0
+            first, second = mean[i], mean[j]
+            for p in range(count):
+                value += share[p] * (row[p] - first) * (other[p] - second)
+            covariance[i, j] = covariance[j, i] = value / total
+    return total

@@ -11,7 +11,7 @@ import torch
 from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update.curved_quadrature import follow
+from beliefstream.inference.update.curved import follow
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import UpdateSettings

@@ -1,0 +1,567 @@
+"""Exact moments by quadrature in the frame of one observation of three coordinates, or of one, that bends a little.
+
+Observations of two coordinates have a quadrature of their own (`plane`).
+
+The nodes of `inference.update.quadrature` are those of the prior. An observation that is sharp beside the prior falls
+between them. Here they follow the observation: across the line along which it changes, they are those of the prior.
+On each line through such a node, they are those of a Gaussian at the posterior's peak there (adaptive quadrature: Q.
+Liu and D. A. Pierce, "A Note on Gauss–Hermite Quadrature", Biometrika 81(3), 1994). So they lie along the ring or the
+ray, whatever it is beside the prior, and few are enough.
+
+Each component times an inlier gets its exact evidence, mean and covariance. An outlier's density is constant, so a
+component times an outlier stays as it is. A strongly bent component is divided across the line (`splitting.DIVISIONS`):
+each part takes its share of every node, ``w_i N_i / Σ_j w_j N_j``, which costs no other node. What no sensor touches
+follows exactly.
+
+The nodes of one side of a ring do not see the other side, nor those of a bearing what lies behind the sensor. So the
+other side must be some standard deviations away from every component. Of a component that is narrow along one axis, it
+may be much nearer than the sensor. Two rules must agree, and the divergence of the answer is summed over the nodes, as
+in `quadrature`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.native_terms import Seen, log_sum
+from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import adding, borrowing, inlined, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    fill,
+    sum_components,
+)
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
+from beliefstream.inference.mixtures.reduction import (
+    Room as Reduction,
+    leave_absent,
+    new_room as new_reduction,
+    reduce_one,
+)
+from beliefstream.inference.update.curved_nodes import (
+    MOST_TOUCHED,
+    Frame,
+    Limits,
+    Nodes,
+    Rule,
+    Sensor,
+    fill_frame,
+    line_through,
+    moments,
+    new_frame,
+    new_nodes,
+    outside,
+    place_nodes,
+    residual,
+    rules,
+    sensor_at,
+    share_out,
+)
+from beliefstream.inference.update.plane.single_observation import plain
+from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.scaled_problem import Scaled, example
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.unobserved import Densities, new_densities, see
+
+
+def follow(
+    problem: Scaled, touched: Tensor, open_: Tensor, settings: UpdateSettings
+) -> Iterator[tuple[Tensor, Update]]:
+    """Places and answers of the problems that are solved well enough, by the number of touched coordinates.
+
+    Args:
+        problem: over all coordinates, the components in falling order of weight.
+        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
+        open_: problems that are not solved yet, ``(B,)`` bool.
+        settings: `quadrature_below` is the loss in nats that an answer may have.
+    """
+    index = torch.nonzero(open_ & _fits(problem.observations, touched))[:, 0]
+    for some, axes in _alike(index, touched):
+        found = _batch(problem, some, axes, settings)
+        good = torch.nonzero(found.divergence < settings.quadrature_below)[:, 0]
+        if len(good):
+            yield some[good], found.rows(good)
+
+
+def _fits(observations: Observations, touched: Tensor) -> Tensor:
+    """Which problems have one plain range or bearing of few coordinates, ``(B,)`` bool."""
+    bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
+    count = touched.sum(1)
+    few = (count <= MOST_TOUCHED) & (count != 2)
+    return (observations.mask.sum(1) == 1) & bent.any(1) & few & observations.is_plain
+
+
+def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split `index` by the number of touched coordinates, each part with its touched coordinates ``(n, d)``."""
+    count = touched[index].sum(1)
+    for size in sorted(set(count.tolist())):
+        some = index[count == size]
+        yield some, torch.nonzero(touched[some])[:, 1].view(len(some), size)
+
+
+def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSettings) -> Update:
+    """Answers for the problems at `index`, with infinite divergence where the nodes must not be used."""
+    prior, observations, places = plain(problem, index)
+    assert observations.native is not None
+    found, values = solve(
+        numbers_of(prior),
+        observations.native,
+        places.numpy(),
+        axes.contiguous().numpy(),
+        settings.most_components,
+        float(settings.merge_below),
+    )
+    posterior = GaussianMixture(*(torch.from_numpy(part) for part in found))
+    evidence, divergence = torch.from_numpy(values)
+    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
+    method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
+    posterior = problem.rows(index).back(posterior)
+    return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
+
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+class Space(NamedTuple):
+    """Space to compare prior and answer at the nodes."""
+
+    prior: Densities
+    answer: Densities
+    before: Array  # (BLOCK,), as the next
+    after: Array
+    means: Array  # (J, d)
+    square: Array  # (d, d)
+
+
+def prepare() -> None:
+    """Compile the function, or load it from Numba's cache."""
+    prior, observations = example()
+    none = np.zeros(0, np.int64)
+    for size in (1, MOST_TOUCHED):
+        solve(numbers_of(prior), observations.native, none, np.zeros((0, size), np.int64), 1, 0.0)
+
+
+def solve(
+    prior: Numbers, seen: Seen, index: Places, axes: Places, most: int, merge_below: float
+) -> tuple[Numbers, Array]:
+    """Posteriors ``(b, J, D)`` of the problems at `index` of a batch, and ``(2, b)`` log evidence and divergence.
+
+    Args:
+        prior: over the whole state, the components in falling order of weight.
+        seen: one observation for each problem.
+        index: ``(b,)``.
+        axes: coordinates that each observation touches, ``(b, d)``.
+        most: components of an answer.
+        merge_below: nats; components are merged if that loses less.
+
+    The divergence is infinite where the answer must not be used.
+    """
+    batch, size, touched = len(index), prior.means.shape[2], axes.shape[1]
+    found = Numbers(
+        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
+    )
+    values = np.empty((2, batch))
+    _solve(
+        prior,
+        seen,
+        (index, axes),
+        Tables(rules(touched), outside(touched), Limits(), merge_below),
+        found,
+        values,
+    )
+    return found, values
+
+
+class Room(NamedTuple):
+    """Space to solve one problem after another."""
+
+    work: Work
+    space: Space
+    reduction: Reduction
+
+
+@native
+def _solve(
+    prior: Numbers,
+    seen: Seen,
+    given: tuple[Places, Places],
+    tables: Tables,
+    found: Numbers,
+    values: Array,
+) -> None:
+    """Fill answers, evidence and divergence, which is infinite where a problem is left."""
+    index, axes = given
+    most, (count, size) = found.log_weights.shape[1], prior.means.shape[1:]
+    room = new_room(count, size, axes.shape[1], seen.matrix.shape[2], most, tables)
+    for row in range(len(index)):
+        into = (found.log_weights[row], found.means[row], found.covariances[row])
+        left, values[0, row], values[1, row] = solve_one(
+            prior, seen, index[row], axes[row], tables, room, into
+        )
+        leave_absent(left, most, found.log_weights[row], found.means[row], found.covariances[row])
+
+
+@inner
+def new_room(count: int, size: int, seen: int, rows: int, most: int, tables: Tables) -> Room:
+    """Space for priors of `count` components, and answers of `most`."""
+    work = new_work(count, size, seen, rows, tables)
+    space = Space(
+        new_densities(count, seen),
+        new_densities(most, seen),
+        np.empty(BLOCK),
+        np.empty(BLOCK),
+        np.empty((max(count, most), seen)),
+        np.empty((seen, seen)),
+    )
+    return Room(work, space, new_reduction(len(work.parts.log_weights), size))
+
+
+@inner
+def solve_one(
+    prior: Numbers,
+    seen: Seen,
+    b: int,
+    axes: Places,
+    tables: Tables,
+    room: Room,
+    found: tuple[Array, Array, Array],
+) -> tuple[int, float, float]:
+    """Fill the answer of problem `b`; its number of components, evidence and divergence.
+
+    There are no components, and the divergence is infinite, where a problem is left.
+    """
+    work, limits = room.work, tables.limits
+    parts, nodes = collect(prior, seen, b, axes, tables, work)
+    if parts == 0:
+        return 0, math.nan, math.inf
+    evidence, error = _judge(parts, work.parts.log_weights, work.checks, limits)
+    if not error < limits.error:
+        return 0, evidence, math.inf
+    one = (work.parts.log_weights[:parts], work.parts.means, work.parts.covariances)
+    left = reduce_one(one, len(found[0]), tables.merge_below, room.reduction, found)
+    error += _divergence(prior, b, found, left, axes, work.kept, nodes, evidence, room.space)
+    # a comparison that keeps what is not a number out
+    return left, evidence, error if error < math.inf else math.inf
+
+
+@borrowing
+def _judge(parts: int, log_weights: Array, checks: Checks, limits: Limits) -> tuple[float, float]:
+    """Log evidence, and the divergence between the results of the rules, as `gauss_hermite.apart`."""
+    evidence, error, other, missed = log_weights[0], 0.0, 0.0, 0.0
+    for j in range(1, parts):
+        evidence = log_sum(evidence, log_weights[j])
+    for k in range(len(checks.missed)):
+        missed += math.exp(checks.missed[k] - evidence)
+    if not missed < math.exp(limits.missed):
+        return evidence, math.inf
+    for k in range(len(checks.mass)):
+        share = math.exp(checks.mass[k] - evidence)
+        if share > LIGHT:
+            ratio = checks.other[k] - checks.mass[k]
+            error += share * (checks.apart[k] + math.expm1(ratio) - ratio)
+            other += share * math.expm1(ratio)
+    return evidence, error + 0.5 * other * other
+
+
+@inner
+def _divergence(
+    prior: Numbers,
+    b: int,
+    found: tuple[Array, Array, Array],
+    left: int,
+    axes: Places,
+    kept: Kept,
+    nodes: int,
+    evidence: float,
+    space: Space,
+) -> float:
+    """Estimate of KL(exact ‖ answer) at the nodes, as `quadrature`."""
+    count, total = 0, 0.0
+    while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
+        count += 1  # absent components are last
+    given = (prior.log_weights[b], prior.means[b], prior.covariances[b])
+    see(given, axes, count, space.means, space.square, space.prior)
+    see(found, axes, left, space.means, space.square, space.answer)
+    before, after = first_of(space.prior, count), first_of(space.answer, left)
+    for start in range(0, nodes, BLOCK):
+        some = min(BLOCK, nodes - start)
+        for i in range(len(axes)):
+            for p in range(some):
+                before.block.points[i, p] = after.block.points[i, p] = kept.points[i, start + p]
+        fill(before.inverse, before.shift, before.peaks, before.block)
+        fill(after.inverse, after.shift, after.peaks, after.block)
+        sum_components(before.block, space.before[:some])
+        sum_components(after.block, space.after[:some])
+        total += _add_divergence(kept, start, some, evidence, space.before, space.after)
+    return total
+
+
+@inlined
+def first_of(whole: Densities, count: int) -> Densities:
+    """The densities of the first components."""
+    block = whole.block
+    few = Block(block.points, block.values[:count], block.offset, block.highest, block.total, block.argument)
+    return Densities(
+        whole.factors[:count], whole.inverse[:count], whole.shift[:count], whole.peaks[:count], few
+    )
+
+
+@adding
+def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: Array, answer: Array) -> float:
+    total = 0.0
+    for p in range(some):
+        share = math.exp(kept.log_share[start + p] - evidence)
+        ratio = answer[p] - (prior[p] + kept.likelihood[start + p] - evidence)
+        total += share * (math.expm1(ratio) - ratio) if share > 0 else 0.0
+    return total
+
+
+LIGHT = 1e-9  # share below which a part does not count
+
+
+class Parts(NamedTuple):
+    """Parts of one posterior over the whole state, not normalised."""
+
+    log_weights: Array  # (J,)
+    means: Array  # (J, D)
+    covariances: Array  # (J, D, D)
+
+
+class Kept(NamedTuple):
+    """Nodes of all parts of one posterior, in the seen coordinates."""
+
+    points: Array  # (d, P)
+    log_share: Array  # (P,), not normalised
+    likelihood: Array  # (P,), log
+
+
+class Checks(NamedTuple):
+    """Of each component: log masses by the rule and its check, and the divergence between their moments."""
+
+    mass: Array  # (K,)
+    other: Array
+    apart: Array
+    missed: Array  # log of the most that the nodes may miss
+
+
+class Tables(NamedTuple):
+    """What is the same for all problems."""
+
+    rules: tuple[tuple[Rule, Rule], ...]
+    outside: tuple[Array, Array]
+    limits: Limits
+    merge_below: float
+
+
+class Work(NamedTuple):
+    """Space for the parts of one problem."""
+
+    frame: Frame
+    nodes: Nodes
+    kept: Kept
+    parts: Parts
+    checks: Checks
+    vectors: tuple[Array, Array]  # means in a frame, (d,)
+    squares: tuple[Array, Array, Array, Array]  # covariances in a frame, and space, (d, d)
+    across: Array  # (D, d), space
+
+
+@inner
+def new_work(count: int, size: int, seen: int, rows: int, tables: Tables) -> Work:
+    """Space for priors of `count` components."""
+    widest, each = 0, 0
+    for number in range(len(tables.rules)):
+        rule = tables.rules[number][0]
+        widest = max(widest, len(rule.parts))
+        each = max(each, len(rule.across) * len(rule.along))
+    places, nodes = count * (widest + 1), count * (each + len(tables.outside[0]))
+    kept, numbers, squares = np.empty((2, nodes)), np.empty((4, count)), np.empty((4, seen, seen))
+    vectors = np.empty((2, seen))
+    return Work(
+        new_frame(seen, size, rows),
+        new_nodes(seen, each),
+        Kept(np.empty((seen, nodes)), kept[0], kept[1]),
+        Parts(np.empty(places), np.empty((places, size)), np.empty((places, size, size))),
+        Checks(numbers[0], numbers[1], numbers[2], numbers[3]),
+        (vectors[0], vectors[1]),
+        (squares[0], squares[1], squares[2], squares[3]),
+        np.empty((size, seen)),
+    )
+
+
+@borrowing
+def collect(
+    prior: Numbers,
+    seen: Seen,
+    b: int,
+    axes: Places,
+    tables: Tables,
+    work: Work,
+) -> tuple[int, int]:
+    """Fill parts and nodes of all components; how many, or none where the observation bends too much."""
+    n, at, limits, checks = 0, (0, 0), tables.limits, work.checks
+    while not seen.mask[b, n]:
+        n += 1
+    inlier, outlier = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n] + seen.outlier[b, n]
+    for k in range(prior.means.shape[1]):
+        logs = (prior.log_weights[b, k], inlier, outlier)
+        checks.mass[k] = checks.other[k] = -math.inf
+        checks.apart[k], checks.missed[k] = 0.0, logs[0] + inlier
+        if not logs[0] > limits.lightest:
+            continue
+        sensor = sensor_at(prior, b, k, seen, n)
+        bend, away, spread, off = fill_frame(prior, b, k, seen, n, axes, sensor, work.frame)
+        # negated, so that what is not a number is left
+        if not (bend < limits.bends[2] and away > limits.away and spread > 0):
+            return 0, 0
+        checks.missed[k] -= 0.5 * away * away
+        if not _is_outlier(off, spread, bend, inlier, outlier, limits):
+            uncertain = (
+                spread * sensor.deviation > limits.angle or abs(off) * sensor.deviation > limits.turned
+            )
+            if sensor.is_angle and uncertain:
+                return 0, 0
+            rule, check = tables.rules[0 if bend < limits.bends[0] else 1 if bend < limits.bends[1] else 2]
+            at = _add_inlier(sensor, rule, check, axes, prior.means[b, k], k, logs, at, work)
+        if outlier > -math.inf:
+            at = _add_outlier(sensor, tables.outside, axes, prior, (b, k), logs, at, work)
+    return at
+
+
+@borrowing
+def _is_outlier(
+    off: float, spread: float, bend: float, inlier: float, outlier: float, limits: Limits
+) -> bool:
+    """Whether the residual is too large for an inlier, wherever a component has mass."""
+    least = abs(off) - limits.reach * spread - 0.5 * limits.reach * limits.reach * bend
+    return least > 0 and inlier - 0.5 * least * least < outlier - limits.negligible
+
+
+@borrowing
+def _add_inlier(
+    sensor: Sensor,
+    rule: Rule,
+    check: Rule,
+    axes: Places,
+    mean: Array,
+    k: int,
+    logs: tuple[float, float, float],
+    at: tuple[int, int],
+    work: Work,
+) -> tuple[int, int]:
+    """Add the parts and the nodes of a component times an inlier; how many there are then."""
+    some, checks, frame, each, (parts, nodes) = work.nodes, work.checks, work.frame, len(rule.along), at
+    count = place_nodes(sensor, frame, check, some)
+    checks.other[k] = logs[0] + logs[1] + share_out(some, count)
+    moments(some, some.share, count, work.vectors[1], work.squares[1])
+    count = place_nodes(sensor, frame, rule, some)
+    checks.mass[k] = logs[0] + logs[1] + share_out(some, count)
+    moments(some, some.share, count, work.vectors[0], work.squares[0])
+    checks.apart[k] = _apart(work)
+    for j in range(len(rule.parts)):
+        total = 1.0
+        if len(rule.parts) > 1:
+            for p in range(count):
+                some.part[p] = some.share[p] * rule.parts[j, p // each]
+            total = moments(some, some.part, count, work.vectors[0], work.squares[0])
+        if total > LIGHT:
+            _extend(mean, work, parts)
+            work.parts.log_weights[parts] = checks.mass[k] + math.log(total)
+            parts += 1
+    for p in range(count):
+        _keep(mean, axes, p, nodes, work)
+        work.kept.log_share[nodes] = logs[0] + logs[1] + some.logs[p]
+        work.kept.likelihood[nodes] = log_sum(logs[1] - 0.5 * some.squared[p], logs[2])
+        nodes += 1
+    return parts, nodes
+
+
+@borrowing
+def _keep(mean: Array, axes: Places, p: int, place: int, work: Work) -> None:
+    """Put a node of a component among those of all, in the seen coordinates."""
+    for i in range(len(axes)):
+        value = mean[axes[i]]
+        for j in range(len(axes)):
+            value += work.frame.factor[i, j] * work.nodes.places[j, p]
+        work.kept.points[i, place] = value
+
+
+@borrowing
+def _add_outlier(
+    sensor: Sensor,
+    outside: tuple[Array, Array],
+    axes: Places,
+    prior: Numbers,
+    place: tuple[int, int],
+    logs: tuple[float, float, float],
+    at: tuple[int, int],
+    work: Work,
+) -> tuple[int, int]:
+    """Add a component times an outlier, which leaves it as it is, and its nodes; how many there are then."""
+    (parts, nodes), (b, k), (steps, log_shares) = at, place, outside
+    mean, covariance = prior.means[b, k], prior.covariances[b, k]
+    work.parts.log_weights[parts] = logs[0] + logs[2]
+    for i in range(len(mean)):
+        work.parts.means[parts, i] = mean[i]
+        for j in range(len(mean)):
+            work.parts.covariances[parts, i, j] = covariance[i, j]
+    for p in range(len(steps)):
+        for i in range(len(axes)):
+            work.nodes.places[i, 0] = steps[p, i]
+        turn = line_through(sensor, work.frame, steps[:, 1:], p)
+        off, _ = residual(sensor, work.frame, turn, steps[p, 0])
+        _keep(mean, axes, 0, nodes, work)
+        work.kept.log_share[nodes] = logs[0] + logs[2] + log_shares[p]
+        work.kept.likelihood[nodes] = log_sum(logs[1] - 0.5 * off * off, logs[2])
+        nodes += 1
+    return parts + 1, nodes
+
+
+@borrowing
+def _apart(work: Work) -> float:
+    """Divergence in nats from the moments of the rule to those of its check, in a component's frame."""
+    first, second = work.squares[0], work.squares[1]
+    size = len(first)
+    factorise(first, TINY, ROUNDING, work.squares[2])
+    found = 0.0
+    for i in range(size):
+        found += math.log(work.squares[2][i, i])
+    invert_product(work.squares[2], work.frame.squares[2], work.squares[3])
+    factorise(second, TINY, ROUNDING, work.squares[2])
+    for i in range(size):
+        found -= math.log(work.squares[2][i, i]) + 0.5
+        for j in range(size):
+            off = (work.vectors[1][i] - work.vectors[0][i]) * (work.vectors[1][j] - work.vectors[0][j])
+            found += 0.5 * work.squares[3][i, j] * (second[i, j] + off)
+    return 0.0 if found < 0 else found
+
+
+@borrowing
+def _extend(mean: Array, work: Work, place: int) -> None:
+    """Put the moments in the frame among the parts, over the whole state."""
+    whole, covariance, across = work.frame.whole, work.squares[0], work.across
+    size = len(covariance)
+    for i in range(len(whole)):
+        value = mean[i]
+        for j in range(size):
+            value += whole[i, j] * work.vectors[0][j]
+            across[i, j] = 0.0
+            for m in range(size):
+                across[i, j] += whole[i, m] * covariance[m, j]
+        work.parts.means[place, i] = value
+        for j in range(i + 1):
+            entry = work.frame.rest[i, j]
+            for m in range(size):
+                entry += across[i, m] * whole[j, m]
+            work.parts.covariances[place, i, j] = work.parts.covariances[place, j, i] = entry
