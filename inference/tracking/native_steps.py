@@ -34,11 +34,11 @@ from beliefstream.inference.update.closed import (
     BENT,
     LINEARISED,
     OPEN,
-    Components,
     Limits,
     new_update_space,
     update,
 )
+from beliefstream.inference.update.kalman import Components
 from beliefstream.inference.update.reduction_cost import points_of
 
 Array = NDArray[np.float64]

@@ -53,7 +53,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.closed import Components, moved
+from beliefstream.inference.update.kalman import Components, moved
 from beliefstream.inference.update.reduction_cost import condense
 
 Array = NDArray[np.float64]

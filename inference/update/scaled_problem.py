@@ -46,7 +46,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.closed import Components, Predictions, exact
+from beliefstream.inference.update.kalman import Components, Predictions, exact
 from beliefstream.inference.update.nearly_linear import Bends, find_divergence, is_closed
 
 Array = NDArray[np.float64]
