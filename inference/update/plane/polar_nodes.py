@@ -57,7 +57,7 @@ CHECKS, CHECK_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.legen
 # Gauss-Hermite nodes of a line, in standard deviations, and their weights: along a ray, on which f / r is a Gaussian,
 # and on a circle
 INNER, INNER_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.hermite_e.hermegauss(3))
-CIRCLE, CIRCLE_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.hermite_e.hermegauss(7))
+CIRCLE, CIRCLE_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.hermite_e.hermegauss(5))
 MOST_INNER = len(CIRCLE)
 
 
