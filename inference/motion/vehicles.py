@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from beliefstream.inference.motion.kinematic import non_negative
 from beliefstream.inference.motion.moments import Path, Resolution, nodes
 from beliefstream.inference.motion.turning import Turning, put
 
@@ -18,8 +18,7 @@ def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> N
     if sorted(given) != list(range(dimension)):
         raise ValueError(f"{', '.join(axes)}: expected every coordinate once, got {tuple(axes.values())}")
     for name, density in densities.items():
-        if not 0 <= density < inf:
-            raise ValueError(f"{name}: expected a finite number of at least 0, got {density}")
+        non_negative(name, density)
 
 
 @dataclass(frozen=True)

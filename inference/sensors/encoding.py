@@ -74,13 +74,13 @@ def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
 
 def _values(values: Sequence[Array], wanted: NDArray[np.bool_], width: int) -> Array:
     """The wanted ones of `values` as rows ``(n, width)``; with zeros after the shorter ones, and for the others."""
-    found = np.zeros((len(values), width))
+    padded = np.zeros((len(values), width))
     lengths = np.fromiter(map(len, values), np.int64, len(values)) * wanted
     for length in set(lengths.tolist()) - {0}:
         rows = np.flatnonzero(lengths == length)
         several = [values[row] for row in rows.tolist()]
-        found[rows, :length] = np.concatenate(several).reshape(-1, length)
-    return found
+        padded[rows, :length] = np.concatenate(several).reshape(-1, length)
+    return padded
 
 
 def indexed(sensors: Sequence[Sensor], dimension: int) -> tuple[SensorTable, NDArray[np.int64]]:
@@ -95,11 +95,11 @@ def indexed(sensors: Sequence[Sensor], dimension: int) -> tuple[SensorTable, NDA
 
 def _covariances(flat: Sequence[Reading], dimension: int) -> Array:
     """The covariance of each reading: its own, or its sensor's."""
-    found = own_covariances([reading.sensor for reading in flat], dimension)
-    for covariance, reading in zip(found, flat, strict=True):
+    covariances = own_covariances([reading.sensor for reading in flat], dimension)
+    for covariance, reading in zip(covariances, flat, strict=True):
         if reading.covariance is not None:
             covariance[: len(reading.value), : len(reading.value)] = reading.covariance
-    return found
+    return covariances
 
 
 def _likelihoods(flat: Sequence[Reading], where: _Places) -> Likelihoods | None:
@@ -113,8 +113,8 @@ def _likelihoods(flat: Sequence[Reading], where: _Places) -> Likelihoods | None:
     for i, reading in enumerate(flat):
         if reading.sensor.problem is not None:
             which[i] = number[reading.sensor.problem]
-            found = reading.sensor.numbers(reading.value)
-            numbers[i, : len(found)] = found
+            own = reading.sensor.numbers(reading.value)
+            numbers[i, : len(own)] = own
     return Likelihoods(tuple(functions), where.put(which, -1), where.put(numbers, 0.0))
 
 

@@ -26,7 +26,9 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Steps of a run and their learning rates."""
+    """Steps of a run and their learning rates; the last rate is `LAST` of the highest."""
+
+    LAST: ClassVar[float] = 0.0
 
     steps: int = 4_000
     learning_rate: float = 2e-3
@@ -34,9 +36,10 @@ class Schedule:
     seed: int = 0
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: a linear warm-up, then a cosine to zero."""
+        """Return the learning rate of a step: a linear warm-up, then a cosine."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * cosine
+        share = self.LAST + (1 - self.LAST) * cosine
+        return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * share
 
 
 Plan = TypeVar("Plan", bound=Schedule)

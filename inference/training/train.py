@@ -31,6 +31,8 @@ WORST = 30.0  # nats; largest loss of one problem, to limit its influence on a b
 class Plan(Schedule):
     """All settings of a run."""
 
+    LAST = 0.02
+
     family: str = "mixed"
     dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # of successive batches, repeated
     steps: int = field(default=18_000, kw_only=True)
@@ -47,11 +49,6 @@ class Plan(Schedule):
         """Return dimension and number of tokens of the problems of a step."""
         cycle, index = divmod(step, len(self.dimensions))
         return self.dimensions[index], self.tokens[cycle % len(self.tokens)]
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: a linear warm-up, then a cosine down to a fiftieth."""
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * cosine)
 
 
 class Training(Run[Plan]):

@@ -53,12 +53,14 @@ class DataScale:
     def log_slope(self, values: Tensor) -> Tensor:
         """Return log dz/dd, which turns a density of z into one of d."""
         off = (self._transformed(values) - self.centre) / self.width
-        found = -0.5 * torch.log1p(off.square()) - torch.log(torch.tensor(self.width, dtype=torch.float64))
+        log_slope = -0.5 * torch.log1p(off.square()) - torch.log(
+            torch.tensor(self.width, dtype=torch.float64)
+        )
         if self.domain == "positive":
-            return found - values.clamp_min(1e-300).log()
+            return log_slope - values.clamp_min(1e-300).log()
         if self.domain == "count":
-            return found - torch.log1p(values)
+            return log_slope - torch.log1p(values)
         if self.domain in ("unit", "binary"):
             inside = values.clamp(_LEAST, 1 - _LEAST)
-            return found - inside.log() - torch.log1p(-inside)
-        return found
+            return log_slope - inside.log() - torch.log1p(-inside)
+        return log_slope

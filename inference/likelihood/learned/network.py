@@ -68,8 +68,8 @@ class Block(nn.Module):
         self.linear = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        found: Tensor = hidden + nn.functional.silu(self.linear(hidden))
-        return found
+        out: Tensor = hidden + nn.functional.silu(self.linear(hidden))
+        return out
 
 
 class Seen(NamedTuple):
@@ -173,8 +173,8 @@ class LearnedLikelihood(nn.Module):
         Outside the range of the training it keeps the value at the nearest edge of parameters and context.
         """
         if coordinates.device != self.low.device:
-            found: Tensor = self._on(coordinates.device)(coordinates, numbers)
-            return found
+            value: Tensor = self._on(coordinates.device)(coordinates, numbers)
+            return value
         seen = self.seen(coordinates, numbers)
         logs = [
             law.log_probability(self.outputs(i, seen), seen.data[..., i].flatten())
@@ -211,8 +211,8 @@ class LearnedLikelihood(nn.Module):
             return self.trained_on.scaled(torch.cat([coordinates, context], -1))
         inside = self.trained_on.clamped(torch.cat([coordinates, context], -1))
         count = coordinates.shape[1]
-        found = self.features(inside[:, :count], inside[:, count:])
-        return TrainingRange(self.known_low, self.known_high).scaled(found)
+        features = self.features(inside[:, :count], inside[:, count:])
+        return TrainingRange(self.known_low, self.known_high).scaled(features)
 
     def _feature(self, place: int, values: Tensor) -> Tensor:
         return self.laws[place].feature(values).clamp(-10, 10)
@@ -226,8 +226,8 @@ class LearnedLikelihood(nn.Module):
             self._feature(i, seen.data[..., i].flatten()).view(-1, rows, 1).to(self._dtype)
             for i in range(place)
         ]
-        found: Tensor = self.networks[place](torch.cat(parts, -1).flatten(0, 1)).double()
-        return found
+        out: Tensor = self.networks[place](torch.cat(parts, -1).flatten(0, 1)).double()
+        return out
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -39,13 +39,23 @@ class Shape:
     hidden: int = 128
 
 
+class Start(NamedTuple):
+    """Whitened tokens, where each component of the answer begins; float32."""
+
+    log_weights: Tensor  # (B, K)
+    means: Tensor  # (B, K, n)
+    factors: Tensor  # (B, K, n, n)
+    spread: Tensor  # (B, K, n)
+    copies: Tensor  # (B, K, 1)
+
+
 class Whitened(NamedTuple):
     """A batch of problems as the network takes it, and how to go back."""
 
     inputs: Tensor  # of the tokens (B, K, T), float32
     memory: Tensor  # of the data (B, N, D), float32
     absent: Tensor  # which data a report lacks (B, N)
-    tokens: Tensor  # their log weights, means, factors and spread, whitened and flat (B, K, ...), float32
+    start: Start
     centre: Tensor  # of the frame (B, n)
     frame: Tensor  # its lower Cholesky factor (B, n, n)
 
@@ -65,6 +75,13 @@ class Answered(NamedTuple):
         volume = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * size * math.log(2 * math.pi)
         logs = (self.log_weights - volume)[..., None] - 0.5 * scaled.square().sum(2)
         return torch.logsumexp(logs, 1)
+
+    def over_the_coordinates(self, whitened: Whitened) -> GaussianMixture:
+        """Return the answers as mixtures over the coordinates, float64 and without gradients."""
+        log_weights, means, factors = (part.detach().double() for part in self)
+        outer = whitened.frame[:, None] @ factors
+        means = whitened.centre[:, None] + (whitened.frame[:, None] @ means[..., None])[..., 0]
+        return GaussianMixture(torch.log_softmax(log_weights, -1), means, outer @ outer.mT)
 
 
 class PublishedForm(nn.Module):
@@ -110,25 +127,24 @@ class PublishedForm(nn.Module):
         out = self.layers(
             embedded, self.data(whitened.memory), memory_key_padding_mask=whitened.absent
         )  # (B, K, W)
-        return self._decoded(self.head(out), whitened.tokens)
+        return self._decoded(self.head(out), whitened.start)
 
     def reconstruction(self, whitened: Whitened) -> Answered:
         """Return the whitened priors, decoded from the embedded tokens alone."""
-        return self._decoded(self.prior_head(self.prior(whitened.inputs)), whitened.tokens)
+        return self._decoded(self.prior_head(self.prior(whitened.inputs)), whitened.start)
 
-    def _decoded(self, out: Tensor, tokens: Tensor) -> Answered:
+    def _decoded(self, out: Tensor, start: Start) -> Answered:
         size = len(self.names.parameters)
-        log_weights, means, factors, offset, copies = _split(tokens, size)
-        step = self.spread[0] * offset + out[..., 1 : 1 + size]
-        narrower = -self.spread[1] / size * copies.log()
+        step = self.spread[0] * start.spread + out[..., 1 : 1 + size]
+        narrower = -self.spread[1] / size * start.copies.log()
         scales = (out[..., 1 + size : 1 + 2 * size] + narrower).clamp(NARROW, WIDE).exp()
         inner = torch.diag_embed(scales)
         row, column = torch.tril_indices(size, size, -1)
         inner[..., row, column] = out[..., 1 + 2 * size :] * scales[..., row]
         return Answered(
-            torch.log_softmax(log_weights + out[..., 0], -1),
-            means + (factors @ step[..., None])[..., 0],
-            factors @ inner,
+            torch.log_softmax(start.log_weights + out[..., 0], -1),
+            start.means + (start.factors @ step[..., None])[..., 0],
+            start.factors @ inner,
         )
 
     def whiten(self, priors: Priors, numbers: Tensor, count: int) -> Whitened:
@@ -147,13 +163,13 @@ class PublishedForm(nn.Module):
         sizes = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
         shape = torch.cat([(sizes / width).log() / 2 + 1, (frame / sizes[..., None])[..., row, column]], -1)
         described = torch.cat([known[:, :size], shape], -1)
-        flat, features = _tokens(tokens, centre, frame)
+        start, features = _tokens(tokens, centre, frame)
         parts = [features, described[:, None].expand(-1, count, -1)]
         if self.families is not None and priors.numbers is not None:
             parts.append(self.families.scaled(priors.numbers)[:, None].expand(-1, count, -1))
         memory, absent = self._memory(numbers, known[:, size:], described)
         inputs = torch.cat(parts, -1)
-        return Whitened(inputs.float(), memory.float(), absent, flat.float(), centre, frame)
+        return Whitened(inputs.float(), memory.float(), absent, start, centre, frame)
 
     def _memory(self, numbers: Tensor, context: Tensor, described: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of the data ``(B, N, D)``, and which of them a report lacks ``(B, N)``."""
@@ -172,10 +188,7 @@ class PublishedForm(nn.Module):
         """Return posteriors of `count` components over the coordinates, float64."""
         with torch.no_grad():
             whitened = self.whiten(priors, numbers, count)
-            log_weights, means, factors = (part.double() for part in self(whitened))
-        outer = whitened.frame[:, None] @ factors
-        means = whitened.centre[:, None] + (whitened.frame[:, None] @ means[..., None])[..., 0]
-        return GaussianMixture(torch.log_softmax(log_weights, -1), means, outer @ outer.mT)
+            return self.forward(whitened).over_the_coordinates(whitened)
 
     def describe(self) -> dict[str, Any]:
         """Return what `form_from` reads."""
@@ -203,8 +216,8 @@ def form_from(described: dict[str, Any]) -> PublishedForm:
     return PublishedForm(names, laws, TrainingRange(low, high), Shape(**described["shape"]), families)
 
 
-def _tokens(tokens: Tokens, centre: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Whitened tokens, flat, and their features."""
+def _tokens(tokens: Tokens, centre: Tensor, frame: Tensor) -> tuple[Start, Tensor]:
+    """Whitened tokens, and their features."""
     size = centre.shape[-1]
     means = torch.linalg.solve_triangular(frame, (tokens.means - centre[:, None]).mT, upper=False).mT
     factors = torch.linalg.solve_triangular(
@@ -215,16 +228,10 @@ def _tokens(tokens: Tokens, centre: Tensor, frame: Tensor) -> tuple[Tensor, Tens
     logs = tokens.log_weights[..., None]
     row, column = torch.tril_indices(size, size, -1)
     scales = factors.diagonal(dim1=-2, dim2=-1).log()
-    flat = torch.cat([logs, means, factors.flatten(-2), tokens.spread, copies], -1)
+    start = Start(*(part.float() for part in (logs[..., 0], means, factors, tokens.spread, copies)))
     shape = torch.cat([scales, factors[..., row, column]], -1)
     weight = (logs + math.log(tokens.means.shape[1])).clamp(-10, 10) / 3
-    return flat, torch.cat([weight, means, shape, tokens.spread, copies.log(), share], -1)
-
-
-def _split(tokens: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log weights, means, factors, spread and number of copies of flat tokens."""
-    logs, means, factors, offset, copies = torch.split(tokens, [1, size, size * size, size, 1], -1)
-    return logs[..., 0], means, factors.reshape(*factors.shape[:-1], size, size), offset, copies
+    return start, torch.cat([weight, means, shape, tokens.spread, copies.log(), share], -1)
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

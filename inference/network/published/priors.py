@@ -59,7 +59,7 @@ class Families:
                 )
             family, *ranges = stated[name]
             if family not in FAMILIES or FAMILIES[family].support != support:
-                fit = [each for each, found in FAMILIES.items() if found.support == support]
+                fit = [each for each, known in FAMILIES.items() if known.support == support]
                 raise ProblemError(f"{label} is {support}: expected one of {fit}, got {family!r}")
             ends += [_logarithms(each, label) for each in ranges]
         low, high = torch.tensor(ends, dtype=torch.float64).T
@@ -80,8 +80,8 @@ class Families:
 
     def moments(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and deviations of the coordinates, each ``(B, n)``."""
-        found = [FAMILIES[name].moments(own) for name, own in self.each(numbers)]
-        return torch.stack([mean for mean, _ in found], -1), torch.stack([each for _, each in found], -1)
+        moments = [FAMILIES[name].moments(own) for name, own in self.each(numbers)]
+        return torch.stack([mean for mean, _ in moments], -1), torch.stack([each for _, each in moments], -1)
 
     def scaled(self, numbers: Tensor) -> Tensor:
         """Map logarithms of the numbers in training to −1…1, ``(B, 2 n)``; others count as the nearest edge."""

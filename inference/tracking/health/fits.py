@@ -63,17 +63,17 @@ class Channels(NamedTuple):
 
     @classmethod
     def of(cls, readings: Sequence[Sequence[Reading]]) -> Channels:
-        found = cls([], [], [])
+        channels = cls([], [], [])
         for entity, several in enumerate(readings):
             seen: set[int] = set()
             for reading in several:
                 is_first = id(reading.sensor) not in seen
                 seen.add(id(reading.sensor))
                 for channel in _split(reading):
-                    found.readings.append(channel)
-                    found.entities.append(entity)
-                    found.first.append(is_first)
-        return found
+                    channels.readings.append(channel)
+                    channels.entities.append(entity)
+                    channels.first.append(is_first)
+        return channels
 
 
 def _split(reading: Reading) -> Sequence[Reading]:

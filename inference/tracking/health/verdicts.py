@@ -161,13 +161,13 @@ def judge_together(
         entities: bits of the entities that each observes.
     """
     ill = {name: each.evidence_each for name, each in assessments.items() if each.verdict in BENDING}
-    found = dict(assessments)
+    judged = dict(assessments)
     for name, evidence in ill.items():
         others = [other for other in ill if other != name and entities[other] & entities[name]]
         worst = max(others, key=lambda other: ill[other], default=name)
         if ill[worst] > evidence:
-            found[name] = replace(assessments[name], verdict="unclear", bent_by=worst)
-    return found
+            judged[name] = replace(assessments[name], verdict="unclear", bent_by=worst)
+    return judged
 
 
 def allowed_silence(window: Window) -> float:
@@ -198,7 +198,7 @@ def _channel(starts: Array, sums: Array, threshold: float, resolution: float) ->
     whole = _estimates(sums[0])
     alarms = [fault for fault in FAULTS if evidence[fault] >= threshold]
     verdict: Verdict = "healthy" if whole.count else "unknown"
-    since, found = 0, whole
+    since, shown = 0, whole
     for fault in sorted(alarms, key=lambda each: -evidence[each]):
         place = int(np.argmax(processes[fault]))
         estimates = _estimates(sums[place])
@@ -207,10 +207,10 @@ def _channel(starts: Array, sums: Array, threshold: float, resolution: float) ->
             continue  # the bias explains it
         if fault == "outliers" and "noisier" in alarms and is_noisy:
             continue  # the far values of wide noise; among true outliers the inliers have the stated noise
-        verdict, since, found = _VERDICTS[fault], place, estimates
+        verdict, since, shown = _VERDICTS[fault], place, estimates
         break
     return replace(
-        found,
+        shown,
         verdict=verdict,
         count=whole.count,
         since=float(starts[since]) * resolution,

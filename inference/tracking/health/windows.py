@@ -108,11 +108,11 @@ class Window:
 
     def total(self, since: float = -math.inf) -> Array:
         """Return the sums ``(channels, WIDTH)`` of the blocks that start at `since` (a block's number) or later."""
-        found = np.zeros((self.channels, WIDTH))
+        sums = np.zeros((self.channels, WIDTH))
         for block in self.blocks:
             if block.start >= since:
-                found += block.sums
-        return found
+                sums += block.sums
+        return sums
 
     def _note_times(self, times: Array) -> None:
         """Note ordered times."""
@@ -182,8 +182,8 @@ def merged(windows: Iterable[Window]) -> Window:
     whole = Window(several[0].seconds, several[0].channels)
     newest = max(window.newest for window in several)
     oldest = math.floor(newest / whole.resolution) - BLOCKS if math.isfinite(newest) else 0
-    found = [block for window in several for block in window.blocks if block.end > oldest]
-    whole.blocks = sorted(found, key=lambda block: (block.start, block.length))
+    blocks = [block for window in several for block in window.blocks if block.end > oldest]
+    whole.blocks = sorted(blocks, key=lambda block: (block.start, block.length))
     whole.first = min(window.first for window in several)
     whole.newest = newest
     whole.longest_gap = max(window.longest_gap for window in several)

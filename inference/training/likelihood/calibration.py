@@ -90,14 +90,14 @@ def divergences(
 ) -> Tensor:
     """KL(simulator ‖ learned) ``(places,)`` of the longest reports at random parameters and context."""
     known = likelihood.trained_on.draw(places, generator)
-    count, found = len(function.parameters), []
+    count, each = len(function.parameters), []
     for rows in torch.split(known, max(CHUNK // REPEATS, 1)):
         repeated = rows.repeat_interleave(REPEATS, 0)
         coordinates, context = repeated[:, :count], repeated[:, count:]
         data = function.simulate(coordinates, context, generator)
         levels = _places(likelihood, coordinates, torch.cat([data, context], -1), generator, REPEATS)
-        found.append(_divergence(levels.view(len(rows), REPEATS, -1)))
-    return torch.cat(found)
+        each.append(_divergence(levels.view(len(rows), REPEATS, -1)))
+    return torch.cat(each)
 
 
 def _places(
@@ -108,7 +108,7 @@ def _places(
     repeats: int = 1,
 ) -> Tensor:
     """The place u of each datum in its learned law, ``(M, L m)``; parameters and context come `repeats` times."""
-    found, seen = [], likelihood.seen(coordinates, numbers)
+    levels, seen = [], likelihood.seen(coordinates, numbers)
     for i, law in enumerate(likelihood.laws):
         if i == 0 and seen.earlier is None:  # the first law depends on no datum
             outputs = likelihood.outputs(0, likelihood.seen(coordinates[::repeats], numbers[::repeats]))
@@ -117,8 +117,8 @@ def _places(
             outputs = likelihood.outputs(i, seen)
         below, own = law.interval(outputs, seen.data[..., i].flatten())
         part = torch.rand(len(below), dtype=torch.float64, generator=generator)
-        found.append((below + part * own).clamp(0, 1))
-    return torch.stack(found, -1).view(len(numbers), -1)
+        levels.append((below + part * own).clamp(0, 1))
+    return torch.stack(levels, -1).view(len(numbers), -1)
 
 
 def _divergence(places: Tensor) -> Tensor:
@@ -137,26 +137,26 @@ def _divergence(places: Tensor) -> Tensor:
 def _histogram_divergence(bins: Tensor, width: Tensor) -> Tensor:
     """``Σ p̂ log(p̂ / w)`` of each row of `bins` ``(P, R)``, less its bias ``(k − 1) / (2 R)`` (G. A. Miller, 1955)."""
     shares = _shares(bins, len(width))
-    found: Tensor = torch.special.xlogy(shares, shares / width).sum(1)
-    return found - (len(width) - 1) / (2 * bins.shape[1])
+    divergence: Tensor = torch.special.xlogy(shares, shares / width).sum(1)
+    return divergence - (len(width) - 1) / (2 * bins.shape[1])
 
 
 def _mutual_information(first: Tensor, second: Tensor) -> Tensor:
     """Mutual information of two rows of bins ``(P, R)``, less its bias."""
     joint = _shares(first * _COARSE + second, _COARSE**2).view(-1, _COARSE, _COARSE)
     product = joint.sum(2, keepdim=True) * joint.sum(1, keepdim=True)
-    found: Tensor = torch.special.xlogy(joint, joint / product.clamp_min(1e-300)).sum((1, 2))
-    return found - (_COARSE - 1) ** 2 / (2 * first.shape[1])
+    information: Tensor = torch.special.xlogy(joint, joint / product.clamp_min(1e-300)).sum((1, 2))
+    return information - (_COARSE - 1) ** 2 / (2 * first.shape[1])
 
 
 def _shares(bins: Tensor, count: int) -> Tensor:
-    found = torch.zeros(len(bins), count, dtype=torch.float64)
-    return found.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float64)) / bins.shape[1]
+    shares = torch.zeros(len(bins), count, dtype=torch.float64)
+    return shares.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float64)) / bins.shape[1]
 
 
 def _ranks(likelihood: LearnedLikelihood, function: ProblemFunction, generator: torch.Generator) -> Tensor:
     """The place of true parameters among draws with posterior weights, ``(RANKED, n)``."""
-    count, found = len(function.parameters), []
+    count, ranks = len(function.parameters), []
     for size in _chunks(RANKED, CHUNK // (DRAWS + 1)):
         coordinates, numbers = simulated(function, likelihood.trained_on, size, generator)
         others = likelihood.trained_on.draw(size * DRAWS, generator)[:, :count].view(size, DRAWS, count)
@@ -166,8 +166,8 @@ def _ranks(likelihood: LearnedLikelihood, function: ProblemFunction, generator: 
         weights = torch.softmax(logs, 1)[..., None]
         before = (weights * (points < coordinates[:, None])).sum(1)
         part = torch.rand(size, count, dtype=torch.float64, generator=generator)
-        found.append(before + part * weights[:, 0])
-    return torch.cat(found)
+        ranks.append(before + part * weights[:, 0])
+    return torch.cat(ranks)
 
 
 def _chunks(total: int, size: int) -> list[int]:

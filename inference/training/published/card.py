@@ -73,10 +73,10 @@ def _scores(training: Training, count: int, problems: int) -> list[Score]:
         return [prior, of("network alone", alone, None, answered - begin)]
     best = checked(priors, function, numbers, alone)
     refined = time.process_time()
-    found = quality(weighed(priors, function, numbers, alone, POINTS, Seed.PUBLISHED_CHECK))
+    measured = quality(weighed(priors, function, numbers, alone, POINTS, Seed.PUBLISHED_CHECK))
     return [
         prior,
-        of("network alone", alone, found.divergence, answered - begin),
+        of("network alone", alone, measured.divergence, answered - begin),
         of("checked and refined", best.answer, best.quality.divergence, refined - begin),
     ]
 
@@ -104,7 +104,7 @@ def facts(training: Training) -> dict[str, str]:
     }
 
 
-def card(training: Training, found: list[Score], command: str, digest: str) -> str:
+def card(training: Training, scored: list[Score], command: str, digest: str) -> str:
     """Return the card in Markdown."""
     problem, likelihood = training.plan.problem, training.function.has_likelihood
     divergence = ["KL, mean", "KL, median"] if likelihood else []
@@ -114,7 +114,7 @@ def card(training: Training, found: list[Score], command: str, digest: str) -> s
         if likelihood
         else "Without a likelihood, the divergence is unknown, and answers are `unchecked`."
     )
-    scores = "\n".join(_row(score, likelihood) for score in found)
+    scores = "\n".join(_row(score, likelihood) for score in scored)
     return f"""\
 # {problem.partition(":")[2]}
 

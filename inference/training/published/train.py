@@ -20,7 +20,6 @@ from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, ProblemError
-from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published.network import MOST_PARAMETERS, PublishedForm, Shape, Whitened
 from beliefstream.inference.network.published.priors import Families, Priors, drawn_mixtures
 from beliefstream.inference.training.run import Run, Schedule
@@ -144,15 +143,12 @@ class Training(Run[Plan]):
         answer = self.form(whitened)
         points, shares = drawn.truth[:, None], torch.ones(len(drawn.truth), 1, dtype=torch.float64)
         if self.function.has_likelihood:
-            log_weights, means, factors = (part.detach().double() for part in answer)
-            means = whitened.centre[:, None] + (whitened.frame[:, None] @ means[..., None])[..., 0]
-            outer = whitened.frame[:, None] @ factors
-            proposed = GaussianMixture(torch.log_softmax(log_weights, -1), means, outer @ outer.mT)
-            found = weighed(drawn.priors, self.function, drawn.numbers, proposed, POINTS, self.step)
-            share = torch.softmax(found.target - found.proposal, 1).nan_to_num(nan=0.0)
+            proposed = answer.over_the_coordinates(whitened)
+            weighted = weighed(drawn.priors, self.function, drawn.numbers, proposed, POINTS, self.step)
+            share = torch.softmax(weighted.target - weighted.proposal, 1).nan_to_num(nan=0.0)
             few = (share.square().sum(1) * ENOUGH >= 1) | (share.sum(1) < 0.5)
             share = torch.where(few[:, None], 0.0, share)
-            points = torch.cat([points, found.points], 1)
+            points = torch.cat([points, weighted.points], 1)
             shares = torch.cat([few[:, None].double(), share], 1)
         losses = -answer.log_density(_in_frame(whitened, points).float())
         return (shares.float() * _capped(losses)).sum(1).mean()
@@ -167,8 +163,8 @@ class Training(Run[Plan]):
 def _in_frame(whitened: Whitened, points: Tensor) -> Tensor:
     """Whiten points ``(B, P, n)``."""
     offset = (points - whitened.centre[:, None]).mT
-    found: Tensor = torch.linalg.solve_triangular(whitened.frame, offset, upper=False)
-    return found.mT
+    white: Tensor = torch.linalg.solve_triangular(whitened.frame, offset, upper=False)
+    return white.mT
 
 
 def _capped(loss: Tensor) -> Tensor:
