@@ -25,9 +25,9 @@ from beliefstream.inference.tracking.accumulated_error import (
 )
 from beliefstream.inference.tracking.events import Array, Belief, Event, Instant, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
-from beliefstream.inference.tracking.timeline import OutOfOrderFilter
 from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
+from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter
 
 CLOSE = sensors.range_to((0, 1), 2, (0.0, 0.0), 0.003)  # leaves a ring too thin for any mixture
 WEAK = sensors.position((0, 1), 2, 100.0 * np.eye(2))

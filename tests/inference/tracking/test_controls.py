@@ -16,8 +16,8 @@ from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.readings import ControlReading, Reading, held, together
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.filtering import Step, advance, replay
-from beliefstream.inference.tracking.timeline import OutOfOrderFilter
 from beliefstream.inference.update.updater import Updater
+from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter
 
 POSITION = sensors.position([0, 1], 3, 0.25 * np.eye(2))
 START = Belief(0.0, np.ones(1), np.array([[0.0, 0.0, 0.3]]), np.diag([1.0, 1.0, 0.01])[None])

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Event, PriorChange
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.tracking.timeline import OutOfOrderFilter
+from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter
 from tests.inference.tracking.test_timeline import MODEL, POSITION, STATED, assert_same, updater
 
 EXPIRES = 0.5  # seconds

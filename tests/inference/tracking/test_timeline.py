@@ -15,8 +15,9 @@ from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.tracking.timeline import LatenessWindow, Moment, OutOfOrderFilter, Timeline
+from beliefstream.inference.tracking.timeline import LatenessWindow, Moment, Timeline
 from beliefstream.inference.update.updater import Updater
+from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter
 
 POSITION = sensors.position([0, 1], 4, 0.5 * np.eye(2))
 RANGE = sensors.range_to([0, 1], 4, [30.0, -10.0], 0.5, outlier_probability=0.1)
