@@ -16,8 +16,7 @@ import typer
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
-from beliefstream.streams.cli.setup import CommandError, settings_for
-from beliefstream.streams.directories import cache_directory
+from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
 
 if TYPE_CHECKING:
     from research.evaluation.methods import ComparedMethod

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from beliefstream.schemas import Posterior, parse
-from beliefstream.streams.bridges.tables import FileFormat, format_of
+from beliefstream.streams.bridges.formats import FileFormat
+from beliefstream.streams.bridges.tables import format_of
 from beliefstream.streams.kafka.connection import Closing
 
 FIRST = ("entity", "time", "sequence", "revision")

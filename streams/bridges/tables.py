@@ -10,13 +10,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.topics import BagTopic
+from beliefstream.streams.bridges.formats import FileFormat
 
 DELIMITERS = ",;\t"
 _HELD = 1000  # rows that wait for the first JSON object: without one, the file is of another format
@@ -35,16 +35,6 @@ _BATCH = 10_000  # rows in memory at once
 _TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # a second
 
 Cells = Mapping[str, Any]
-
-
-class FileFormat(StrEnum):
-    """How a file holds its rows."""
-
-    csv = "csv"
-    parquet = "parquet"
-    ndjson = "ndjson"
-    mcap = "mcap"
-    db3 = "db3"
 
 
 class Row(NamedTuple):
@@ -181,7 +171,7 @@ def _json_cells(line: bytes) -> Cells | Unusable:
 def _read_csv(name: str, file: IO[bytes]) -> Table:
     # bytes that are no UTF-8 become surrogates, which no field of a message may hold
     lines = (
-        line.decode("utf-8-sig" if first else "utf-8", "surrogateescape") for first, line in _numbered(file)
+        line.decode("utf-8" if number else "utf-8-sig", "surrogateescape") for number, line in enumerate(file)
     )
     first = next(lines, "")
     delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
@@ -195,10 +185,6 @@ def _read_csv(name: str, file: IO[bytes]) -> Table:
         raise ValueError(f"{name}: line 1 names column {twice[0]!r} twice")
     rows = _csv_rows(file, csv.reader(lines, delimiter=delimiter, strict=True), columns)
     return Table(name, columns, rows, file=file)
-
-
-def _numbered(file: IO[bytes]) -> Iterator[tuple[bool, bytes]]:
-    return ((number == 0, line) for number, line in enumerate(file))
 
 
 def _csv_rows(file: IO[bytes], reader: Any, columns: tuple[str, ...]) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
@@ -69,16 +70,6 @@ def _is_file(source: str | Path) -> bool:
         return Path(source).is_file()
     except OSError:  # JSON may be too long for a path
         return False
-
-
-class FileFormat(StrEnum):
-    """Formats of a file of observations."""
-
-    csv = "csv"
-    parquet = "parquet"
-    ndjson = "ndjson"
-    mcap = "mcap"
-    db3 = "db3"
 
 
 class TimeUnit(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,3 +80,10 @@ def require_rights(settings: Settings, needed: Mapping[str, Sequence[str]], comm
         return
     if lacking := missing_topic_rights(settings.brokers, needed, **settings.client_options):
         raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists the rights of {command})")
+
+
+def cache_directory() -> Path:
+    """Return the user's cache directory, for files that can be created again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("beliefstream", appauthor=False, opinion=False)

@@ -38,14 +38,9 @@ class ClassicalFilter(Protocol):
     def update(self, observations: Observations) -> object: ...
 
 
-def _kalman(belief: ExtendedKalmanFilter | IteratedKalmanFilter, axes: list[int], case: Case) -> Estimate:
-    return Mixtures(_reported(belief.mixture().marginal(axes), case))
-
-
-def _reported(mixture: GaussianMixture, case: Case) -> GaussianMixture:
-    if case.noise is None:
-        return mixture
-    return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + case.noise[:, None])
+def _noisier(mixture: GaussianMixture, noise: Tensor) -> GaussianMixture:
+    """Return the distribution of the mixture plus Gaussian noise of covariance ``(B, d, d)``."""
+    return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + noise[:, None])
 
 
 class ScoredMethod:
@@ -59,7 +54,8 @@ class ScoredMethod:
         if isinstance(belief, ParticleFilter):
             return Particles(belief, axes, case.noise)
         assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
-        return _kalman(belief, axes, case)
+        mixture = belief.mixture().marginal(axes)
+        return Mixtures(mixture if case.noise is None else _noisier(mixture, case.noise))
 
 
 PARTICLES = 10_000
@@ -133,8 +129,7 @@ def _score_some(some: Sequence[tuple[Track, int, Step]], scores: Scores) -> None
     chosen = [track.cases[number] for track, number, _ in some]
     seen = moved.marginal(axes)
     if chosen[0].noise is not None:
-        noise = torch.cat([case.noise for case in chosen if case.noise is not None])
-        seen = GaussianMixture(seen.log_weights, seen.means, seen.covariances + noise[:, None])
+        seen = _noisier(seen, torch.cat([case.noise for case in chosen if case.noise is not None]))
     scores.add_batch(
         [track.entity for track, _, _ in some],
         [track.instants[number].time for track, number, _ in some],

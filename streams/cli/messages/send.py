@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import progress_bar
@@ -58,10 +59,10 @@ def send(
     """
     from beliefstream.streams.bridges.mapping import observations
     from beliefstream.streams.bridges.sending import Sent, in_order_of_time
-    from beliefstream.streams.bridges.tables import FileFormat, format_of, open_table
+    from beliefstream.streams.bridges.tables import format_of, open_table
 
     columns = options.column_mapping(map, set, mapping, time_unit)
-    format = FileFormat(file_format) if file_format else format_of(file, FileFormat.ndjson)
+    format = file_format or format_of(file, FileFormat.ndjson)
     settings = settings_for(brokers)
     with closing(open_table(file, format, columns.bag)) as table:
         found: Iterable[Found] = observations(table, columns)

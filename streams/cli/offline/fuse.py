@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import keep_inputs, read_definitions
 from beliefstream.streams.cli.output import progress_bar
@@ -16,7 +17,6 @@ from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.streams.bridges.mapping import ColumnMapping
-    from beliefstream.streams.bridges.tables import FileFormat
     from beliefstream.streams.local.offline_log import Log
 
 
@@ -76,7 +76,7 @@ def fuse(
     --output posteriors.csv
     """
     from beliefstream.streams.bridges.posterior_tables import open_posteriors
-    from beliefstream.streams.bridges.tables import FileFormat, format_of
+    from beliefstream.streams.bridges.tables import format_of
     from beliefstream.streams.definitions import own_code
     from beliefstream.streams.local.offline_log import Log
 
@@ -85,7 +85,7 @@ def fuse(
     settings = settings_for()
     own_code.load(settings.measurements)
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
-    format = FileFormat(file_format) if file_format else format_of(file, FileFormat.ndjson)
+    format = file_format or format_of(file, FileFormat.ndjson)
     unusable = _fill(log, file, format, columns, sensors, models)
     resets = f"{log.resets} resets, " if log.resets else ""
     repeated = f"{log.repeated} repeated, " if log.repeated else ""
@@ -122,7 +122,6 @@ def _fill(
     """Fill the log with definitions, then with a file, and return how many of its lines cannot be used."""
     from beliefstream.streams.bridges.definition_files import parse_definitions
     from beliefstream.streams.bridges.mapping import ColumnMapping
-    from beliefstream.streams.bridges.tables import FileFormat
 
     as_messages = format is FileFormat.ndjson and columns == ColumnMapping()
     lines = _lines(file) if as_messages else []

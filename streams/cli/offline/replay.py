@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers, keep_inputs, read_definitions
 from beliefstream.streams.cli.sending import Force, define, send
@@ -43,7 +44,7 @@ class Files(NamedTuple):
     """
 
     file: str
-    format: options.FileFormat | None
+    format: FileFormat | None
     columns: ColumnMapping
     truth: str | None
     truth_map: list[str]
@@ -183,10 +184,10 @@ def _found(files: Files) -> list[Found]:
         return list(observations(table, files.columns))
 
 
-def _table(file: str, format: options.FileFormat | None, bag: BagOptions | None = None) -> Table:
-    from beliefstream.streams.bridges.tables import FileFormat, format_of, open_table
+def _table(file: str, format: FileFormat | None, bag: BagOptions | None = None) -> Table:
+    from beliefstream.streams.bridges.tables import format_of, open_table
 
-    return open_table(file, FileFormat(format) if format else format_of(file), bag)
+    return open_table(file, format or format_of(file), bag)
 
 
 def _split(option: str) -> tuple[str, str]:

@@ -16,9 +16,8 @@ import typer
 
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
 from beliefstream.streams.cli.training.train_problem import changed_options, train_likelihood, train_published
-from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
     from beliefstream.inference.training.run import Run

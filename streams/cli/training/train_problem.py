@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,10 +92,7 @@ def train_likelihood(
     from beliefstream.inference.training.likelihood.train import Plan, Training
 
     plan = Plan(problem, **given(options, ALLOWED, "--problem"))
-
-    def start(found: ProblemFunction) -> LikelihoodTraining:
-        return Training(plan, found, checkpoint, device)
-
+    start = partial(Training, plan, checkpoint=checkpoint, device=device)
     train_problem(problem, checkpoint, stop_after, start, write_likelihood, out)
 
 
@@ -138,10 +136,7 @@ def train_published(
     plan = Plan(problem, **given(options, ALLOWED_PUBLISHED, "--form published"))
     if plan.width % plan.heads:
         raise CommandError(f"--heads: {plan.heads} do not divide --width {plan.width}")
-
-    def start(found: ProblemFunction) -> PublishedTraining:
-        return Training(plan, found, checkpoint)
-
+    start = partial(Training, plan, checkpoint=checkpoint)
     train_problem(problem, checkpoint, stop_after, start, write_published, out)
 
 

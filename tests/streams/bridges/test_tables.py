@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from beliefstream.schemas import Observation, Unusable
+from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.bridges.mapping import ColumnMapping, Found, mapping_of, observations
-from beliefstream.streams.bridges.tables import FileFormat, format_of, open_table
+from beliefstream.streams.bridges.tables import format_of, open_table
 
 
 def read(path: Path, mapping: ColumnMapping | None = None) -> list[Found]:
