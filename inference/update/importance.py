@@ -49,7 +49,7 @@ TRUNCATION = (
 WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add: it must not show
 # a share of weight or points that is spread evenly; no simple fraction, or points would fall on the borders between
 # components, and rounding would decide
-EVENLY = 0.4417
+EVENLY = 0.4183
 
 
 class Seed(IntEnum):
