@@ -105,12 +105,16 @@ def _hypotheses(observations: Observations) -> Observations:
         mask=many.mask & (linear | ~out),
         outlier_probability=torch.zeros_like(many.outlier_probability),
     )
-    if many.mixture is None:
-        return many
+    return many if many.mixture is None else _with_one_noise(many, drawn[..., 1:])
+
+
+def _with_one_noise(many: Observations, drawn: Tensor) -> Observations:
+    """Observations with one Gaussian of their noise: that at `drawn` ``(B, N, 1)``, or the likeliest of a first one."""
+    assert many.mixture is not None
     weights, bias, ratio = many.mixture
     weights = torch.softmax(0.5 * weights, -1)  # draw rare ones more often
-    chosen = (weights.cumsum(-1) < drawn[..., 1:] * (1 - 1e-9)).sum(-1).clamp(max=weights.shape[-1] - 1)
-    first = torch.arange(len(index)) % GROUPS == 0
+    chosen = (weights.cumsum(-1) < drawn * (1 - 1e-9)).sum(-1).clamp(max=weights.shape[-1] - 1)
+    first = torch.arange(many.batch) % GROUPS == 0
     chosen = torch.where(first[:, None], weights.argmax(-1), chosen)[..., None]
     bias, ratio = (part.gather(-1, chosen)[..., 0] for part in (bias, ratio))
     value = many.value.clone()

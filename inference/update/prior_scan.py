@@ -30,7 +30,7 @@ from beliefstream.inference.mixtures.native import borrowing, fusing, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
-from beliefstream.inference.update.importance import EVENLY, Seed, Weighted, normal_points, systematic_places
+from beliefstream.inference.update.importance import Seed, Weighted, normal_points, systematic_places
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Update, size_at
 
@@ -48,6 +48,7 @@ RESOLVED = (
 )
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
+EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `importance.EVENLY`
 ZOOMS = 20  # most zooms into a scan; each halves its cells, and noise may be a millionth of the prior: 2⁻²⁰
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images

@@ -51,7 +51,7 @@ class Updater:
     """Updates beliefs with observations, by the network or in closed form; tensors in and out are float64 on the CPU.
 
     Args:
-        network: copied to `device` and `dtype` if it is elsewhere.
+        network: copied to `device` and `dtype` if it is elsewhere; one that is on its device already stays there.
         device: where the network runs; the CPU by default.
         settings: accuracy against cost.
         dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
@@ -62,19 +62,15 @@ class Updater:
 
     def __init__(
         self,
-        network: DistributionTransformer,
+        network: DistributionTransformer | DeviceNetwork,
         device: torch.device | None = None,
         settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
         capacity: DeviceCapacity | None = None,
     ) -> None:
-        self._begin(
-            DeviceNetwork(network, device or torch.device("cpu"), dtype, capacity),
-            settings or UpdateSettings(),
-        )
-
-    def _begin(self, network: DeviceNetwork, settings: UpdateSettings) -> None:
-        self._network, self.settings = network, settings
+        if not isinstance(network, DeviceNetwork):
+            network = DeviceNetwork(network, device or torch.device("cpu"), dtype, capacity)
+        self._network, self.settings = network, settings or UpdateSettings()
         self._others: dict[int, Updater] = {}  # by their number of components
 
     @property
@@ -90,8 +86,8 @@ class Updater:
         if components == self.settings.components:
             return self
         if components not in self._others:
-            other = self._others[components] = type(self).__new__(type(self))
-            other._begin(self._network, replace(self.settings, components=components))
+            settings = replace(self.settings, components=components)
+            self._others[components] = Updater(self._network, settings=settings)
         return self._others[components]
 
     @property

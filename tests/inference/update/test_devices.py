@@ -56,12 +56,10 @@ class Device:
         self.now = 0.0
         network = Tight()
         network.room = room
-        capacity = DeviceCapacity(self.answers.append, lambda: self.now)
-        self.updater = Updater(network, settings=NEVER_REFINED, dtype=torch.float64, capacity=capacity)
+        capacity, cpu = DeviceCapacity(self.answers.append, lambda: self.now), torch.device("cpu")
+        tight = DeviceNetwork(network, cpu, torch.float64, capacity, spare or weights.load())
+        self.updater = Updater(tight, settings=NEVER_REFINED)
         self.network = cast(Tight, self.updater.network)  # a copy, in double precision
-        device, double = self.updater.device, torch.float64
-        tight = DeviceNetwork(self.network, device, double, capacity, spare or weights.load())
-        self.updater._network = tight
 
     def asked(self) -> list[int]:
         """The batches since the last call."""

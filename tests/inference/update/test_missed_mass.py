@@ -111,3 +111,10 @@ def test_what_lies_behind_an_anchor_is_not_lost_over_many_weak_updates() -> None
     prior = some.model.prior
     exact = solve(Mixture(prior.weights, prior.means, prior.covariances), readings, np.random.default_rng(1))
     assert exact.divergence(answer.mixture).value < 0.05
+
+
+def test_the_odds_of_two_mirror_images_do_not_drift() -> None:
+    """Ranges from two anchors never tell the images apart; the network's weights alone are .31 nats off here."""
+    chain = random_walk(source("filters, random walk", 406, 6), 80)
+    (answer,) = chain_answers([chain], Updater(weights.load(), settings=WORKER))
+    assert chain.exact(np.random.default_rng(1)).divergence(answer.mixture).value < 0.05

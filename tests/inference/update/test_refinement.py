@@ -66,7 +66,7 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
     exact = grid_posterior(prior, ring)
     local = LocalProblem.of(prior, ring, [0, 1])
     local = with_images(local)
-    start = local.images.places(torch.arange(8)[None])
+    start = local.images.places(torch.arange(0, 64, 8)[None])  # spread over the ring
     gaps = []
     for added in (0, 8, 24):
         better = refinement.refine(local, start, added, rounds=4, steps=3, points=1024)
