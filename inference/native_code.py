@@ -25,17 +25,9 @@ from beliefstream.inference.mixtures import (
 from beliefstream.inference.mixtures.native import compilation_watched, processor
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.update import (
-    climb,
-    curved,
-    evidence,
-    importance,
-    nearly_linear,
-    prior_scan,
-    reduction_cost,
-    scaled_problem,
-    unobserved,
-)
+from beliefstream.inference.update import curved, evidence
+from beliefstream.inference.update.check import importance, mode_search, prior_scan, unobserved
+from beliefstream.inference.update.closed import nearly_linear, reduction_cost, scaled_problem
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
@@ -54,7 +46,7 @@ MODULES = (
     importance,
     native_density,
     native_fits,
-    climb,
+    mode_search,
     nearly_linear,
     native_maximisation,
     native_linear_algebra,

@@ -29,9 +29,9 @@ from beliefstream.inference.tracking.native_bent_steps import follow
 from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, controls
-from beliefstream.inference.update.closed import Limits
+from beliefstream.inference.update.closed.reduction_cost import points_of
+from beliefstream.inference.update.closed.updates import Limits
 from beliefstream.inference.update.quadrature import LESS_LINEAR, RULES
-from beliefstream.inference.update.reduction_cost import points_of
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]

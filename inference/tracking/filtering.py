@@ -32,7 +32,7 @@ from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step, moved_with_errors, without_expired
-from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import MOST_TOGETHER
 from beliefstream.inference.update.updater import Update, Updater
 

@@ -25,7 +25,7 @@ from beliefstream.inference.tracking.native_steps import (
     smallest,
     space_for_readings,
 )
-from beliefstream.inference.update.closed import BENT, EVIDENCE, SIZE
+from beliefstream.inference.update.closed.updates import BENT, EVIDENCE, SIZE
 from beliefstream.inference.update.curved import solve as solve_along
 from beliefstream.inference.update.curved_nodes import MOST_TOUCHED
 from beliefstream.inference.update.plane.polar_answers import (

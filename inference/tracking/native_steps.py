@@ -30,7 +30,9 @@ from beliefstream.inference.tracking.accumulated_error import (
     space_for,
 )
 from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.update.closed import (
+from beliefstream.inference.update.closed.kalman import Components
+from beliefstream.inference.update.closed.reduction_cost import points_of
+from beliefstream.inference.update.closed.updates import (
     BENT,
     LINEARISED,
     OPEN,
@@ -38,8 +40,6 @@ from beliefstream.inference.update.closed import (
     new_update_space,
     update,
 )
-from beliefstream.inference.update.kalman import Components
-from beliefstream.inference.update.reduction_cost import points_of
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -27,7 +27,7 @@ from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel, stacked
-from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
 Group = tuple[Tensor, Motion, Control | None]  # rows of a batch that move alike

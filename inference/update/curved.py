@@ -48,6 +48,8 @@ from beliefstream.inference.mixtures.reduction import (
     new_room as new_reduction,
     reduce_one,
 )
+from beliefstream.inference.update.check.unobserved import Densities, new_densities, see
+from beliefstream.inference.update.closed.scaled_problem import Scaled, example
 from beliefstream.inference.update.curved_nodes import (
     MOST_TOUCHED,
     Frame,
@@ -69,9 +71,7 @@ from beliefstream.inference.update.curved_nodes import (
 )
 from beliefstream.inference.update.plane.single_observation import plain
 from beliefstream.inference.update.result import Method, Update, size_at
-from beliefstream.inference.update.scaled_problem import Scaled, example
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.unobserved import Densities, new_densities, see
 
 
 def follow(

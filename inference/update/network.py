@@ -23,18 +23,17 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, pad
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
-from beliefstream.inference.update import importance
-from beliefstream.inference.update.devices import DeviceNetwork
-from beliefstream.inference.update.importance import EVENLY, Seed, share_beside
-from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.mode_search import (
+from beliefstream.inference.update.check import importance
+from beliefstream.inference.update.check.importance import EVENLY, Seed, share_beside
+from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.check.mode_search import (
     STARTS,
     modes,
     randomised_images,
     search,
     with_agreeing,
 )
-from beliefstream.inference.update.prior_scan import (
+from beliefstream.inference.update.check.prior_scan import (
     beyond_slack,
     compared,
     lacking,
@@ -42,7 +41,8 @@ from beliefstream.inference.update.prior_scan import (
     scan,
     with_missed,
 )
-from beliefstream.inference.update.refinement import finite, refine
+from beliefstream.inference.update.check.refinement import finite, refine
+from beliefstream.inference.update.devices import DeviceNetwork
 from beliefstream.inference.update.result import Method, Update, in_threads, joined
 from beliefstream.inference.update.settings import UpdateSettings
 

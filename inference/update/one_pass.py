@@ -33,8 +33,15 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published import weights
 from beliefstream.inference.network.published.network import PublishedForm
 from beliefstream.inference.network.published.priors import INSIDE, NARROWEST, WIDEST, Priors
-from beliefstream.inference.update.importance import WIDENING, Quality, Seed, Weighted, quality, systematic
-from beliefstream.inference.update.refinement import finite, maximise
+from beliefstream.inference.update.check.importance import (
+    WIDENING,
+    Quality,
+    Seed,
+    Weighted,
+    quality,
+    systematic,
+)
+from beliefstream.inference.update.check.refinement import finite, maximise
 from beliefstream.inference.update.settings import UpdateSettings
 
 Numbers = Mapping[str, float | Sequence[float]]

@@ -30,14 +30,14 @@ from beliefstream.inference.mixtures.gauss_hermite import Moments, apart, loss_o
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, concatenate
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.mixtures.splitting import PARTS, split
+from beliefstream.inference.update.check.importance import systematic
+from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.check.prior_scan import scan
+from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.curved import follow
-from beliefstream.inference.update.importance import systematic
-from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.plane.several_observations import in_one
 from beliefstream.inference.update.plane.single_observation import around_sensor
-from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined, size_at
-from beliefstream.inference.update.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
 MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise

@@ -22,7 +22,7 @@ from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update.importance import Seed, systematic
+from beliefstream.inference.update.check.importance import Seed, systematic
 
 # data that are simulated, so that the least p-value is 1/513; points of the prior that give their density
 SIMULATED, EVALUATED = 512, 64

@@ -27,14 +27,14 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update.closed import kalman, linearised
+from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.closed.updates import kalman, linearised
+from beliefstream.inference.update.closed.nearly_linear import missed
+from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
-from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.nearly_linear import missed
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 from beliefstream.inference.update.simulated_surprise import simulated_surprise
 

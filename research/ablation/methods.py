@@ -13,7 +13,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking import closed_steps
 from beliefstream.inference.update import network, quadrature
-from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
 from beliefstream.inference.update.result import Update
 

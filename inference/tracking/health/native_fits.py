@@ -32,7 +32,7 @@ from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
-from beliefstream.inference.update.scaled_problem import example
+from beliefstream.inference.update.closed.scaled_problem import example
 
 Places = NDArray[np.int64]
 Bits = NDArray[np.bool_]

@@ -13,7 +13,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published.network import PublishedForm
 from beliefstream.inference.training.card import hardware, range_rows, ranges, rows
 from beliefstream.inference.training.published.train import HELD_OUT, Training
-from beliefstream.inference.update.importance import Seed, quality
+from beliefstream.inference.update.check.importance import Seed, quality
 from beliefstream.inference.update.one_pass import POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed

@@ -38,7 +38,18 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_vector,
 )
 from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
-from beliefstream.inference.update.importance import WIDER
+from beliefstream.inference.update.check.importance import WIDER
+from beliefstream.inference.update.check.unobserved import (
+    Draws,
+    Regression,
+    Work as Following,
+    divergence_of_all,
+    draws_of,
+    extend_all,
+    new_work as new_following,
+    regress,
+)
+from beliefstream.inference.update.closed.scaled_problem import example
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
     Prior,
@@ -71,18 +82,7 @@ from beliefstream.inference.update.plane.polar_nodes import (
     new_panels,
     sensor_of,
 )
-from beliefstream.inference.update.scaled_problem import example
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.unobserved import (
-    Draws,
-    Regression,
-    Work as Following,
-    divergence_of_all,
-    draws_of,
-    extend_all,
-    new_work as new_following,
-    regress,
-)
 
 Places = NDArray[np.int64]
 

@@ -35,9 +35,10 @@ from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.update import importance
-from beliefstream.inference.update.importance import share_beside
-from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.check import importance
+from beliefstream.inference.update.check.importance import share_beside
+from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.plane.cells import CellLimits, Problem, divide_plane
 from beliefstream.inference.update.plane.densities import (
     DensitySpace,
@@ -65,7 +66,6 @@ from beliefstream.inference.update.plane.mixture_fit import (
 )
 from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
 from beliefstream.inference.update.result import Method, Update, in_threads, size_at
-from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
 Attempt = tuple[CellLimits, Limits, int]

@@ -18,6 +18,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_arrays import numbers_of
+from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE,
@@ -31,7 +32,6 @@ from beliefstream.inference.update.plane.polar_answers import (
     solve,
 )
 from beliefstream.inference.update.result import Method, Update, size_at
-from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import WEAK, UpdateSettings
 
 Array = NDArray[np.float64]

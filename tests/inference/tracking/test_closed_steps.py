@@ -23,7 +23,7 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.tracking.health.native_fits import lower_quantile
-from beliefstream.inference.update.reduction_cost import CHEAP
+from beliefstream.inference.update.closed.reduction_cost import CHEAP
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture, random_normal

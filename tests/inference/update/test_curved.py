@@ -11,9 +11,9 @@ import torch
 from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.curved import follow
 from beliefstream.inference.update.result import Update
-from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import UpdateSettings
 from tests.inference.plane_problems import NOISE, OUTLIERS, SPAN, either, read, two_components
 from tests.inference.update.test_quadrature import Array, exact

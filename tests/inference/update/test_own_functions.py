@@ -14,8 +14,8 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update import nearly_linear
-from beliefstream.inference.update.scaled_problem import pose
+from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.plain_models import random_mixture
 

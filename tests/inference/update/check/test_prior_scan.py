@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.prior_scan import Scan, over_cells, scan, zoom
+from beliefstream.inference.update.check.prior_scan import Scan, over_cells, scan, zoom
 from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.plain_models import random_mixture

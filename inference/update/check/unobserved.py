@@ -51,7 +51,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.importance import Seed, normal_points
+from beliefstream.inference.update.check.importance import Seed, normal_points
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.unobserved import (
+from beliefstream.inference.update.check.unobserved import (
     LEAST_RESPONSIBILITY,
     MERGED_BELOW,
     extend,

@@ -7,11 +7,11 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode, range_to
-from beliefstream.inference.update import refinement
-from beliefstream.inference.update.importance import Weighted
-from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.mode_search import randomised_images
-from beliefstream.inference.update.prior_scan import scan
+from beliefstream.inference.update.check import refinement
+from beliefstream.inference.update.check.importance import Weighted
+from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.check.mode_search import randomised_images
+from beliefstream.inference.update.check.prior_scan import scan
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled
 

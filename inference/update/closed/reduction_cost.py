@@ -29,7 +29,7 @@ from beliefstream.inference.mixtures.native_density import (
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
-from beliefstream.inference.update.importance import Seed, normal_points
+from beliefstream.inference.update.check.importance import Seed, normal_points
 
 CHEAP = 0.005  # nats; a smaller bound is not worth measuring, as `UpdateSettings.quadrature_below`
 POINTS = 512  # of the estimate of a divergence: its error is a few hundredths of a nat

@@ -17,10 +17,10 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.plane.single_observation import around_sensor
 from beliefstream.inference.update.quadrature import settle
 from beliefstream.inference.update.result import Method, Update
-from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.mixtures import Mixture

@@ -53,8 +53,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.kalman import Components, moved
-from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.closed.kalman import Components, moved
+from beliefstream.inference.update.closed.reduction_cost import condense
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal, norm
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode, position
-from beliefstream.inference.update import importance
+from beliefstream.inference.update.check import importance
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import sampled, updater

@@ -16,8 +16,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update import nearly_linear
-from beliefstream.inference.update.scaled_problem import pose
+from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.plain_models import assert_near, numbers, random_mixture

@@ -30,8 +30,8 @@ from beliefstream.inference.mixtures.native import borrowing, fusing, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
-from beliefstream.inference.update.importance import Seed, Weighted, normal_points, systematic_places
-from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.check.importance import Seed, Weighted, normal_points, systematic_places
+from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.result import Update, size_at
 
 Array = NDArray[np.float64]

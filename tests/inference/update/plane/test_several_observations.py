@@ -16,9 +16,9 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.plane.several_observations import in_one
 from beliefstream.inference.update.result import Method, Update, joined, size_at
-from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import problems

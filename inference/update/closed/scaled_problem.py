@@ -46,8 +46,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.kalman import Components, Predictions, exact
-from beliefstream.inference.update.nearly_linear import Bends, find_divergence, is_closed
+from beliefstream.inference.update.closed.kalman import Components, Predictions, exact
+from beliefstream.inference.update.closed.nearly_linear import Bends, find_divergence, is_closed
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.bool_]

@@ -16,9 +16,9 @@ from beliefstream.inference.likelihood.observations import LINEAR, Linearisation
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
-from beliefstream.inference.update import nearly_linear
+from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.result import Update
-from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Updater
 from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors

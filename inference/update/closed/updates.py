@@ -19,18 +19,17 @@ from beliefstream.inference.likelihood.observation_data import FUNCTION
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner
 from beliefstream.inference.mixtures.reduction import Room, new_room, reduce_one
-from beliefstream.inference.update import nearly_linear
-from beliefstream.inference.update.kalman import Components, Predictions, exact_all, log_sum
-from beliefstream.inference.update.nearly_linear import (
+from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed.kalman import Components, Predictions, exact_all, log_sum
+from beliefstream.inference.update.closed.nearly_linear import (
     Bends,
     divergence_all,
     hypotheses_of,
     is_plain,
     order_all,
 )
-from beliefstream.inference.update.reduction_cost import CHEAP, bound_all, condense, measured_cost
-from beliefstream.inference.update.result import Method, Update, size_at
-from beliefstream.inference.update.scaled_problem import (
+from beliefstream.inference.update.closed.reduction_cost import CHEAP, bound_all, condense, measured_cost
+from beliefstream.inference.update.closed.scaled_problem import (
     Frame,
     Posed as PosedBatch,
     Scaled,
@@ -38,6 +37,7 @@ from beliefstream.inference.update.scaled_problem import (
     linearise_all,
     move_all,
 )
+from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]

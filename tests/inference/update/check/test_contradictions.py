@@ -13,7 +13,7 @@ from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update import mode_search
+from beliefstream.inference.update.check import mode_search
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import answers
 from research.evaluation.adversarial.families import problems

@@ -11,10 +11,10 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update import importance, unobserved
+from beliefstream.inference.update.check import importance, unobserved
 
 if TYPE_CHECKING:
-    from beliefstream.inference.update.prior_scan import Scan
+    from beliefstream.inference.update.check.prior_scan import Scan
 
 
 @dataclass(frozen=True)

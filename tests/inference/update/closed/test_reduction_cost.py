@@ -11,8 +11,13 @@ from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.importance import Seed, systematic
-from beliefstream.inference.update.reduction_cost import POINTS, condense, counts_and_bounds, divergence
+from beliefstream.inference.update.check.importance import Seed, systematic
+from beliefstream.inference.update.closed.reduction_cost import (
+    POINTS,
+    condense,
+    counts_and_bounds,
+    divergence,
+)
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
 

@@ -1,0 +1,1 @@
+"""Importance sampling checks an answer; where it is poor, it is refined, or the posterior is searched."""
