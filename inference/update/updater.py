@@ -28,9 +28,9 @@ from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.check.local_problem import LocalProblem
-from beliefstream.inference.update.closed.updates import kalman, linearised
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
+from beliefstream.inference.update.closed.updates import kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
 from beliefstream.inference.update.quadrature import linear_share, settle

@@ -16,8 +16,8 @@ from beliefstream.inference.update.curved import follow
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.settings import UpdateSettings
 from tests.inference.plane_problems import NOISE, OUTLIERS, SPAN, either, read, two_components
-from tests.inference.update.test_quadrature import Array, exact
 from tests.inference.update.plane.test_single_observation import assert_exact
+from tests.inference.update.test_quadrature import Array, exact
 
 
 def answer(prior: GaussianMixture, observations: Observations) -> Update | None:
