@@ -11,7 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -91,17 +93,24 @@ def _yield_processor() -> None:
         Path("/proc/self/autogroup").write_text("19")
 
 
+def answer(scenario: str, group: str, name: str) -> Cases:
+    """Run a baseline on a group; in a process of its own."""
+    torch.set_num_threads(1)
+    return scored(recordings(schedule_of(Scenario.from_json(scenario)))[group], baselines()[name])
+
+
 def main(arguments: Sequence[str]) -> None:
     """Compute the baselines for both groups; the file's keys are `GROUP/METHOD`."""
     _yield_processor()
-    torch.set_num_threads(1)
-    groups = recordings(schedule_of(Scenario.from_json(arguments[0])))
-    answers = {
-        f"{group}/{name}": scored(several, method)
-        for group, several in groups.items()
-        for name, method in baselines().items()
-    }
-    path = Path(arguments[1])
+    scenario, path = arguments[0], Path(arguments[1])
+    groups = recordings(schedule_of(Scenario.from_json(scenario)))
+    # those that take longest come first, so that the processes end together
+    jobs = [(group, name) for name in reversed(baselines()) for group in reversed(groups)]
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), get_context("spawn")) as pool:
+        running = {f"{group}/{name}": pool.submit(answer, scenario, group, name) for group, name in jobs}
+        answers = {
+            f"{group}/{name}": running[f"{group}/{name}"].result() for group in groups for name in baselines()
+        }
     unfinished = path.with_suffix(".part")
     save(unfinished, answers)
     unfinished.replace(path)
