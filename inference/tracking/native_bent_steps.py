@@ -75,9 +75,11 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     if settings.quadrature_below <= 0 or BENT not in found.method.tolist():
         return
     for touched in range(1, min(MOST_TOUCHED, given.means.shape[1]) + 1):
-        bent = _bent(given, reported, found, touched)
-        if len(bent.rows):
-            _keep_all(*(_in_plane if touched == 2 else _along)(bent, settings), found)
+        # in the plane, what bends little takes a third of the time along the observation
+        for solved in (_along, _in_plane) if touched == 2 else (_along,):
+            bent = _bent(given, reported, found, touched)
+            if len(bent.rows):
+                _keep_all(*solved(bent, settings), found)
 
 
 def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:

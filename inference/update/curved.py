@@ -1,6 +1,6 @@
-"""Exact moments by quadrature in the frame of one observation of three coordinates, or of one, that bends a little.
+"""Exact moments by quadrature in the frame of one observation of one to three coordinates that bends a little.
 
-Observations of two coordinates have a quadrature of their own (`plane`).
+Of two coordinates, what bends more has a quadrature of its own (`plane`).
 
 The nodes of `inference.update.quadrature` are those of the prior. An observation that is sharp beside the prior falls
 between them. Here they follow the observation: across the line along which it changes, they are those of the prior.
@@ -97,8 +97,8 @@ def _fits(observations: Observations, touched: Tensor) -> Tensor:
     """Which problems have one plain range or bearing of few coordinates, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
     count = touched.sum(1)
-    few = (count <= MOST_TOUCHED) & (count != 2)
-    return (observations.mask.sum(1) == 1) & bent.any(1) & few & observations.is_plain
+    few = (observations.mask.sum(1) == 1) & (count <= MOST_TOUCHED)
+    return few & bent.any(1) & observations.is_plain
 
 
 def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -301,7 +301,8 @@ def settle(
     """
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
-    parts = [*around_sensor(scaled, touched, open_, settings), *follow(scaled, touched, open_, settings)]
+    parts = [*follow(scaled, touched, open_, settings)]
+    parts.extend(around_sensor(scaled, touched, _without(open_, parts), settings))
     left = _without(open_, parts)
     fits = left & (touched.sum(1) <= max(RULES))
     if bool(fits.any()):

@@ -27,19 +27,20 @@ def answer(prior: GaussianMixture, observations: Observations) -> Update | None:
     return found[0][1] if found else None
 
 
+@pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("outliers", [0.0, OUTLIERS])
-def test_a_range_in_space_gets_exact_moments(outliers: float) -> None:
+def test_a_range_gets_exact_moments_in_the_plane_and_in_space(outliers: float, size: int) -> None:
     away, value, spread = 25.0, 25.6, 0.8
-    prior = two_components(spread, 3)
-    sensor = sensors.range_to([0, 1, 2], 3, [-away, 0.0, 0.0], NOISE, outliers, SPAN)
-    found = answer(prior, read(sensor, value, 3))
+    prior, anchor = two_components(spread, size), [-away, *[0.0] * (size - 1)]
+    sensor = sensors.range_to([*range(size)], size, anchor, NOISE, outliers, SPAN)
+    found = answer(prior, read(sensor, value, size))
 
     def log_likelihood(points: Array) -> Array:
-        off = (value - np.linalg.norm(points + np.array([away, 0, 0]), axis=1)) / NOISE
+        off = (value - np.linalg.norm(points - np.array(anchor), axis=1)) / NOISE
         return either(off, NOISE, outliers, SPAN)
 
     assert found is not None
-    assert_exact(found, exact(prior, log_likelihood, 121))
+    assert_exact(found, exact(prior, log_likelihood, {2: 301, 3: 121}[size]))
 
 
 @pytest.mark.parametrize("away", [0.0, 1.0, 4.0])
@@ -68,8 +69,3 @@ def test_a_component_beyond_the_sensor_is_not_forgotten_for_its_small_weight() -
     prior = GaussianMixture.from_weights(weights, means, covariances)
     sensor = sensors.range_to([0, 1, 2], 3, [-60.0, 0.0, 0.0], NOISE)
     assert answer(prior, read(sensor, 100.0, 3)) is None
-
-
-def test_two_coordinates_are_left_to_the_plane() -> None:
-    sensor = sensors.range_to([0, 1], 3, [-25.0, 0.0], NOISE)
-    assert answer(two_components(0.8, 3), read(sensor, 25.6, 3)) is None
