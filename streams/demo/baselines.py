@@ -1,6 +1,6 @@
 """Runs the baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FILE`.
 
-It runs in a separate process at the lowest priority, so that it uses only idle processor time. All baselines have the
+It and its processes have the lowest priority, so that they use only idle processor time. All baselines have the
 worker's models, priors and sensors. The particle filter also models the sensors' outliers; the extended Kalman filters
 (EKF) do not. None has a gate, because a filter with a wrong belief would reject the observations that could correct it.
 """
@@ -13,8 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -93,9 +94,21 @@ def _yield_processor() -> None:
         Path("/proc/self/autogroup").write_text("19")
 
 
+def _begin() -> None:
+    """Make a process of the pool end with the one that started it; else it would wait for work for ever."""
+    torch.set_num_threads(1)
+
+    def end() -> None:
+        starter = parent_process()
+        assert starter is not None
+        starter.join()
+        os._exit(1)
+
+    Thread(target=end, daemon=True).start()
+
+
 def answer(scenario: str, group: str, name: str) -> Cases:
     """Run a baseline on a group; in a process of its own."""
-    torch.set_num_threads(1)
     return scored(recordings(schedule_of(Scenario.from_json(scenario)))[group], baselines()[name])
 
 
@@ -104,13 +117,16 @@ def main(arguments: Sequence[str]) -> None:
     _yield_processor()
     scenario, path = arguments[0], Path(arguments[1])
     groups = recordings(schedule_of(Scenario.from_json(scenario)))
-    # those that take longest come first, so that the processes end together
-    jobs = [(group, name) for name in reversed(baselines()) for group in reversed(groups)]
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), get_context("spawn")) as pool:
-        running = {f"{group}/{name}": pool.submit(answer, scenario, group, name) for group, name in jobs}
-        answers = {
-            f"{group}/{name}": running[f"{group}/{name}"].result() for group in groups for name in baselines()
+    names = list(baselines())
+    processes = min(len(groups) * len(names), os.cpu_count() or 1)
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
+        # those that take longest come first, so that the processes end together
+        running = {
+            (group, name): pool.submit(answer, scenario, group, name)
+            for name in reversed(names)
+            for group in reversed(groups)
         }
+        answers = {f"{group}/{name}": running[group, name].result() for group in groups for name in names}
     unfinished = path.with_suffix(".part")
     save(unfinished, answers)
     unfinished.replace(path)
