@@ -26,7 +26,7 @@ from beliefstream.inference.mixtures.native import compilation_watched, processo
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import curved, evidence
-from beliefstream.inference.update.check import importance, mode_search, prior_scan, unobserved
+from beliefstream.inference.update.check import climb, importance, prior_scan, unobserved
 from beliefstream.inference.update.closed import nearly_linear, reduction_cost, scaled_problem
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
@@ -46,7 +46,7 @@ MODULES = (
     importance,
     native_density,
     native_fits,
-    mode_search,
+    climb,
     nearly_linear,
     native_maximisation,
     native_linear_algebra,

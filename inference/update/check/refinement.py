@@ -17,9 +17,9 @@ from torch import Tensor
 from beliefstream.inference.mixtures import linear_algebra as la, native_maximisation
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, concatenate
 from beliefstream.inference.mixtures.native_maximisation import SMALLEST
+from beliefstream.inference.update.check.climb import local_covariances
 from beliefstream.inference.update.check.importance import Seed, Weighted, systematic_places
 from beliefstream.inference.update.check.local_problem import LocalProblem
-from beliefstream.inference.update.check.mode_search import local_covariances
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for

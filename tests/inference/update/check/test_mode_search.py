@@ -15,7 +15,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import network
-from beliefstream.inference.update.check.mode_search import Climb
+from beliefstream.inference.update.check.climb import Climb
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater, bend
 from research.evaluation.exact.grid import grid_posterior
