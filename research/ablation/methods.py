@@ -7,11 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.tracking import closed_steps
+from beliefstream.inference.tracking import closed_steps, native_bent_steps
+from beliefstream.inference.tracking.native_bent_steps import Answers, Bent
 from beliefstream.inference.update import network, quadrature
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
@@ -28,6 +30,13 @@ def _nothing(*_: Any) -> tuple[()]:
 
 def _leave(*_: Any) -> None:
     """No step is solved."""
+
+
+def _none_chosen(bent: Bent, _: Any) -> Answers:
+    """No step is solved by this method; others may solve it."""
+    count = len(bent.rows)
+    none, numbers, method = np.zeros(0, np.int64), np.zeros((count, 2)), np.zeros(count, np.int64)
+    return Answers(bent.rows, none, bent.prior, bent.prior, numbers, method)
 
 
 def _same_update(_: Any, update: Update, *__: Any) -> Update:
@@ -53,10 +62,13 @@ def _points_of_the_prior(prior: GaussianMixture, *_: Any) -> GaussianMixture:
 METHODS: dict[str, tuple[Replaced, ...]] = {
     "plane, around a sensor": (
         (quadrature, "around_sensor", _nothing),
-        (closed_steps, "follow", _leave),
+        (native_bent_steps, "_in_plane", _none_chosen),
     ),
     "plane, cells": ((quadrature, "in_one", _nothing),),
-    "quadrature along an observation": ((quadrature, "follow", _nothing),),
+    "quadrature along an observation": (
+        (quadrature, "follow", _nothing),
+        (native_bent_steps, "_along", _none_chosen),
+    ),
     "Gauss-Hermite": ((quadrature, "_weak", _nothing),),
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
     "missed mass": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_wide_beliefs_of_one_component_end_in_native_steps_whether_quadrature_or
     methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
     assert len(methods) >= 38
     assert methods.count("refined") >= least
+
+
+@pytest.mark.parametrize(("repeat_below", "least"), [(0.9999, SEARCHED), (SEARCHED, 0.0)])
+def test_poor_fits_to_several_components_are_left_open_where_an_answer_must_be_better(
+    repeat_below: float, least: float
+) -> None:
+    steps = [step_of(seed, 9, 0) for seed in range(24)]
+    solved = closed_steps.solved(steps, replace(updater().settings, repeat_below=repeat_below))
+    assert solved is not None
+    sizes = [outcome.effective_sample_size for outcome in solved.outcomes if outcome is not None]
+    assert min(sizes) > least
+    assert (min(sizes) < SEARCHED) == (least == 0.0)
 
 
 def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
