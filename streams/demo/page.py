@@ -52,7 +52,7 @@ class LivePageProcess:
     def wait_until_served(self) -> None:
         """Wait for the first answer; say so if there is none."""
         deadline = time.monotonic() + START_SECONDS
-        while self._process is not None and not answers(self.address, well=False):
+        while self._process is not None and not answers(self.address, without_error=False):
             if not self._process.running or time.monotonic() > deadline:
                 self._say(f"page     it does not answer; its log is {self._log_file}")
                 return

@@ -53,12 +53,12 @@ def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
         return Snapshot.of(answer.read().decode())
 
 
-def answers(url: str, *, well: bool = True) -> bool:
-    """Whether a page is there; with `well` only if it is not answered with an error."""
+def answers(url: str, *, without_error: bool = True) -> bool:
+    """Whether a page is there; if asked, only one whose status is no error."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT):
             return True
     except urllib.error.HTTPError:
-        return not well
+        return not without_error
     except OSError:
         return False
