@@ -1,7 +1,8 @@
 """Steps with one range or bearing that bends too much for a closed form, by quadrature.
 
-It goes on where `native_steps` leaves such a step open, with its prediction: most first steps of an entity, and some of
-a settled fleet. What it solves poorly stays open.
+It goes on where `native_steps` leaves such a step open, with its prediction: along the observation first, and in the
+plane then around the sensor. These are most first steps of an entity, and some of a settled fleet. What it solves
+poorly stays open.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ class Bent(NamedTuple):
     prior: Numbers  # (n, K)
     seen: Seen
     axes: Places  # (n, d)
-    single: NDArray[np.bool_]  # (n,) whether the prediction has one component
 
 
 class Answers(NamedTuple):
@@ -86,7 +86,7 @@ def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
     """Around the sensor."""
     index = np.arange(len(bent.rows))
     posterior, values = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings))
-    good, exact = accepted(values, bent.single, settings)
+    good, exact = accepted(values, settings)
     method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
     return Answers(bent.rows, np.nonzero(good)[0], bent.prior, posterior, numbers, method)
@@ -121,7 +121,7 @@ def _bent(given: Given, reported: Reported, found: Found, number: int) -> Bent:
         np.full((count, most), -np.inf), np.zeros((count, most, size)), np.zeros((count, most, size, size))
     )
     seen, one = _space_for(count, table), space_for_readings(1, table)
-    single, row, start = np.empty(count, np.bool_), 0, 0
+    row, start = 0, 0
     for b in range(len(given.counts)):
         if row < count and rows[row] == b:
             for k in range(given.counts[b]):
@@ -132,10 +132,9 @@ def _bent(given: Given, reported: Reported, found: Found, number: int) -> Bent:
                         prior.covariances[row, k, i, j] = found.covariances[start + k, i, j]
             fill_readings(reported, readings[row], one)
             _copy(one, seen, row)
-            single[row] = given.counts[b] == 1
             row += 1
         start += given.counts[b]
-    return Bent(rows[:count], prior, seen, touched[:count].copy(), single)
+    return Bent(rows[:count], prior, seen, touched[:count].copy())
 
 
 @borrowing

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen, log_sum
-from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
@@ -69,9 +68,13 @@ from beliefstream.inference.update.curved_nodes import (
     sensor_at,
     share_out,
 )
-from beliefstream.inference.update.plane.single_observation import plain
+from beliefstream.inference.update.plane.single_observation import has_one_bent, plain
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.settings import UpdateSettings
+
+LIGHT = 1e-9  # share below which a part does not count
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 def follow(
@@ -85,20 +88,13 @@ def follow(
         open_: problems that are not solved yet, ``(B,)`` bool.
         settings: `quadrature_below` is the loss in nats that an answer may have.
     """
-    index = torch.nonzero(open_ & _fits(problem.observations, touched))[:, 0]
+    few = touched.sum(1) <= MOST_TOUCHED
+    index = torch.nonzero(open_ & has_one_bent(problem.observations) & few)[:, 0]
     for some, axes in _alike(index, touched):
         found = _batch(problem, some, axes, settings)
         good = torch.nonzero(found.divergence < settings.quadrature_below)[:, 0]
         if len(good):
             yield some[good], found.rows(good)
-
-
-def _fits(observations: Observations, touched: Tensor) -> Tensor:
-    """Which problems have one plain range or bearing of few coordinates, ``(B,)`` bool."""
-    bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
-    count = touched.sum(1)
-    few = (observations.mask.sum(1) == 1) & (count <= MOST_TOUCHED)
-    return few & bent.any(1) & observations.is_plain
 
 
 def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,10 +123,6 @@ def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSetting
     method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
     posterior = problem.rows(index).back(posterior)
     return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
-
-
-Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 
 class Space(NamedTuple):
@@ -325,9 +317,6 @@ def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: A
         ratio = answer[p] - (prior[p] + kept.likelihood[start + p] - evidence)
         total += share * (math.expm1(ratio) - ratio) if share > 0 else 0.0
     return total
-
-
-LIGHT = 1e-9  # share below which a part does not count
 
 
 class Parts(NamedTuple):

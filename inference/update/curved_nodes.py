@@ -38,6 +38,7 @@ NEGLIGIBLE = 40.0  # nats; below an outlier by this, an inlier needs no nodes
 LIGHTEST = 1e-7  # weight of a component below which it is left out
 MOST_MISSED = 1e-5  # share of the posterior that may lie beyond a sensor, or in components that are left out
 MOST_ERROR = 0.002  # nats between two rules
+STEPS = 4  # to the peak along a line
 
 
 class Rule(NamedTuple):
@@ -289,9 +290,6 @@ def _regress(covariance: Array, axes: Places, frame: Frame) -> None:
     for i in range(size):
         for j in range(len(whole)):
             frame.rest[axes[i], j] = frame.rest[j, axes[i]] = 0.0
-
-
-STEPS = 4  # to the peak along a line
 
 
 class Nodes(NamedTuple):

@@ -50,6 +50,13 @@ MOST_ROUGH = 0.01
 NUMBERS = 2_000_000  # most in one tensor
 LEAST_WEIGHT = 1e-3  # weight of a component below which the gate ignores it
 _SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
+AIM = 0.2  # of the allowed loss: components are split down to it
+POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
+WIDER = 2.0  # the same number of points is of a prior wider by this factor
+CHECKED_SPREAD = 30.0  # of an expected value over a component, as `MOST_SPREAD`, where these points check
+LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function
+MORE_LOSS = 4.0  # factor on the allowed loss for functions, on which no network was trained
+LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
 
 def gate(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
@@ -271,15 +278,6 @@ def solve(prior: GaussianMixture, observations: Observations, tolerance: float) 
             found.append((index, replace(solution, source=chosen.gather(1, solution.source))))
         places *= 2
     return _joined(found)
-
-
-AIM = 0.2  # of the allowed loss: components are split down to it
-POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
-WIDER = 2.0  # the same number of points is of a prior wider by this factor
-CHECKED_SPREAD = 30.0  # of an expected value over a component, as `MOST_SPREAD`, where these points check
-LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function
-MORE_LOSS = 4.0  # factor on the allowed loss for functions, on which no network was trained
-LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
 
 def settle(

@@ -7,9 +7,10 @@
    ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
-4. Of observations in the plane, one quadrature gives the posterior: of one range or bearing around its sensor
-   (`plane.single_observation`), of several over cells (`plane.several_observations`). Of others that are weak beside
-   the prior, the prior's nodes give exact moments (`quadrature`).
+4. Quadrature gives the posterior of one range or bearing along it, where it bends little (`curved`), and in the plane
+   else around its sensor (`plane.single_observation`); of several in the plane over cells
+   (`plane.several_observations`). Of others that are weak beside the prior, the prior's nodes give exact moments
+   (`quadrature`).
 5. Every answer of the network is reduced and checked. Where the check is poor or may miss a mode, the problem is
    searched, and the answer refined and measured (`network`).
 """

@@ -25,6 +25,11 @@ from beliefstream.inference.mixtures.native_exponential import (
     within_half_a_turn,
 )
 
+LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
+REACH = 24.0  # half the side that they cover, in standard deviations of the prior
+LOWEST = -1e150  # below every log of a density, in finite arithmetic
+WIDEST = 0.3  # radians over a cell, beyond which a bearing is not linear
+
 
 class Framed(NamedTuple):
     """Observations of one problem in its frame; of a density, the highest value is left out."""
@@ -130,9 +135,6 @@ def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> None
 
 Frame = tuple[float, float, float, float, float]  # a place, and a lower factor: x, y, xx, yx, yy
 
-LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
-REACH = 24.0  # half the side that they cover, in standard deviations of the prior
-
 
 @borrowing
 def first_cells(places: Array, halves: Array) -> int:
@@ -147,9 +149,6 @@ def first_cells(places: Array, halves: Array) -> int:
         places[c, 0], places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
         halves[c, 0] = halves[c, 1] = half
     return side * side
-
-
-LOWEST = -1e150  # below every log of a density, in finite arithmetic
 
 
 class DensitySpace(NamedTuple):
@@ -275,9 +274,6 @@ def _add_either(
         inlier, outlier = best - 0.5 * squared[p], constant + slope * squared[p]
         into[p] += max(inlier, outlier)
         product[p] *= 1 + roughly_exponential(max(-abs(inlier - outlier), FAINTEST))
-
-
-WIDEST = 0.3  # radians over a cell, beyond which a bearing is not linear
 
 
 class Prior(NamedTuple):

@@ -38,6 +38,8 @@ FAINTEST_SHARE = (
 )
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
 FEW_POINTS = 0.5  # effective points, below which a component is as wide as their cells
+FEW_COMPONENTS = 3  # components that have more nodes each
+FAR = 12.0  # nats below a density, where a mixture has nothing that could move there
 
 
 class Points(NamedTuple):
@@ -338,8 +340,6 @@ def add(mixture: Mixture, components: int, rest: Mixture, more: int, share: floa
     return components + more
 
 
-FAR = 12.0  # nats below a density, where a mixture has nothing that could move there
-
 Rule = tuple[Array, Array]  # nodes (M, 2) of a standard Gaussian, and the logs of their weights (M,)
 
 
@@ -482,9 +482,6 @@ def fill_far(
         total += into[p]
         caused -= into[p] * ratio
     return total, caused
-
-
-FEW_COMPONENTS = 3  # components that have more nodes each
 
 
 class Limits(NamedTuple):

@@ -96,7 +96,7 @@ LIGHT_OUTLIER = 0.001
 NEAR = 2.5  # standard deviations of the noise
 UNOBSERVED_POINTS = 256  # that measure the coordinates that no sensor touches
 # places of the values of an answer
-EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, WIDTH, GAINED, IS_FITTED_TO_ALL = range(7)
+EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, WIDTH, GAINED, IS_SINGLE, IS_FITTED_TO_ALL = range(8)
 
 
 def prepare() -> None:
@@ -163,16 +163,16 @@ def solve(prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limit
         limits: what is asked of an answer.
 
     Returns:
-        The mixtures, and ``(7, b)`` log evidence, divergence from the posterior in nats, share of it that is uncertain,
+        The mixtures, and ``(8, b)`` log evidence, divergence from the posterior in nats, share of it that is uncertain,
         whether more components than an answer may have would fit better, the standard deviation of a direction in
-        radians, 0 of a range, the nats that the observation tells, and whether a mixture was fitted to all components
-        together. The divergence is infinite where there is no answer.
+        radians, 0 of a range, the nats that the observation tells, whether the prior has one component, and whether a
+        mixture was fitted to all of several together. The divergence is infinite where there is no answer.
     """
     shape, size = (len(index), limits.most), prior.means.shape[2]
     found = Numbers(
         np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1))
     )
-    values = np.full((7, len(index)), math.inf)
+    values = np.full((8, len(index)), math.inf)
     _solve_all(prior, seen, index, axes, limits, draws_of(UNOBSERVED_POINTS, max(size - 2, 0)), found, values)
     return found, values
 
@@ -194,6 +194,7 @@ def _solve_all(
         b = index[row]
         several = count > 1 and prior.log_weights[b, min(1, count - 1)] > -math.inf
         left, nodes = _solve(prior, seen, b, axes[row], limits, space, found, row, values[:, row])
+        values[IS_SINGLE, row] = not several
         values[IS_FITTED_TO_ALL, row] = left > 0 and several and not values[DIVERGENCE, row] < limits.poor
         if values[IS_FITTED_TO_ALL, row]:
             left = _fit_all(
@@ -313,7 +314,8 @@ def _loss(
 ) -> float:
     """The divergence of an answer over the nodes, nats.
 
-    Nodes `everywhere`, as an outlier has, see all of the answer. Then the sum without negative terms is more exact.
+    Nodes `everywhere`, as an outlier has, see most of the answer. Then the sum without negative terms counts too, where
+    it is larger.
     """
     _marginal(answer, axes, centre, count, space.mixture)
     one, other = divergences(space.mixture, count, space.nodes, nodes, log_evidence, space.work, space.logs)

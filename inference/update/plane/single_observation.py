@@ -25,6 +25,7 @@ from beliefstream.inference.update.plane.polar_answers import (
     GAINED,
     IS_FITTED_TO_ALL,
     IS_LONG,
+    IS_SINGLE,
     LEAST_SIZE,
     UNCERTAIN,
     WIDTH,
@@ -36,10 +37,8 @@ from beliefstream.inference.update.settings import WEAK, UpdateSettings
 
 Array = NDArray[np.float64]
 
-MOST_UNCERTAIN, SURE = (
-    0.01,
-    0.001,
-)  # share of a posterior, of an answer that is used, and of one that is as if exact
+# uncertain share of the posterior, at most, of an answer that is used, and of one that is as if exact
+MOST_UNCERTAIN, SURE = 0.01, 0.001
 # radians; a wider beam bends across, and is left to cells unless its answer is as if exact
 WIDEST = 0.3
 # effective sample size, below which an answer is left to a search where the settings ask for more
@@ -57,7 +56,7 @@ def around_sensor(
         open_: problems that are not solved yet, ``(B,)`` bool.
         settings: `quadrature_below` is the loss in nats that an answer of quadrature may have.
     """
-    index = torch.nonzero(open_ & is_one_in_the_plane(problem.observations, touched))[:, 0]
+    index = torch.nonzero(open_ & has_one_bent(problem.observations) & (touched.sum(1) == 2))[:, 0]
     if len(index) == 0:
         return
     prior, observations, places = plain(problem, index)
@@ -67,8 +66,7 @@ def around_sensor(
     given = numbers_of(prior), observations.native, places.numpy(), axes.contiguous().numpy()
     found, values = solve(*given, limits_of(settings))
     mixture = GaussianMixture(*(torch.from_numpy(part) for part in found))
-    single = problem.prior.present[index].sum(1) == 1
-    good, exact = map(torch.from_numpy, accepted(values, single.numpy(), settings))
+    good, exact = map(torch.from_numpy, accepted(values, settings))
     at = torch.nonzero(good)[:, 0]
     if len(at) == 0:
         return
@@ -79,19 +77,17 @@ def around_sensor(
     yield index, Update(posterior, size, numbers[EVIDENCE], surprise, method, numbers[DIVERGENCE])
 
 
-def accepted(
-    values: Array, single: NDArray[np.bool_], settings: UpdateSettings
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which answers with these values are used, and which are as good as exact moments.
 
-    A ring or a beam that is too long for as many components is poor in any case: to a prior of a `single` component, or
+    A ring or a beam that is too long for as many components is poor in any case: to a prior of a single component, or
     where a mixture was fitted to all of them together, none is better. Others are used down to `SEARCHED`, as are these
     where the settings ask for more of a refined answer. What a weak observation leaves is there for many updates, so
     the answer must be exact.
     """
     poor = max(settings.refine_below, LEAST_SIZE)
     together = (values[IS_FITTED_TO_ALL] > 0) & (settings.repeat_below <= SEARCHED)
-    least = np.where(single | together, 0.0, SEARCHED)
+    least = np.where((values[IS_SINGLE] > 0) | together, 0.0, SEARCHED)
     size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN
     exact = (values[DIVERGENCE] < settings.quadrature_below) & (values[UNCERTAIN] < SURE)
     long = (values[IS_LONG] > 0) & (size >= least) & (values[DIVERGENCE] < math.inf)
@@ -99,11 +95,10 @@ def accepted(
     return exact | good, exact
 
 
-def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
-    """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool."""
+def has_one_bent(observations: Observations) -> Tensor:
+    """Which problems have one plain range or bearing and nothing else, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
-    single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
-    return single & observations.is_plain
+    return (observations.mask.sum(1) == 1) & bent.any(1) & observations.is_plain
 
 
 def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
