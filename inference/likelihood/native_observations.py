@@ -172,9 +172,11 @@ def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
 
 
 def smoothed(observations: Seen, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Joint log likelihood smoothed over cells `frames` ``(B, P, d, d)``, and its largest variance, each ``(B, P)``.
+    """Joint log likelihood smoothed over cells `frames` ``(B, P, d, d)``, and its largest change, each ``(B, P)``.
 
     The variance of an observation over a cell, in units of its noise, is ``tr JᵀJ + |∇²h|² / 2`` in the cell's frame.
+    The change is this variance, or the nats by which smoothing raises a log likelihood, whichever is larger: far from
+    what is observed, the likelihood varies over a cell that is small beside the noise.
     """
     total, change = np.zeros(points.shape[:2]), np.zeros(points.shape[:2])
     _smoothed(observations, array(points), array(frames), total, change)
@@ -258,6 +260,7 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
                 _, squared, inlier, outlier = terms
                 gained = 0.5 * squared * (varied / (1 + varied)) - 0.5 * math.log1p(varied)
                 likely = log_sum(inlier + gained, outlier)
+                varied = max(varied, likely - log_sum(inlier, outlier))
                 total[b, p] += -math.inf if likely != likely else likely
                 # a comparison that keeps what is not a number
                 change[b, p] = change[b, p] if varied <= change[b, p] else varied

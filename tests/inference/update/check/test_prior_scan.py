@@ -116,6 +116,15 @@ def test_a_scan_that_does_not_see_the_posterior_says_nothing() -> None:
     assert float(found.missed(answer, exact).sum()) < 1e-6
 
 
+def test_cells_far_from_what_is_observed_are_resolved_later_than_those_near_it() -> None:
+    """A likelihood a hundred deviations off varies by e over a hundredth of the noise."""
+    observations = encode([[Reading(sensors.position([0], 1, [[0.01**2]]), np.zeros(1))]], 1)
+    assert observations.native is not None
+    points, cell = torch.tensor([[[0.0], [1.0]]]).double(), torch.full((1, 2, 1, 1), 0.003).double()
+    change = native_observations.smoothed(observations.native, points, cell)[1][0]
+    assert float(change[0]) < 1.0 < float(change[1])
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_zooming_keeps_the_evidence_of_a_linear_sensor(size: int) -> None:
     prior = standard([[0.0] * size], 1.0)
@@ -172,7 +181,8 @@ def test_a_likelihood_is_smoothed_by_its_variance_over_a_cell(
     outlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(-residuals.log_odds)
     wider = inlier + 0.5 * residuals.squared * (varied / (1 + varied)) - 0.5 * varied.log1p()
     each = torch.nan_to_num(torch.logaddexp(wider, outlier), nan=-math.inf)
-    expected = torch.where(used, each, 0.0).sum(-1), torch.where(used, varied, 0.0).amax(-1)
+    change = torch.maximum(varied, each - residuals.log_likelihood)
+    expected = torch.where(used, each, 0.0).sum(-1), torch.where(used, change, 0.0).amax(-1)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
 
