@@ -20,7 +20,7 @@ from aiokafka.errors import (
 
 from beliefstream.streams.kafka.aiokafka_clients import connected_nodes
 from beliefstream.streams.kafka.producing import attempts, retry_unless
-from beliefstream.streams.kafka.requests import NO_ID, MetadataRequest
+from beliefstream.streams.kafka.requests import topics_of
 
 log = structlog.get_logger()
 # After this long without an answer, brokers count as unreachable. It is longer than a leader election, and than the
@@ -56,9 +56,9 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
     ):
         with attempt:
             return {
-                name: TopicState(str(found), len(partitions))
-                for _, name, found, _, partitions, *_ in await _ask(client, _node(client), names)
-                if found != NO_ID
+                topic.name: TopicState(str(topic.topic_id), len(topic.partitions))
+                for topic in await _ask(client, _node(client), names)
+                if topic.topic_id is not None
             }
     raise AssertionError("unreachable")
 
@@ -80,10 +80,10 @@ async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[st
     """
     topics = await _ask(client, node, names)
     return sorted(
-        f"{name}-{partition}"
-        for _, name, _, _, partitions, *_ in topics
-        for _, partition, leader, *_ in partitions
-        if leader < 0
+        f"{topic.name}-{partition.partition_index}"
+        for topic in topics
+        for partition in topic.partitions
+        if partition.leader_id < 0
     )
 
 
@@ -100,12 +100,11 @@ async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any
         raise NodeNotReadyError("no broker is known")
     async with asyncio.timeout(ANSWER_SECONDS):
         try:
-            answer = await client.send(node, MetadataRequest(names))
+            return await topics_of(client, node, names)
         except NotImplementedError as error:
             raise UnsupportedVersionError(
                 "the broker does not report topic ids: Kafka 3.1 or later is needed"
             ) from error
-    return answer.topics
 
 
 def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:

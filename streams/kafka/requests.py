@@ -1,4 +1,4 @@
-"""Requests to brokers that aiokafka 0.14 does not have.
+"""Requests to brokers that aiokafka 0.14 does not have, and kafka-python has.
 
 **Metadata** with topic ids. aiokafka has this request up to version 5, and topic ids came with version 10. Version 12
 is that of Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata). Fixed upstream when
@@ -12,161 +12,69 @@ version 3.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from io import BytesIO
-from uuid import UUID
+from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import NodeNotReadyError, NoError, for_code
-from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.errors import IncompatibleBrokerVersion, NodeNotReadyError, NoError, for_code
+from aiokafka.protocol.api import RequestHeader_v2, ResponseHeader_v1
+from kafka.protocol.metadata import MetadataRequest, MetadataResponse
+from kafka.protocol.producer import InitProducerIdRequest, InitProducerIdResponse
 
-NO_ID = UUID(int=0)
 TRANSACTION_TIMEOUT_MS = 60_000  # required by the protocol; we begin no transactions
 ANY = (-1, -1)
 
-METADATA, VERSION = 3, 12
 
+class _Request:
+    """A message of kafka-python as a request that `AIOKafkaClient.send` takes, and its answer too."""
 
-class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
-    @classmethod
-    def encode(cls, value: UUID) -> bytes:
-        return value.bytes
+    def __init__(self, message: Any, answer: Any) -> None:
+        self.API_KEY, self.API_VERSION = message.API_KEY, message.API_VERSION
+        self.RESPONSE_TYPE = self
+        self._message, self._answer = message, answer
 
-    @classmethod
-    def decode(cls, data: BytesIO) -> UUID:
-        return UUID(bytes=data.read(16))
+    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> _Request:
+        """Return the request; raises NotImplementedError if the broker does not know this version of it."""
+        if self.API_KEY not in versions:
+            raise IncompatibleBrokerVersion(f"{self._message.name} is not known")
+        least, most = versions[self.API_KEY]
+        if not least <= self.API_VERSION <= most:
+            raise NotImplementedError(f"{self._message.name} of version {self.API_VERSION}")
+        return self
 
+    def build_request_header(self, correlation_id: int, client_id: str) -> RequestHeader_v2:
+        return RequestHeader_v2(self, correlation_id, client_id)
 
-class _Answer(Response):  # type: ignore[misc]
-    API_KEY, API_VERSION = METADATA, VERSION
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString("utf-8")),
-                ("port", Int32),
-                ("rack", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", CompactString("utf-8")),
-                ("topic_id", _Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
+    def encode(self) -> bytes:
+        return bytes(self._message.encode())
 
-    @classmethod
-    def decode(cls, data: BytesIO | bytes) -> _Answer:
-        """Decode an answer; the same bytes as before give the same object, and are not decoded again."""
-        return _decoded(data if isinstance(data, bytes) else data.read())
+    def parse_response_header(self, data: BytesIO) -> ResponseHeader_v1:
+        return ResponseHeader_v1.decode(data)
+
+    def decode(self, data: BytesIO) -> Any:
+        return _decoded(self._answer, data.read())
 
 
 @lru_cache(maxsize=8)
-def _decoded(raw: bytes) -> _Answer:
-    data = BytesIO(raw)
-    return _Answer(*(field.decode(data) for field in _Answer.SCHEMA.fields))
+def _decoded(answer: Any, raw: bytes) -> Any:
+    """Decode an answer; a worker asks for its topics after every fetch, and nearly always hears the same."""
+    return answer.decode(raw)
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY, API_VERSION = METADATA, VERSION
-    RESPONSE_TYPE = _Answer
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
-        ),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
+async def topics_of(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any:
+    """Ask a broker for these topics, as kafka-python's `MetadataResponse` has them; an unknown one has no `topic_id`.
+
+    Raises:
+        aiokafka.errors.KafkaError: it does not answer.
+        NotImplementedError: it is of a version before 3.1.
+    """
+    topics = [MetadataRequest.MetadataRequestTopic(name=name) for name in names]
+    asked = MetadataRequest[12](
+        topics=topics, allow_auto_topic_creation=False, include_topic_authorized_operations=False
     )
-
-
-class MetadataRequest(Request[_Question]):  # type: ignore[misc]
-    """Asks for the metadata of these topics; each of the answer's `topics` begins with error code, name and id."""
-
-    API_KEY = METADATA
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = names
-
-    def build(self, request_struct_class: type[_Question]) -> _Question:
-        return request_struct_class([(NO_ID, name, {}) for name in self._names], False, False, {})
-
-
-class _InitProducerIdResponse(Response):  # type: ignore[misc]
-    API_KEY = 22
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("tags", TaggedFields),
-    )
-
-
-class _InitProducerIdV3(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY = 22
-    API_VERSION = 3
-    RESPONSE_TYPE = _InitProducerIdResponse
-    SCHEMA = Schema(
-        ("transactional_id", CompactString("utf-8")),
-        ("transaction_timeout_ms", Int32),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("tags", TaggedFields),
-    )
-
-
-class _InitProducerId(Request[_InitProducerIdV3]):  # type: ignore[misc]
-    """Version 3, with an expected identity and epoch; -1 for any."""
-
-    API_KEY = 22
-
-    def __init__(self, identity: str | None, producer: int, epoch: int) -> None:
-        self._asked = (identity, TRANSACTION_TIMEOUT_MS, producer, epoch)
-
-    def build(self, request_struct_class: type[_InitProducerIdV3]) -> _InitProducerIdV3:
-        return request_struct_class(*self._asked, {})
+    return (await client.send(node, _Request(asked, MetadataResponse[12]))).topics
 
 
 async def init_producer_id(
@@ -182,9 +90,7 @@ async def init_producer_id(
             longer current.
     """
     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, identity)
-    request = _InitProducerId(identity, *expected)
-    answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-    return _granted(answer, f"the producer identity {identity!r}")
+    return await _producer_id(client, node, ConnectionGroup.COORDINATION, identity, expected)
 
 
 async def new_producer_id(client: AIOKafkaClient) -> tuple[int, int]:
@@ -196,11 +102,20 @@ async def new_producer_id(client: AIOKafkaClient) -> tuple[int, int]:
     node = client.get_random_node()
     if node is None:
         raise NodeNotReadyError("no broker is known")
-    return _granted(await client.send(node, _InitProducerId(None, *ANY)), "a producer id")
+    return await _producer_id(client, node, ConnectionGroup.DEFAULT, None, ANY)
 
 
-def _granted(answer: _InitProducerIdResponse, what: str) -> tuple[int, int]:
+async def _producer_id(
+    client: AIOKafkaClient, node: Any, group: Any, identity: str | None, expected: tuple[int, int]
+) -> tuple[int, int]:
+    asked = InitProducerIdRequest[3](
+        transactional_id=identity,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        producer_id=expected[0],
+        producer_epoch=expected[1],
+    )
+    answer = await client.send(node, _Request(asked, InitProducerIdResponse[3]), group=group)
     error = for_code(answer.error_code)
     if error is not NoError:
-        raise error(what)
+        raise error("a producer id" if identity is None else f"the producer identity {identity!r}")
     return answer.producer_id, answer.producer_epoch
