@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from typing import Any, cast
 import faust
 import structlog
 import torch
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
@@ -37,36 +36,27 @@ from beliefstream.streams.kafka.faust.consumer import (
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
 from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
 from beliefstream.streams.kafka.producing import send_all
-from beliefstream.streams.kafka.reachability import Reachability, TopicState, require, topic_states
+from beliefstream.streams.kafka.reachability import Reachability, TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
 from beliefstream.streams.monitoring.metrics import MACHINE
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.expiry import Expiry
-from beliefstream.streams.state.fencing import Fencing
-from beliefstream.streams.state.lineage import Lineage
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable
+from beliefstream.streams.state.stores import BeliefTable
 from beliefstream.streams.state.table_recovery import BeliefTableManager
 from beliefstream.streams.worker import process
 from beliefstream.streams.worker.batch import ANNOUNCER, Example, dead_letter
-from beliefstream.streams.worker.batch_validation import BatchValidator, Resets
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
 from beliefstream.streams.worker.health import add_pages, reasons_not_ready
-from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.process import run_or_stop
-from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
-from beliefstream.streams.worker.validation import Validator
 from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, WorkerProbe
 
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
 
-StartedProducer = Callable[[], Awaitable[AIOKafkaProducer]]
 
-
-def _committed(app: faust.App, place: TP) -> int:
-    return cast(SafeConsumer, app.consumer).committed.get(place, 0)
+def _consumer(app: faust.App) -> SafeConsumer:
+    return cast(SafeConsumer, app.consumer)
 
 
 def belief_table(app: faust.App, settings: Settings) -> Any:
@@ -84,94 +74,30 @@ def belief_table(app: faust.App, settings: Settings) -> Any:
     )
 
 
-def ownership(
-    app: faust.App, settings: Settings, store: BeliefStore, producer: StartedProducer
-) -> tuple[Fencing, Lineage]:
-    """Build what decides whether this worker may write beliefs, and whether they match their source."""
-    names = settings.names
-    fencing = Fencing(settings.application, names.beliefs_changelog, producer)
-
-    async def take(partitions: Collection[int]) -> None:
-        # without its changelog a producer would ask for it again and again, and say nothing for a minute
-        topics = names.observations, names.priors, names.beliefs_changelog
-        require(topics, await topic_states((await producer()).client, topics))
-        await fencing.take(partitions)
+def guard_recovery(app: faust.App, fusion: Fusion) -> None:
+    """Have partitions taken over before their changelog is read, and compared with their source afterwards."""
 
     async def fence(partitions: Collection[int]) -> None:
-        await run_or_stop(take(partitions), "partitions cannot be taken over, the worker stops")
-
-    cast(SafeTableManager, app.tables).fence = fence
-    return fencing, Lineage(names, store, fencing, producer, partial(_committed, app))
-
-
-def examine_before_reading(app: faust.App, fusion: Fusion, lineage: Lineage) -> None:
-    """Compare restored beliefs with their source before the worker reads on."""
+        await run_or_stop(fusion.take(partitions), "partitions cannot be taken over, the worker stops")
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        fusion.processed_offsets.clear()  # reading restarts at the committed offsets
-        held = lineage.examine(consumer, partitions)
+        held = fusion.examine(consumer, partitions)
         return await run_or_stop(held, "beliefs cannot be compared with their source, the worker stops")
 
-    cast(SafeTableManager, app.tables).examine = examine
+    tables = cast(SafeTableManager, app.tables)
+    tables.fence, tables.examine = fence, examine
 
 
 async def reject_definition(
-    dead_letters: str, producer: StartedProducer, record: ConsumerRecord, reason: Reason, detail: str
+    app: faust.App, dead_letters: str, record: ConsumerRecord, reason: Reason, detail: str
 ) -> None:
     """Log a definition that cannot be used, and send it to the dead letters."""
     log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
     place = (record.topic, record.partition, record.offset)
     letter = dead_letter(dead_letters, reason, detail, place, record.key, record.value)
-    await send_all(await producer(), [letter])
+    await send_all(await started_producer(app), [letter])
     metrics.DEAD_LETTERS.labels(reason.value).inc()
     ANNOUNCER.note(reason, Example(place, record.key, detail))
-
-
-def build_fusion(
-    app: faust.App,
-    settings: Settings,
-    updater: Updater,
-    definitions: Definitions,
-    reader: DefinitionsReader,
-    store: BeliefStore,
-    fencing: Fencing,
-    lineage: Lineage,
-    producer: StartedProducer,
-) -> Fusion:
-    """Build what applies batches to beliefs."""
-
-    async def ends(places: Collection[TP]) -> Mapping[TP, int]:
-        found: Mapping[TP, int] = await app.consumer.highwaters(*places)
-        return found
-
-    names = settings.names
-    validator = Validator(
-        definitions, settings.maximum_message_bytes, settings.future_tolerance, settings.event_tolerance
-    )
-    placement = Placement(names, settings.partitions, settings.refuse_misplaced)
-    resets = Resets(names, settings.application, definitions, lineage, ends)
-    sensors = SensorHealthKeeper(
-        names, settings.application, definitions, store, partial(_committed, app), settings.health_window
-    )
-    checks_event_time = settings.event_tolerance < math.inf
-    return Fusion(
-        names,
-        settings.application,
-        BatchValidator(names, validator, definitions, store, placement, resets, checks_event_time),
-        definitions,
-        reader,
-        updater,
-        store,
-        producer,
-        fencing,
-        Expiry(names, definitions, store, partial(_committed, app)),
-        lineage,
-        placement,
-        resets,
-        sensors,
-        settings.history,
-        lambda: cast(SafeConsumer, app.consumer).topics_checked(),
-    )
 
 
 def stall_watchdog(
@@ -181,18 +107,11 @@ def stall_watchdog(
     sources = (settings.names.observations, settings.names.priors)
 
     def processed_offsets() -> dict[TP, int]:
-        consumer = cast(SafeConsumer, app.consumer)
-        return {
-            place: max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
-            for place in consumer.assignment()
-            if place.topic in sources
-        }
+        places = [place for place in app.consumer.assignment() if place.topic in sources]
+        return {place: fusion.processed(place) for place in places}
 
     worker = WorkerProbe(
-        processed_offsets,
-        lambda: fusion.is_busy,
-        lambda: bool(cast(SafeConsumer, app.consumer).unacked),
-        is_blocked,
+        processed_offsets, lambda: fusion.is_busy, lambda: bool(_consumer(app).unacked), is_blocked
     )
     return StallWatchdog(
         settings.stall_seconds, worker, BacklogReader(settings.brokers, settings.client_options)
@@ -250,19 +169,16 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
 
 def _build(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
     """Connect the parts of the worker, and add its tasks, its agent and its pages to the application."""
-    producer = partial(started_producer, app)
-    store: BeliefStore = belief_table(app, settings).store
-    fencing, lineage = ownership(app, settings, store, producer)
-    definitions = Definitions(settings.names.sensors, settings.names.models, settings.maximum_message_bytes)
+    names, store = settings.names, belief_table(app, settings).store
     reader = DefinitionsReader(
-        definitions,
-        (settings.names.sensors, settings.names.models),
+        Definitions(names.sensors, names.models, settings.maximum_message_bytes),
+        (names.sensors, names.models),
         settings.brokers,
-        partial(reject_definition, settings.names.dead_letters, producer),
+        partial(reject_definition, app, names.dead_letters),
         settings.client_options,
     )
-    fusion = build_fusion(app, settings, updater, definitions, reader, store, fencing, lineage, producer)
-    examine_before_reading(app, fusion, lineage)
+    fusion = Fusion(settings, reader, updater, store, partial(started_producer, app), partial(_consumer, app))
+    guard_recovery(app, fusion)
     stalls = stall_watchdog(
         app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
     )
@@ -335,9 +251,7 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
         value_serializer="raw",
         partitions=settings.partitions,
     )
-    scheduler = FairScheduler(
-        settings.batch, lambda message: cast(SafeConsumer, app.consumer).release(message)
-    )
+    scheduler = FairScheduler(settings.batch, lambda message: _consumer(app).release(message))
     app.flow_control.manage_queue(cast(Any, scheduler))
 
     @app.agent(source, name="fuse")

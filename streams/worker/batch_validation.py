@@ -17,6 +17,7 @@ from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.kafka.producing import Record, attempts, retry_unless
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.expiry import EventClocks
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import BeliefRecord, RecordCache, StoredMessage, unpack
@@ -54,9 +55,7 @@ class Resets:
     ) -> None:
         self._names, self._application, self._definitions = names, application, definitions
         self._lineage, self._ask = lineage, ends
-        self._ends: Mapping[
-            TP, int
-        ] = {}  # end offsets of observations, in the partitions of this batch's resets
+        self._ends: Mapping[TP, int] = {}  # of observations, in the partitions of this batch's resets
 
     async def fetch_ends(self, events: Sequence[EventT[Any]]) -> None:
         """Ask for the end offsets of the observation logs that a batch's resets may refer to.
@@ -165,26 +164,26 @@ class BatchValidator:
     """Validates batches of messages.
 
     Args:
-        validator: validates each message.
         store: holds the beliefs.
         placement: finds records in the wrong partition.
         resets: applies resets of entities.
-        event_time: whether to check times that are not live against their partition's event time.
     """
 
     def __init__(
         self,
-        names: TopicNames,
-        validator: Validator,
+        settings: Settings,
         definitions: Definitions,
         store: BeliefStore,
         placement: Placement,
         resets: Resets,
-        event_time: bool = False,
     ) -> None:
-        self._names, self._validator, self._definitions = names, validator, definitions
+        self._names, self._definitions = settings.names, definitions
+        self._validator = Validator(
+            definitions, settings.maximum_message_bytes, settings.future_tolerance, settings.event_tolerance
+        )
         self._store, self._placement, self._resets = store, placement, resets
-        self._clocks = EventClocks() if event_time else None
+        # of times that are not live, by partition; None where they have no limit
+        self._clocks = EventClocks() if settings.event_tolerance < math.inf else None
         self._records = RecordCache()
 
     def validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:

@@ -15,7 +15,7 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import structlog
@@ -23,12 +23,13 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from faust.types import TP, EventT
 
-from beliefstream.inference.tracking.timeline import MOST
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
+from beliefstream.streams.definitions.reader import DefinitionsReader
+from beliefstream.streams.kafka.faust.consumer import SafeConsumer
 from beliefstream.streams.kafka.producing import Lease, Record, attempts, deliver, pack_batches, retry_unless
-from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.kafka.reachability import require, topic_states
 from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fenced, Fencing
 from beliefstream.streams.state.lineage import Lineage
@@ -74,47 +75,62 @@ class Fusion:
     """Turns batches of messages into posteriors.
 
     Args:
-        messages: validates the batch's messages.
+        reader: of the definitions in force.
         store: holds the beliefs.
-        history: the number of an entity's newest moments that late observations can change.
         producer: returns the running aiokafka producer.
-        fencing: holds the leases to write.
-        expiry: finds entities to forget.
-        lineage: tracks what the beliefs were computed from.
-        placement: finds records in the wrong partition.
-        resets: applies resets of entities.
-        sensors: keeps the health of sensors.
-        checked: returns when it is known that the messages are of the present topics; nothing is sent before.
+        consumer: returns the worker's consumer.
+
+    Attributes:
+        is_busy: whether the model is processing a batch.
     """
 
     def __init__(
         self,
-        names: TopicNames,
-        application: str,
-        messages: BatchValidator,
-        definitions: Definitions,
+        settings: Settings,
         reader: DefinitionsReader,
         updater: Updater,
         store: BeliefStore,
-        producer: Any,
-        fencing: Fencing,
-        expiry: Expiry,
-        lineage: Lineage,
-        placement: Placement,
-        resets: Resets,
-        sensors: SensorHealthKeeper,
-        history: int = MOST,
-        checked: Callable[[], Awaitable[None]] | None = None,
+        producer: Callable[[], Awaitable[AIOKafkaProducer]],
+        consumer: Callable[[], SafeConsumer],
     ) -> None:
-        self._names, self._application = names, application
-        self._messages, self._definitions, self._reader = messages, definitions, reader
-        self._updater, self._store, self._producer = updater, store, producer
-        self._fencing, self._expiry, self._lineage = fencing, expiry, lineage
-        self._placement = placement
-        self._resets, self._sensors, self._most_moments = resets, sensors, history
-        self._checked = checked
-        self.processed_offsets: dict[TP, int] = {}  # offset after the last acknowledged one
-        self.is_busy = False  # whether the model is processing a batch
+        names, application, definitions = settings.names, settings.application, reader.definitions
+        self._names, self._application, self._most_moments = names, application, settings.history
+        self._reader, self._definitions, self._updater = reader, definitions, updater
+        self._store, self._producer, self._consumer = store, producer, consumer
+        self._fencing = Fencing(application, names.beliefs_changelog, producer)
+        self._lineage = Lineage(names, store, self._fencing, producer, self._committed)
+        self._expiry = Expiry(names, definitions, store, self._committed)
+        self._sensors = SensorHealthKeeper(
+            names, application, definitions, store, self._committed, settings.health_window
+        )
+        self._placement = Placement(names, settings.partitions, settings.refuse_misplaced)
+        self._resets = Resets(names, application, definitions, self._lineage, self._ends)
+        self._messages = BatchValidator(settings, definitions, store, self._placement, self._resets)
+        self._processed: dict[TP, int] = {}  # offset after the last acknowledged one
+        self.is_busy = False
+
+    def _committed(self, place: TP) -> int:
+        return self._consumer().committed.get(place, 0)
+
+    async def _ends(self, places: Collection[TP]) -> Mapping[TP, int]:
+        found: Mapping[TP, int] = await self._consumer().highwaters(*places)
+        return found
+
+    async def take(self, partitions: Collection[int]) -> None:
+        """Become the only writer of these partitions, before their changelog is read; raises as `Fencing.take`."""
+        # without its changelog a producer would ask for it again and again, and say nothing for a minute
+        topics = self._names.observations, self._names.priors, self._names.beliefs_changelog
+        require(topics, await topic_states((await self._producer()).client, topics))
+        await self._fencing.take(partitions)
+
+    async def examine(self, consumer: SafeConsumer, partitions: Collection[int]) -> bool:
+        """Compare restored beliefs with their source before the worker reads on, as `Lineage.examine`."""
+        self._processed.clear()  # reading restarts at the committed offsets
+        return await self._lineage.examine(consumer, partitions)
+
+    def processed(self, place: TP) -> int:
+        """The offset before which all messages of a source partition are processed."""
+        return max(self._processed.get(place, 0), self._committed(place))
 
     @property
     def entities(self) -> int:
@@ -125,13 +141,12 @@ class Fusion:
         """Set the metrics of the health of sensors, before they are read."""
         self._sensors.show()
 
-    async def process(self, events: Sequence[EventT[Any]], ends: Mapping[TP, int] | None = None) -> None:
+    async def process(self, events: Sequence[EventT[Any]], ends: Mapping[TP, int]) -> None:
         """Apply a batch, and return when all its results are durable.
 
         Args:
             events: in order for each entity.
-            ends: for each of their partitions the offset before which all messages are processed after this batch; by
-                default that after its last message.
+            ends: for each of their partitions the offset before which all messages are processed after this batch.
 
         Raises:
             Fenced: another worker has taken one of the partitions; no belief of it has been changed.
@@ -167,8 +182,9 @@ class Fusion:
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
             self._reject_failed(entity, batch)
-        if self._checked is not None:
-            await self._checked()
+        await (
+            self._consumer().topics_checked()
+        )  # nothing is sent before all messages are known to be of these topics
         health = self._sensors.add(fitted, leases)
         pass_by("computed")
         results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
@@ -178,8 +194,7 @@ class Fusion:
             asyncio.to_thread(_encoded, list(batch.entities.values())),
             self._send(results, leases, "sending posteriors"),
         )
-        held = by_partition(batch.ends)
-        read = held if ends is None else by_partition(ends)
+        read, held = by_partition(ends), by_partition(batch.ends)
         await self._store_beliefs(beliefs, health.entries, forgotten, read, held, leases)
         pass_by("beliefs sent")
         batch.measure()
@@ -194,7 +209,7 @@ class Fusion:
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Record how far each partition is processed; the events of a partition are in order."""
         for event in events:
-            self.processed_offsets[event.message.tp] = event.message.offset + 1
+            self._processed[event.message.tp] = event.message.offset + 1
 
     def _reject_failed(self, entity: EntityBatch, batch: Batch) -> None:
         """Reject messages that could not be applied; those of this batch with their original bytes."""
@@ -224,7 +239,7 @@ class Fusion:
             return {}
         if strange := {record.partition for record in records} - leases.keys():
             raise Fenced(f"this worker does not own the partitions {sorted(strange)}")
-        producer: AIOKafkaProducer = await self._producer()
+        producer = await self._producer()
         try:
             batches = pack_batches(producer, records, leases)
             # without a timeout, a batch that is never acknowledged would block for ever

@@ -83,5 +83,5 @@ def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachabil
         end = consumer.highwater(place)
         if end is None or place.topic in app.tables.changelog_topics:  # None: nothing was fetched yet
             continue
-        processed_offset = max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
-        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - processed_offset))
+        lag = max(0, end - fusion.processed(place))
+        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(lag)
