@@ -322,7 +322,7 @@ class Unicycle(MotionBase):
         return tuple(name for name in ("speed", "turn_rate") if getattr(self, name) is None)
 
 
-class CoordinatedTurn(MotionBase):
+class CoordinatedTurn(Kinematic):
     """Motion at constant speed along an arc, with white noise acceleration and a turn rate that follows a random walk.
 
     If `turn_rate` names no coordinate, it is the input `turn_rate` (rad/s), as a gyroscope reports it.
@@ -337,11 +337,6 @@ class CoordinatedTurn(MotionBase):
     acceleration_density: NonNegative = 0.0
     """density of each velocity's white noise, in square metres per cubic second"""
     turn_rate_density: _TurnRateDensity = 0.0
-
-    @field_validator("velocities")
-    @classmethod
-    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return in_step(velocities, info, "positions", singular="velocity")
 
     @field_validator("turn_rate")
     @classmethod
@@ -358,7 +353,7 @@ class CoordinatedTurn(MotionBase):
     @property
     def coordinate_names(self) -> tuple[str, ...]:
         rest = () if self.turn_rate is None else (self.turn_rate,)
-        return (*self.positions, *self.velocities, *rest)
+        return (*super().coordinate_names, *rest)
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -53,10 +53,9 @@ def _uncalibrated(sensor: Sensor) -> Sensor:
     plain = {"scale": 1.0, "bias": 0.0}
     if isinstance(sensor, (RangeChannel, OwnSensor)):  # the recordings' own sensors report distances
         return sensor.model_copy(update=plain)
-    channels = {name: getattr(sensor, name) for name in type(sensor).model_fields}
     changes = {
         name: channel.model_copy(update=plain)
-        for name, channel in channels.items()
+        for name, channel in sensor.parts.items()
         if isinstance(channel, RangeChannel)
     }
     return sensor.model_copy(update=changes)

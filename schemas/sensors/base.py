@@ -16,6 +16,7 @@ not depend on the state. All are in units of the reported value. The range senso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -137,9 +138,15 @@ class SensorBase(Message):
         return names
 
     @property
+    def parts(self) -> dict[str, Channel]:
+        """The numbers that it reports, by their fields, if each has a noise and calibration of its own; else empty."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: field for name, field in fields.items() if isinstance(field, Channel)}
+
+    @property
     def value_length(self) -> int:
         """Number of values in an observation of this sensor."""
-        return 1
+        return len(self.parts) or 1
 
 
 class Calibrated(Message):
@@ -208,7 +215,10 @@ Covariance = Annotated[Matrix | None, Field(validate_default=True)]
 
 
 def one_noise(
-    covariance: Matrix | None, info: ValidationInfo, values: tuple[Any, ...] | None
+    covariance: Matrix | None,
+    info: ValidationInfo,
+    values: tuple[Any, ...] | None,
+    check: Callable[[Matrix, int | None], Matrix] = covariance_checks.checked,
 ) -> Matrix | None:
     """Check that the noise is given in exactly one way, and that the covariance fits the number of values."""
     if "standard_deviation" in info.data and (info.data["standard_deviation"] is None) == (
@@ -217,9 +227,7 @@ def one_noise(
         raise PydanticCustomError(
             "invalid_noise", "expected exactly one of standard_deviation and covariance"
         )
-    return (
-        None if covariance is None else covariance_checks.checked(covariance, len(values) if values else None)
-    )
+    return None if covariance is None else check(covariance, len(values) if values else None)
 
 
 def as_many(numbers: tuple[float, ...], info: ValidationInfo, field: str) -> tuple[float, ...]:

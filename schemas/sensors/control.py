@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
-from beliefstream.schemas.sensors.base import SensorBase
+from beliefstream.schemas.sensors.base import SensorBase, one_noise
 
 _Deviation = Annotated[Number, Field(ge=0)]
 _Numbers = (
@@ -65,15 +65,7 @@ class ControlSensor(SensorBase):
     @field_validator("covariance")
     @classmethod
     def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
-        if "standard_deviation" in info.data and (info.data["standard_deviation"] is None) == (
-            covariance is None
-        ):
-            raise PydanticCustomError(
-                "invalid_noise", "expected exactly one of standard_deviation and covariance"
-            )
-        inputs = info.data.get("inputs")
-        size = None if inputs is None else len(inputs)
-        return None if covariance is None else covariance_checks.semidefinite(covariance, size)
+        return one_noise(covariance, info, info.data.get("inputs"), covariance_checks.semidefinite)
 
     @property
     def noise_covariance(self) -> Matrix:

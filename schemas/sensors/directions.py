@@ -57,6 +57,11 @@ class Headed(Message):
             raise PydanticCustomError("repeated_name", "expected another name than those in coordinates")
         return heading
 
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """Position coordinates, then the heading."""
+        return (*getattr(self, "coordinates", ()), self.heading)
+
 
 class BearingSensor(Turning, OrientedInPlane, ScalarSensor):
     """Observes the direction of the entity from a place.
@@ -74,11 +79,6 @@ class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
     """
 
     kind: Literal["relative_bearing"] = "relative_bearing"
-
-    @property
-    def coordinate_names(self) -> tuple[str, ...]:
-        """Position coordinates, then the heading."""
-        return (*self.coordinates, self.heading)
 
 
 class HeadingSensor(Turning, ScalarSensor):
@@ -137,11 +137,6 @@ class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
     range: _Range
     bearing: _Bearing
 
-    @property
-    def value_length(self) -> int:
-        """Range and bearing."""
-        return 2
-
 
 class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
     """Observes distance and direction of a landmark, relative to the entity's heading: see `relative_bearing`."""
@@ -149,16 +144,6 @@ class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
     kind: Literal["range_relative_bearing"] = "range_relative_bearing"
     range: _Range
     bearing: _Bearing
-
-    @property
-    def coordinate_names(self) -> tuple[str, ...]:
-        """Position coordinates, then the heading."""
-        return (*self.coordinates, self.heading)
-
-    @property
-    def value_length(self) -> int:
-        """Range and bearing."""
-        return 2
 
 
 class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
@@ -172,11 +157,6 @@ class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     azimuth: _Azimuth
     elevation: _Elevation
 
-    @property
-    def value_length(self) -> int:
-        """Azimuth and elevation."""
-        return 2
-
 
 class RangeAzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
@@ -185,8 +165,3 @@ class RangeAzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     range: _Range
     azimuth: _Azimuth
     elevation: _Elevation
-
-    @property
-    def value_length(self) -> int:
-        """Range, azimuth and elevation."""
-        return 3

@@ -15,7 +15,6 @@ from beliefstream.inference.tracking.health.columns import WIDTH
 from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth, assess, judge_together
 from beliefstream.inference.tracking.health.windows import Block, Window, merged
 from beliefstream.schemas import (
-    Channel,
     GeodeticSensor,
     RangeChannel,
     Sensor,
@@ -160,11 +159,10 @@ def propose(definition: Sensor, assessment: Assessment, *, scale: bool = False) 
         scale: whether to correct the scale of distances and speeds too, instead of their bias alone.
     """
     fields = definition.model_dump(mode="json", exclude_none=True)
-    parts = [name for name in type(definition).model_fields if isinstance(getattr(definition, name), Channel)]
     reasons: list[str] = []
-    if parts:
-        for name, channel in zip(parts, assessment.channels, strict=True):
-            takes_scale = scale and isinstance(getattr(definition, name), RangeChannel)
+    if parts := definition.parts:
+        for (name, part), channel in zip(parts.items(), assessment.channels, strict=True):
+            takes_scale = scale and isinstance(part, RangeChannel)
             reasons += _correct(fields[name], channel, takes_scale, f"{name}.")
     elif len(assessment.channels) == 1 and not isinstance(definition, GeodeticSensor):
         takes_scale = scale and isinstance(definition, (RangeChannel, SpeedSensor))

@@ -18,6 +18,7 @@ from beliefstream.schemas.motions import (
     ConstantVelocity,
     CoordinatedTurn,
     DecayingVelocity,
+    Kinematic,
     LinearMotion,
     MeanReverting,
     Motion,
@@ -127,26 +128,15 @@ def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
             numbers = (motion.rate, motion.mean, motion.spectral_density)
             return moving.MeanReverting(*(_each(number, names) for number in numbers))
         case ConstantVelocity():
-            return moving.ConstantVelocity(
-                _axes(motion.positions, names),
-                _axes(motion.velocities, names),
-                motion.spectral_density,
-                controlled=bool(motion.inputs),
-            )
+            pairs, density = _pairs(motion, names), motion.spectral_density
+            return moving.ConstantVelocity(*pairs, density, controlled=bool(motion.inputs))
         case DecayingVelocity():
             return moving.DecayingVelocity(
-                _axes(motion.positions, names),
-                _axes(motion.velocities, names),
-                motion.time_constant,
-                motion.spectral_density,
+                *_pairs(motion, names), motion.time_constant, motion.spectral_density
             )
         case ConstantAcceleration():
-            return moving.ConstantAcceleration(
-                _axes(motion.positions, names),
-                _axes(motion.velocities, names),
-                _axes(motion.accelerations, names),
-                motion.spectral_density,
-            )
+            accelerations = _axes(motion.accelerations, names)
+            return moving.ConstantAcceleration(*_pairs(motion, names), accelerations, motion.spectral_density)
         case LinearMotion():
             return _linear(motion)
         case Unicycle() | CoordinatedTurn():
@@ -177,13 +167,13 @@ def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> movi
             turn_rate_density=motion.turn_rate_density,
         )
     along, across = _axes(motion.velocities, names)
-    return moving.CoordinatedTurn(
-        positions=(first, second),
-        velocities=(along, across),
-        turn_rate=turn_rate,
-        acceleration_density=motion.acceleration_density,
-        turn_rate_density=motion.turn_rate_density,
-    )
+    densities = motion.acceleration_density, motion.turn_rate_density
+    return moving.CoordinatedTurn((first, second), (along, across), turn_rate, *densities)
+
+
+def _pairs(motion: Kinematic, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Axes of the positions and of their velocities."""
+    return _axes(motion.positions, names), _axes(motion.velocities, names)
 
 
 def _axes(wanted: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:

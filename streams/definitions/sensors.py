@@ -25,6 +25,7 @@ from beliefstream.schemas import (
     PositionSensor,
     RangeAzimuthElevationSensor,
     RangeBearingSensor,
+    RangeChannel,
     RangeRateSensor,
     RangeRelativeBearingSensor,
     RangeSensor,
@@ -93,7 +94,7 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
             | RangeRelativeBearingSensor()
             | RangeAzimuthElevationSensor()
         ):
-            return measurement.composite(_parts(sensor, state))
+            return measurement.composite([_part(sensor, name, state) for name in sensor.parts])
         case TimeDifferencesSensor():
             return _time_differences(sensor, state)
         case OwnSensor():
@@ -178,31 +179,28 @@ def _of_one_number(
             assert_never(sensor)
 
 
-def _parts(
+def _part(
     sensor: AzimuthElevationSensor
     | RangeBearingSensor
     | RangeRelativeBearingSensor
     | RangeAzimuthElevationSensor,
+    name: str,
     state: _State,
-) -> list[Sensor]:
-    axes, size, position = state.axes(*sensor.coordinates), state.size, sensor.position
-    parts: list[Sensor] = []
-    if not isinstance(sensor, AzimuthElevationSensor):
-        most = sensor.range.maximum_range
-        parts.append(
-            measurement.range_to(axes, size, position, maximum_range=most, **_channel_arguments(sensor.range))
-        )
-    if isinstance(sensor, RangeBearingSensor):
-        parts.append(measurement.bearing(axes, size, position, **_channel_arguments(sensor.bearing)))
-    elif isinstance(sensor, RangeRelativeBearingSensor):
+) -> Sensor:
+    """One of the numbers that the sensor reports, by the name of its field."""
+    axes, size, place, part = state.axes(*sensor.coordinates), state.size, sensor.position, sensor.parts[name]
+    channel = _channel_arguments(part)
+    if isinstance(part, RangeChannel):
+        return measurement.range_to(axes, size, place, maximum_range=part.maximum_range, **channel)
+    if isinstance(sensor, RangeRelativeBearingSensor):
         (heading,) = state.axes(sensor.heading)
-        parts.append(
-            measurement.relative_bearing(axes, heading, size, position, **_channel_arguments(sensor.bearing))
-        )
-    else:
-        parts.append(measurement.azimuth(axes, size, position, **_channel_arguments(sensor.azimuth)))
-        parts.append(measurement.elevation(axes, size, position, **_channel_arguments(sensor.elevation)))
-    return parts
+        return measurement.relative_bearing(axes, heading, size, place, **channel)
+    angle = {
+        "bearing": measurement.bearing,
+        "azimuth": measurement.azimuth,
+        "elevation": measurement.elevation,
+    }
+    return angle[name](axes, size, place, **channel)
 
 
 def _time_differences(sensor: TimeDifferencesSensor, state: _State) -> Sensor:

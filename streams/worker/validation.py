@@ -10,20 +10,12 @@ from typing import NamedTuple
 
 from beliefstream.inference.tracking.events import Event
 from beliefstream.schemas import (
-    AzimuthElevationSensor,
-    BearingSensor,
     Channel,
     ControlSensor,
-    CourseSensor,
-    HeadingSensor,
     Observation,
     Prior,
-    RangeAzimuthElevationSensor,
-    RangeBearingSensor,
-    RangeRelativeBearingSensor,
-    RangeSensor,
+    RangeChannel,
     Reason,
-    RelativeBearingSensor,
     Reset,
     Sensor,
     SpeedSensor,
@@ -35,6 +27,7 @@ from beliefstream.schemas import (
     parse_stated,
 )
 from beliefstream.schemas.base import check_size
+from beliefstream.schemas.sensors.directions import Turning
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.models import prior_change
 from beliefstream.streams.definitions.observations import (
@@ -81,27 +74,28 @@ def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bound
     """
     if isinstance(sensor, TimeDifferencesSensor):
         return _delays(sensor, deviations)
-    parts: list[tuple[Channel, float, float, str]]
-    match sensor:
-        case RangeSensor() | SpeedSensor():
-            parts = [(sensor, 0.0, math.inf, LENGTH)]
-        case TimeDifferenceSensor():
-            most = math.dist(sensor.first, sensor.second) / sensor.propagation_speed
-            parts = [(sensor, -most, most, DELAY)]
-        case BearingSensor() | RelativeBearingSensor() | HeadingSensor() | CourseSensor():
-            parts = [(sensor, *_turns(sensor.maximum_turns))]
-        case RangeBearingSensor() | RangeRelativeBearingSensor():
-            turns = _turns(sensor.maximum_turns)
-            parts = [(sensor.range, 0.0, math.inf, LENGTH), (sensor.bearing, *turns)]
-        case AzimuthElevationSensor() | RangeAzimuthElevationSensor():
-            turns = _turns(sensor.maximum_turns)
-            parts = [(sensor.azimuth, *turns), (sensor.elevation, *turns)]
-            if isinstance(sensor, RangeAzimuthElevationSensor):
-                parts.insert(0, (sensor.range, 0.0, math.inf, LENGTH))
-        case _:
-            return ()
-    own = deviations or (0.0,) * len(parts)
-    return tuple(_reported(*part, deviation) for part, deviation in zip(parts, own, strict=True))
+    channels = tuple(sensor.parts.values()) or ((sensor,) if isinstance(sensor, Channel) else ())
+    limits = [_observed(channel, sensor) for channel in channels]
+    own = deviations or (0.0,) * len(channels)
+    return tuple(
+        _reported(channel, limit, deviation)
+        for channel, limit, deviation in zip(channels, limits, own, strict=True)
+        if limit is not None
+    )
+
+
+def _observed(channel: Channel, sensor: Sensor) -> Bounds | None:
+    """The bounds of the quantity that the sensor observes there; None if it may be any number."""
+    if isinstance(channel, RangeChannel | SpeedSensor):
+        return Bounds(0.0, math.inf, LENGTH)
+    if isinstance(sensor, Turning):
+        most = sensor.maximum_turns
+        why = f"at most {most:g} turns (maximum_turns), in radians unless scaled; degrees need a scale of 180/pi"
+        return Bounds(-most * math.tau, most * math.tau, why)
+    if isinstance(sensor, TimeDifferenceSensor):
+        most = math.dist(sensor.first, sensor.second) / sensor.propagation_speed
+        return Bounds(-most, most, DELAY)
+    return None
 
 
 def _delays(sensor: TimeDifferencesSensor, own: tuple[float, ...]) -> tuple[Bounds, ...]:
@@ -141,12 +135,6 @@ def check_possible(observation: AnyObservation, sensor: Sensor, bounds: tuple[Bo
             )
 
 
-def _turns(most: float) -> tuple[float, float, str]:
-    limit = most * math.tau
-    why = f"at most {most:g} turns (maximum_turns), in radians unless scaled; degrees need a scale of 180/pi"
-    return -limit, limit, why
-
-
 def _own_deviations(observation: AnyObservation) -> tuple[float, ...]:
     """The standard deviations given with the observation, one for each number; empty for none."""
     stated, covariance = observation.standard_deviation, observation.covariance
@@ -157,9 +145,9 @@ def _own_deviations(observation: AnyObservation) -> tuple[float, ...]:
     return stated if isinstance(stated, tuple) else (stated,) * len(observation.values)
 
 
-def _reported(channel: Channel, least: float, most: float, why: str, own: float) -> Bounds:
-    """The bounds of the reported number, if the observed quantity is between `least` and `most`."""
-    first, last = sorted((channel.scale * least, channel.scale * most))
+def _reported(channel: Channel, observed: Bounds, own: float) -> Bounds:
+    """The bounds of the reported number, from those of the observed quantity."""
+    first, last = sorted((channel.scale * observed.low, channel.scale * observed.high))
     deviation = max(own, channel.standard_deviation)
     low, high = (
         _stretched(channel, deviation, first, last, -1),
@@ -168,7 +156,7 @@ def _reported(channel: Channel, least: float, most: float, why: str, own: float)
     for law in channel.noise.clutter if channel.noise is not None else ():
         first, last = (law.low, law.high) if isinstance(law, UniformClutter) else (0.0, math.inf)
         low, high = min(low, first), max(high, last)
-    return Bounds(low, high, why)
+    return Bounds(low, high, observed.why)
 
 
 def _stretched(channel: Channel, deviation: float, end: float, other: float, side: int) -> float:
@@ -245,32 +233,19 @@ class Validator:
         check_possible(message, sensor, self._bounds.of(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
-    def prior(
-        self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
-    ) -> tuple[Prior, Event]:
-        """Return the prior and its event; raises Unusable."""
-        check_size(value, self._maximum_bytes)
-        return self._prior(parse(Prior, value), key, now)
-
     def prior_or_reset(
         self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
     ) -> tuple[Prior, Event] | tuple[Reset, None]:
         """Return a message of the priors topic: a prior with its event, or a reset; raises Unusable."""
         check_size(value, self._maximum_bytes)
         message = parse_stated(value)
-        if isinstance(message, Prior):
-            return self._prior(message, key, now)
         _check_key(message.entity, key)
         model = self._model(message.entity)
-        self._check_clock(
-            message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now)
-        )
-        return message, None
-
-    def _prior(self, message: Prior, key: bytes | None, now: float | ReferenceClock) -> tuple[Prior, Event]:
-        _check_key(message.entity, key)
-        model = self._model(message.entity)
-        self._check_time(message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now))
+        reference = now if isinstance(now, ReferenceClock) else ReferenceClock(now)
+        if isinstance(message, Reset):
+            self._check_clock(message.time, model, reference)
+            return message, None
+        self._check_time(message.time, model, reference)
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
 

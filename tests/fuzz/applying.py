@@ -27,7 +27,10 @@ def apply(definitions: Definitions, key: bytes, now: float, messages: Sequence[t
 
     def read(key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:
         if stored_message.is_prior:
-            return validator.prior(key, stored_message.value, now)[1], ""
+            event = validator.prior_or_reset(key, stored_message.value, now)[1]
+            if event is None:
+                raise ValueError("a reset is not applied like a prior")
+            return event, ""
         return validator.observation(key, stored_message.value, now)[1], ""
 
     model = definitions.model_for(key.decode(errors="replace"))

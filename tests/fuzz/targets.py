@@ -108,15 +108,6 @@ def observation(raw: bytes) -> bool:
     return True
 
 
-def prior(raw: bytes) -> bool:
-    try:
-        _, event = Validator(definitions(), 1_000_000, 60.0).prior(keyed(raw, "entity"), raw, NOW)
-    except Unusable as unusable:
-        return told(unusable)
-    assert math.isfinite(event.time)
-    return True
-
-
 def stated(raw: bytes) -> bool:
     """A message of the topic of priors, where resets are too."""
     try:
@@ -331,7 +322,7 @@ EVENTS = cloudevents.headers(cloudevents.OBSERVATION, "/device/1", "id-1", NOW)
 
 TARGETS: dict[str, Target] = {
     "observation": Target(OBSERVATIONS, observation),
-    "prior": Target(PRIORS, prior),
+    "prior": Target(PRIORS, stated),
     "prior or reset": Target((*PRIORS, *RESETS), stated),
     "sensor": Target(SENSOR_SEEDS, sensor),
     "model": Target(MODEL_SEEDS, state_model),

@@ -145,7 +145,7 @@ def test_live_times_are_held_against_the_clock_by_default(validator: Validator, 
     assert validator.observation(KEY, observation(time=time), NOW)[1].time == time
     for read, raw in (
         (validator.observation, observation),
-        (validator.prior, prior),
+        (validator.prior_or_reset, prior),
         (validator.prior_or_reset, reset),
     ):
         with pytest.raises(Unusable) as caught:
@@ -251,14 +251,16 @@ def test_a_model_for_all_serves_entities_without_their_own(validator: Validator)
 )
 def test_a_fault_of_a_prior_has_its_reason(validator: Validator, value: bytes, reason: Reason) -> None:
     with pytest.raises(Unusable) as caught:
-        validator.prior(KEY, value, NOW)
+        validator.prior_or_reset(KEY, value, NOW)
     assert caught.value.reason == reason
 
 
 def test_a_prior_over_some_coordinates_knows_which(validator: Validator) -> None:
     mixture = Mixture.gaussian((1.0, 2.0), 1.0).model_dump()
-    _, event = validator.prior(KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW)
-    assert event.prior is not None
+    _, event = validator.prior_or_reset(
+        KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW
+    )
+    assert event is not None and event.prior is not None
     assert (event.prior.axes, event.prior.mode) == ((3, 0), "product")
 
 
