@@ -93,6 +93,17 @@ Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 """A name of an entity, sensor, model or coordinate: 1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`."""
 
+T = TypeVar("T")
+OneEach = Annotated[tuple[T, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
+"""At most one for each coordinate of a state."""
+Several = Annotated[tuple[T, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)]
+"""Coordinates of a state, or one for each of them."""
+Pair = Annotated[tuple[T, ...], Field(fail_fast=True), Field(min_length=2, max_length=2)]
+
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+
 Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,128}}$")]
 """A text of 1 to 128 characters, without control characters, line ends or invisible characters."""
 

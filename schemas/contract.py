@@ -72,6 +72,17 @@ def partitioner() -> dict[str, Any]:
 
 Schema = dict[str, Any]
 LETTERS = "dead-letters"
+_MESSAGES: dict[
+    str, type[Message]
+] = {  # without sensors, of which there are kinds, and dead letters, which are bytes
+    "observation": Observation,
+    "model": Model,
+    "prior": Prior,
+    "reset": Reset,
+    "posterior": Posterior,
+    "replay": Replay,
+    "sensor_health": SensorHealth,
+}
 
 
 @dataclass(frozen=True)
@@ -119,16 +130,7 @@ _TOPICS = (
 
 def json_schemas() -> dict[str, Schema]:
     """Return a self-contained JSON Schema (2020-12) for each message; for a dead letter, the schema of its headers."""
-    plain: dict[str, type[Message]] = {
-        "observation": Observation,
-        "model": Model,
-        "prior": Prior,
-        "reset": Reset,
-        "posterior": Posterior,
-        "replay": Replay,
-        "sensor_health": SensorHealth,
-    }
-    schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
+    schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in _MESSAGES.items()}
     schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
     schemas["dead_letter"] = _dead_letter_headers()
     for topic in _TOPICS:
@@ -149,7 +151,7 @@ def asyncapi() -> Schema:
         },
         "defaultContentType": "application/json",
         "channels": {topic.address: _channel(topic.address) for topic in _TOPICS},
-        "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
+        "operations": {f"{topic.action}_{topic.message}": _operation(topic) for topic in _TOPICS},
         "components": {
             "schemas": _component_schemas(),
             "messages": {topic.message: _message(topic) for topic in _TOPICS},
@@ -194,10 +196,6 @@ def _channel(address: str) -> Schema:
     }
 
 
-def _operation_name(topic: Topic) -> str:
-    return f"{topic.action}_{topic.message}"
-
-
 def _operation(topic: Topic) -> Schema:
     return {
         "action": topic.action,
@@ -207,37 +205,27 @@ def _operation(topic: Topic) -> Schema:
 
 
 def _message(topic: Topic) -> Schema:
-    key = {"type": "string", "description": topic.key}
     if topic.event is None:
-        return {
-            "name": topic.message,
-            "title": topic.description,
-            "contentType": "application/octet-stream",
-            "headers": _dead_letter_headers(),
-            "payload": {"description": "the original value"},
-            "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
-        }
+        content, headers = "application/octet-stream", _dead_letter_headers()
+        payload: Schema = {"description": "the original value"}
+    else:
+        content, headers = "application/json", _event_headers(topic.event)
+        schema = topic.message.title().replace("_", "")
+        payload = {"schemaFormat": _FORMAT, "schema": {"$ref": f"#/components/schemas/{schema}"}}
     return {
         "name": topic.message,
         "title": topic.description,
-        "contentType": "application/json",
-        "headers": _event_headers(topic.event),
-        "payload": {
-            "schemaFormat": _FORMAT,
-            "schema": {"$ref": f"#/components/schemas/{_schema_name(topic)}"},
-        },
+        "contentType": content,
+        "headers": headers,
+        "payload": payload,
         "bindings": {
             "kafka": {
-                "key": key,
+                "key": {"type": "string", "description": topic.key},
                 **({_PARTITIONER: partitioner()} if topic.by_key else {}),
                 "bindingVersion": _BINDING,
             }
         },
     }
-
-
-def _schema_name(topic: Topic) -> str:
-    return topic.message.title().replace("_", "")
 
 
 def _event_headers(event: str) -> Schema:
@@ -276,17 +264,7 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (
-        Observation,
-        Model,
-        Prior,
-        Reset,
-        Posterior,
-        Replay,
-        SensorHealth,
-        *KINDS,
-    )
-    messages = [(message, _VALIDATION) for message in types]
+    messages = [(message, _VALIDATION) for message in (*_MESSAGES.values(), *KINDS)]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]
     definitions["Sensor"] = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in KINDS]}

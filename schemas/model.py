@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, Unit, distinct
+from beliefstream.schemas.base import Message, Name, NonNegative, Number, Several, Unit, distinct
 from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.motions import AnyMotion, Motion
 
@@ -44,9 +44,7 @@ class Model(Message):
     """name of the model, repeated in every posterior"""
     version: Annotated[int, Field(strict=True, ge=1)] = 1
     """version of the model, counted from 1; no unit"""
-    coordinates: Annotated[
-        tuple[Coordinate, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-    ]
+    coordinates: Several[Coordinate]
     """coordinates of the state, in order"""
     motion: Motion
     """how the state moves between observations"""
@@ -54,7 +52,7 @@ class Model(Message):
     """belief before the first observation, over all coordinates and in their units"""
     components: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
     """largest number of components of a belief, 1 to 64; no unit"""
-    lateness_window: Annotated[Number, Field(ge=0)] = 2.0
+    lateness_window: NonNegative = 2.0
     """longest time by which an observation may lie before the newest one, in seconds"""
     expires_after: Annotated[Number | None, Field(gt=0)] = None
     """time after the last observation after which the entity is forgotten, in event time, in seconds; the next

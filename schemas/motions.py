@@ -8,20 +8,20 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, distinct
+from beliefstream.schemas.base import (
+    Matrix,
+    Message,
+    Name,
+    NonNegative,
+    Number,
+    OneEach,
+    Pair,
+    Positive,
+    Several,
+    distinct,
+)
 
 _STEP_TOLERANCE = 5e-4  # in steps; float64 seconds since the epoch are accurate to 2.4e-7 for current times
-
-NonNegative = Annotated[Number, Field(ge=0)]
-Names = Annotated[
-    tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-]
-Pair = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=2)]
-Inputs = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
-Each = Annotated[tuple[Number, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
-EachNonNegative = Annotated[
-    tuple[NonNegative, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)
-]
 
 
 class MotionBase(Message):
@@ -82,7 +82,7 @@ class RandomWalk(MotionBase):
     """Every coordinate diffuses independently; its variance grows by spectral_density times the elapsed time."""
 
     kind: Literal["random_walk"] = "random_walk"
-    spectral_density: NonNegative | EachNonNegative
+    spectral_density: NonNegative | OneEach[NonNegative]
     """spectral density of the noise, one for all coordinates or one each, in squared units of the coordinate per
     second"""
 
@@ -95,11 +95,11 @@ class MeanReverting(MotionBase):
     """Every coordinate reverts to a mean independently: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
 
     kind: Literal["mean_reverting"] = "mean_reverting"
-    rate: NonNegative | EachNonNegative
+    rate: NonNegative | OneEach[NonNegative]
     """rate of reversion, one for all coordinates or one each, per second"""
-    mean: Number | Each = 0.0
+    mean: Number | OneEach[Number] = 0.0
     """mean, one for all coordinates or one each, in their units"""
-    spectral_density: NonNegative | EachNonNegative
+    spectral_density: NonNegative | OneEach[NonNegative]
     """spectral density of the noise, one for all coordinates or one each, in squared units of the coordinate per
     second"""
 
@@ -112,9 +112,9 @@ class Kinematic(MotionBase):
     """Base of motions whose velocities integrate into positions."""
 
     kind: str
-    positions: Names
+    positions: Several[Name]
     """names of the position coordinates"""
-    velocities: Names
+    velocities: Several[Name]
     """names of their velocities, in the same order"""
 
     @field_validator("velocities")
@@ -133,7 +133,7 @@ class ConstantVelocity(Kinematic):
     kind: Literal["constant_velocity"] = "constant_velocity"
     spectral_density: NonNegative
     """spectral density of the acceleration, in squared units of the position per cubic second"""
-    inputs: Inputs = ()
+    inputs: OneEach[Name] = ()
     """names of reported accelerations, one for each position, in its unit per square second; empty: none"""
 
     @field_validator("inputs")
@@ -157,7 +157,7 @@ class DecayingVelocity(Kinematic):
     """
 
     kind: Literal["decaying_velocity"] = "decaying_velocity"
-    time_constant: Annotated[Number, Field(gt=0)]
+    time_constant: Positive
     """time in which a velocity decays to 1 / e of its value, in seconds"""
     spectral_density: NonNegative
     """spectral density of the acceleration, in squared units of the position per cubic second"""
@@ -167,7 +167,7 @@ class ConstantAcceleration(Kinematic):
     """Accelerations integrate into velocities and these into positions, driven by white noise jerk of equal density."""
 
     kind: Literal["constant_acceleration"] = "constant_acceleration"
-    accelerations: Names
+    accelerations: Several[Name]
     """names of their accelerations, in the same order"""
     spectral_density: NonNegative
     """spectral density of the jerk, in squared units of the position per second to the fifth"""
@@ -203,7 +203,7 @@ class LinearMotion(MotionBase):
     """length of a step, in seconds, at least 0.001"""
     start: Number = 0.0
     """time at which a step ends, seconds since the epoch; all times are whole steps from it"""
-    inputs: Inputs = ()
+    inputs: OneEach[Name] = ()
     """names of the inputs, which sensors of kind control report"""
     input_matrix: Annotated[Matrix | None, Field(validate_default=True)] = None
     """change of each coordinate (row) by a unit of each input (column), per second or in one step"""
@@ -268,7 +268,7 @@ class LinearMotion(MotionBase):
         return f"{time} is not a whole number of steps of {self.step} s from {self.start}"
 
 
-_Positions = Annotated[Pair, Field(description="names of the two position coordinates, in metres")]
+_Positions = Annotated[Pair[Name], Field(description="names of the two position coordinates, in metres")]
 _TurnRateDensity = Annotated[
     NonNegative,
     Field(
@@ -330,7 +330,7 @@ class CoordinatedTurn(Kinematic):
 
     kind: Literal["coordinated_turn"] = "coordinated_turn"
     positions: _Positions = ("x", "y")
-    velocities: Annotated[Pair, Field(validate_default=True)] = ("vx", "vy")
+    velocities: Annotated[Pair[Name], Field(validate_default=True)] = ("vx", "vy")
     """names of their velocities, in the same order"""
     turn_rate: Name | None = None
     """name of the turn rate coordinate, in rad/s from the first position's axis to the second's; absent: an input"""

@@ -16,11 +16,10 @@ from beliefstream.schemas.base import (
     Message,
     Name,
     Number,
+    Positive,
     Vector,
 )
 from beliefstream.schemas.time import Time
-
-_Positive = Annotated[Number, Field(gt=0)]
 
 
 class Observation(Message):
@@ -37,9 +36,9 @@ class Observation(Message):
     value: Number | Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_VALUES)]
     """reported number or numbers, in the units of the sensor"""
     standard_deviation: (
-        _Positive
+        Positive
         | Annotated[
-            tuple[_Positive, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_VALUES)
+            tuple[Positive, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_VALUES)
         ]
         | None
     ) = None

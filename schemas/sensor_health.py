@@ -7,14 +7,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from beliefstream.schemas.base import MAXIMUM_VALUES, Matrix, Message, Name, Number
+from beliefstream.schemas.base import (
+    MAXIMUM_VALUES,
+    Count,
+    Matrix,
+    Message,
+    Name,
+    NonNegative,
+    Number,
+    Positive,
+)
 from beliefstream.schemas.time import Time
 
 Verdict = Literal["healthy", "biased", "noisier", "quieter", "outliers", "silent", "unclear", "unknown"]
 MOST_BLOCKS = 512
-_Positive = Annotated[Number, Field(gt=0)]
 _Share = Annotated[Number, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(strict=True, ge=0)]
 DIGEST_BYTES = 8
 
 
@@ -28,13 +35,13 @@ class ChannelHealth(Message):
 
     verdict: Verdict
     """verdict on this number"""
-    observations: Annotated[Number, Field(ge=0)]
+    observations: NonNegative
     """observations judged in the window; not whole after a merge; no unit"""
     bias: Number | None = None
     """mean difference to the prediction, in the reported unit; absent: unknown"""
     bias_deviation: Annotated[Number | None, Field(gt=0)] = None
     """standard deviation of the bias, in the reported unit"""
-    noise_scale: Annotated[Number, Field(ge=0)]
+    noise_scale: NonNegative
     """standard deviation of the noise over the stated one; no unit"""
     outlier_share: _Share
     """mean posterior probability of an outlier; no unit"""
@@ -58,7 +65,7 @@ class SensorHealth(Message):
 
     sensor: Name
     """sensor; also the key of the record"""
-    partition: _Count
+    partition: Count
     """partition of the observations, and of the record; no unit"""
     time: Time
     """newest observation: seconds since the epoch UTC"""
@@ -66,9 +73,9 @@ class SensorHealth(Message):
     """first observation under this definition: seconds since the epoch UTC"""
     definition: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{16}$")]
     """digest of the sensor's definition; no unit"""
-    window: _Positive
+    window: Positive
     """length of the window, in seconds of event time"""
-    longest_gap: Annotated[Number, Field(ge=0)]
+    longest_gap: NonNegative
     """longest time between observations, in seconds"""
     entities: Annotated[int, Field(strict=True, ge=0, lt=2**52)]
     """bits of the entities observed, by a hash; no unit"""

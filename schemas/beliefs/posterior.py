@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
+from beliefstream.schemas.base import Count, Identifier, Message, Name, Number, Several
 from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.model import Coordinate, over_the_coordinates
 from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
 Likelihood = Literal["exact", "learned"]
-_Count = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Quality(Message):
@@ -54,12 +53,10 @@ class Posterior(Message):
     sequence: Annotated[int, Field(strict=True, ge=1)]
     """number of messages of this entity applied so far; every posterior raises it by its number of new observations and
     priors; no unit"""
-    revision: _Count
+    revision: Count
     """number of times that late messages changed the entity's past, so that its newest posterior was sent again; no
     unit"""
-    coordinates: Annotated[
-        tuple[Coordinate, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-    ]
+    coordinates: Several[Coordinate]
     """coordinates of the state, with units"""
     mixture: Mixture
     """belief over all coordinates, in their units"""
@@ -67,7 +64,7 @@ class Posterior(Message):
     """quality of the mixture"""
     applied: Annotated[tuple[Identifier, ...], Field(fail_fast=True)]
     """new observations in this posterior, by id or as partition:offset; no unit"""
-    prior_sequence: _Count
+    prior_sequence: Count
     """number of priors applied to this entity so far; no unit"""
     model: Name
     """name of the model"""

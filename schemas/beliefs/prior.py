@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, from_json
 
 from beliefstream.schemas.base import (
-    MAXIMUM_COORDINATES,
+    Count,
     Identifier,
     Message,
     Name,
     Reason,
+    Several,
     Unusable,
     check_parts,
     distinct,
@@ -33,12 +34,7 @@ class Prior(Message):
     """time of the stated belief: seconds since the epoch UTC, or RFC 3339 with offset"""
     mode: Literal["replace", "product"] = "replace"
     """whether to replace the belief or to multiply it by the mixture, as independent evidence"""
-    coordinates: (
-        Annotated[
-            tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-        ]
-        | None
-    ) = None
+    coordinates: Several[Name] | None = None
     """names of the mixture's coordinates; absent: all, in the model's order"""
     id: Identifier | None = None
     """identifier chosen by the sender; no unit"""
@@ -82,17 +78,14 @@ class Prior(Message):
             )
 
 
-_Count = Annotated[int, Field(strict=True, ge=0)]
-
-
 class LogPosition(Message):
     """A position in one partition of a topic."""
 
     topic_id: Identifier
     """the broker's id of the topic; a topic that is created again has another one"""
-    partition: _Count
+    partition: Count
     """partition of the topic; no unit"""
-    offset: _Count
+    offset: Count
     """offset of the first record after the position; no unit"""
 
 

@@ -23,7 +23,17 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, Vector, distinct
+from beliefstream.schemas.base import (
+    Matrix,
+    Message,
+    Name,
+    NonNegative,
+    Number,
+    Positive,
+    Several,
+    Vector,
+    distinct,
+)
 
 MOST_PARTS = 8  # components of a noise, or densities of its clutter
 _WEIGHTS_TOLERANCE = 1e-6
@@ -40,7 +50,7 @@ class NoiseComponent(Message):
     """share of the inliers; the sum of all weights is 1; no unit"""
     bias: Number = 0.0
     """mean of this component, in the reported unit"""
-    ratio: Annotated[Number, Field(gt=0)] = 1.0
+    ratio: Positive = 1.0
     """its standard deviation divided by that of the sensor; no unit"""
 
 
@@ -68,7 +78,7 @@ class ExponentialClutter(Message):
 
     kind: Literal["exponential"] = "exponential"
     probability: _Probability
-    mean: Annotated[Number, Field(gt=0)]
+    mean: Positive
     """mean of the value, in the reported unit"""
 
 
@@ -80,7 +90,7 @@ class Noise(Message):
 
     components: Annotated[tuple[NoiseComponent, ...], Field(max_length=MOST_PARTS)] = ()
     """Gaussians of the inliers' noise, with weights that sum to 1; empty: one without bias"""
-    slope: Annotated[Number, Field(ge=0)] = 0.0
+    slope: NonNegative = 0.0
     """growth of the standard deviation per unit of |scale · h(state)|, the expected report without bias; no unit"""
     clutter: Annotated[tuple[Clutter, ...], Field(max_length=MOST_PARTS)] = ()
     """densities of reports that do not depend on the state"""
@@ -101,12 +111,6 @@ class Noise(Message):
         return sum(law.probability for law in self.clutter)
 
 
-Coordinates = Annotated[
-    tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-]
-PlaneCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=2)]
-SpaceCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
 OutlierProbability = Annotated[
     Number,
     Field(ge=0, le=0.9, description="probability that an observation is an outlier, 0 to 0.9; no unit"),
@@ -169,7 +173,7 @@ class Calibrated(Message):
 class Channel(Calibrated):
     """One reported number: its noise, outliers and calibration."""
 
-    standard_deviation: PositiveNumber
+    standard_deviation: Positive
     """standard deviation of the noise, in the reported unit"""
     noise: Noise | None = None
     """non-Gaussian noise; absent: the noise is Gaussian"""
@@ -194,7 +198,7 @@ class ScalarSensor(Channel, SensorBase):
 class Placed(Message):
     """A sensor or landmark at a known place."""
 
-    coordinates: Coordinates = ("x", "y")
+    coordinates: Several[Name] = ("x", "y")
     """names of the state coordinates of the entity's position"""
     position: Vector
     """position of the sensor or landmark, in the units of the coordinates"""
@@ -208,7 +212,7 @@ class Placed(Message):
         return as_many(position, info, "coordinates")
 
 
-StandardDeviation = PositiveNumber | None
+StandardDeviation = Positive | None
 """Of the noise of every number."""
 Covariance = Annotated[Matrix | None, Field(validate_default=True)]
 """Of the noise; instead of a standard deviation."""

@@ -9,13 +9,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
+from beliefstream.schemas.base import Matrix, Name, NonNegative, Number, OneEach, Several
 from beliefstream.schemas.sensors.base import SensorBase, one_noise
 
-_Deviation = Annotated[Number, Field(ge=0)]
-_Numbers = (
-    Number | Annotated[tuple[Number, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
-)
+_Numbers = Number | OneEach[Number]
 
 
 class ControlSensor(SensorBase):
@@ -26,15 +23,9 @@ class ControlSensor(SensorBase):
     """
 
     kind: Literal["control"] = "control"
-    inputs: Annotated[
-        tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-    ]
+    inputs: Several[Name]
     """names of the reported inputs, in the order of an observation's numbers"""
-    standard_deviation: (
-        _Deviation
-        | Annotated[tuple[_Deviation, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
-        | None
-    ) = None
+    standard_deviation: NonNegative | OneEach[NonNegative] | None = None
     """standard deviation of the noise, one for all inputs or one each, in reported units; 0: exact"""
     covariance: Annotated[Matrix | None, Field(validate_default=True)] = None
     """covariance of the noise, in the squared reported units; instead of standard_deviation"""

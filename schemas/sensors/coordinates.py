@@ -7,10 +7,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import MAXIMUM_COORDINATES, MAXIMUM_VALUES, Matrix, Message, Name, Number
+from beliefstream.schemas.base import (
+    MAXIMUM_COORDINATES,
+    MAXIMUM_VALUES,
+    Matrix,
+    Message,
+    Name,
+    Number,
+    Several,
+)
 from beliefstream.schemas.sensors.base import (
     Calibrated,
-    Coordinates,
     Covariance,
     Noise,
     OutlierProbability,
@@ -66,7 +73,7 @@ class PositionSensor(Calibrated, VectorSensor):
     """
 
     kind: Literal["position"] = "position"
-    coordinates: Coordinates = ("x", "y")
+    coordinates: Several[Name] = ("x", "y")
     """names of the state coordinates observed"""
     standard_deviation: StandardDeviation = None
     """standard deviation of the noise of every number, in the reported units"""

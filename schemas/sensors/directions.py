@@ -7,15 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import Message, Name, Number, Vector
+from beliefstream.schemas.base import Message, Name, Number, Pair, Positive, Vector
 from beliefstream.schemas.sensors.base import (
     Channel,
     Placed,
-    PlaneCoordinates,
-    PositiveNumber,
     ScalarSensor,
     SensorBase,
-    SpaceCoordinates,
 )
 from beliefstream.schemas.sensors.distances import RangeChannel
 
@@ -23,7 +20,7 @@ from beliefstream.schemas.sensors.distances import RangeChannel
 class PlacedInPlane(Placed):
     """A sensor or landmark at a known place in the plane."""
 
-    coordinates: PlaneCoordinates = ("x", "y")
+    coordinates: Pair[Name] = ("x", "y")
     """names of two state coordinates; angles are counter-clockwise from the axis of the first"""
 
 
@@ -38,7 +35,7 @@ class OrientedInPlane(PlacedInPlane):
 class Turning(Message):
     """Mixin for sensors that report angles."""
 
-    maximum_turns: PositiveNumber = 4.0
+    maximum_turns: Positive = 4.0
     """largest number of whole turns of a reported angle, either way, in the units of h(state); a report with more is a
     dead letter: probably degrees instead of radians, or a broken device; raise it for a device that counts turns; no
     unit"""
@@ -101,7 +98,7 @@ class CourseSensor(Turning, ScalarSensor):
     """
 
     kind: Literal["course"] = "course"
-    coordinates: PlaneCoordinates = ("vx", "vy")
+    coordinates: Pair[Name] = ("vx", "vy")
     """names of the two velocities; the course is counter-clockwise from the axis of the first"""
 
 
@@ -120,10 +117,13 @@ _Elevation = Annotated[
 ]
 
 
+_Triple = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
+
+
 class PlacedInSpace(Placed):
     """A sensor at a known place in space that looks in a known direction."""
 
-    coordinates: SpaceCoordinates = ("x", "y", "z")
+    coordinates: _Triple = ("x", "y", "z")
     """names of three state coordinates; the azimuth is from the axis of the first to the second's"""
     orientation: Annotated[Vector, Field(min_length=3, max_length=3)] = (0.0, 0.0, 0.0)
     """yaw, pitch and roll of the sensor, in radians, right-handed about its third, then second, then first axis, which

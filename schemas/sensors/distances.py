@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import Matrix, Number, Vector, distinct
+from beliefstream.schemas.base import Matrix, Name, Number, Positive, Several, Vector, distinct
 from beliefstream.schemas.sensors.base import (
     Channel,
-    Coordinates,
     Placed,
-    PositiveNumber,
     ScalarSensor,
     SensorBase,
     as_many,
@@ -23,11 +21,11 @@ SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 MOST_RECEIVERS = 32
 
 MaximumRange = Annotated[
-    PositiveNumber, Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)")
+    Positive, Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)")
 ]
 
 PropagationSpeed = Annotated[
-    PositiveNumber,
+    Positive,
     Field(
         description="speed of the signal, in units of the coordinates per second; by default the speed of light"
     ),
@@ -50,9 +48,9 @@ class SpeedSensor(ScalarSensor):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
     kind: Literal["speed"] = "speed"
-    coordinates: Coordinates = ("vx", "vy")
+    coordinates: Several[Name] = ("vx", "vy")
     """names of the velocity coordinates"""
-    maximum_speed: PositiveNumber = 100.0
+    maximum_speed: Positive = 100.0
     """outliers are uniform on [0, maximum_speed], in the unit of the coordinates"""
 
 
@@ -60,9 +58,9 @@ class RangeRateSensor(Placed, ScalarSensor):
     """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
 
     kind: Literal["range_rate"] = "range_rate"
-    velocities: Annotated[Coordinates, Field(validate_default=True)] = ("vx", "vy")
+    velocities: Annotated[Several[Name], Field(validate_default=True)] = ("vx", "vy")
     """names of the velocities, in the order of the coordinates"""
-    maximum_speed: PositiveNumber = 100.0
+    maximum_speed: Positive = 100.0
     """outliers are uniform on [-maximum_speed, maximum_speed], in the unit of the velocities"""
 
     @field_validator("velocities")
@@ -90,11 +88,11 @@ class SignalStrengthSensor(Placed, ScalarSensor):
     kind: Literal["signal_strength"] = "signal_strength"
     reference_power: Number
     """power received at the reference distance, in dB (or dBm, as reported)"""
-    exponent: PositiveNumber = 2.0
+    exponent: Positive = 2.0
     """path loss exponent, 2 in free space; no unit"""
-    reference_distance: PositiveNumber = 1.0
+    reference_distance: Positive = 1.0
     """distance of reference_power, in the unit of the coordinates"""
-    outlier_span: PositiveNumber = 100.0
+    outlier_span: Positive = 100.0
     """width of the uniform density of outliers, in dB"""
 
 
@@ -106,7 +104,7 @@ class TimeDifferenceSensor(ScalarSensor):
     """
 
     kind: Literal["time_difference"] = "time_difference"
-    coordinates: Coordinates = ("x", "y")
+    coordinates: Several[Name] = ("x", "y")
     """names of the state coordinates of the entity's position"""
     first: Vector
     """position of the first receiver, in the units of the coordinates"""
@@ -135,15 +133,13 @@ class TimeDifferencesSensor(SensorBase):
     """
 
     kind: Literal["time_differences"] = "time_differences"
-    coordinates: Coordinates = ("x", "y")
+    coordinates: Several[Name] = ("x", "y")
     """names of the state coordinates of the entity's position"""
     receivers: Annotated[
         tuple[Vector, ...], Field(fail_fast=True), Field(min_length=2, max_length=MOST_RECEIVERS)
     ]
     """positions of the receivers, in the units of the coordinates; the first is the reference"""
-    standard_deviation: (
-        PositiveNumber | Annotated[tuple[PositiveNumber, ...], Field(fail_fast=True)] | None
-    ) = None
+    standard_deviation: Positive | Annotated[tuple[Positive, ...], Field(fail_fast=True)] | None = None
     """standard deviation of the time of arrival at each receiver, one for all or one each, the reference's first, in
     seconds; all differences share the reference's"""
     covariance: Annotated[Matrix | None, Field(validate_default=True)] = None

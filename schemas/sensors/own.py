@@ -7,8 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import MAXIMUM_VALUES, Matrix, Name, Number, Vector, distinct
-from beliefstream.schemas.sensors.base import Coordinates, PositiveNumber, ScalarSensor, SensorBase, as_many
+from beliefstream.schemas.base import (
+    MAXIMUM_VALUES,
+    Matrix,
+    Name,
+    Number,
+    Positive,
+    Several,
+    Vector,
+    distinct,
+)
+from beliefstream.schemas.sensors.base import ScalarSensor, SensorBase, as_many
 
 MOST_PARAMETERS = 32
 MOST_NAMES = 32  # of the parameters, the reported numbers and the context
@@ -22,7 +31,7 @@ class OwnSensor(ScalarSensor):
     kind: Literal["own"] = "own"
     measurement: Name
     """name under which the function is registered"""
-    coordinates: Coordinates
+    coordinates: Several[Name]
     """names of the state coordinates that are the function's argument, in order"""
     position: Vector | None = None
     """position subtracted from the coordinates, in their units; absent: nothing is subtracted"""
@@ -32,7 +41,7 @@ class OwnSensor(ScalarSensor):
     """numbers, lists or matrices by the name of the function's parameter, in its units"""
     outputs: Annotated[int | None, Field(strict=True, ge=1, le=MAXIMUM_VALUES)] = None
     """number of values that the function returns and an observation has; absent: one, not in a list"""
-    outlier_span: PositiveNumber | None = None
+    outlier_span: Positive | None = None
     """width of the uniform density of outliers, in the unit of h; required with an outlier_probability unless the
     function returns an angle"""
 
