@@ -127,32 +127,33 @@ def _login_problem(connection: socket.socket, options: Mapping[str, Any]) -> str
     return None
 
 
+def _named(servers: str | list[str]) -> str:
+    return servers if isinstance(servers, str) else ",".join(servers)
+
+
 class BrokerUnavailable(ConnectionError):
     """No broker answers at the given servers, or not in time."""
 
     def __init__(self, servers: str | list[str], cause: object) -> None:
-        named = servers if isinstance(servers, str) else ",".join(servers)
-        super().__init__(f"no Kafka broker answers at {named}: {cause}")
-        self.servers = named
+        self.servers = _named(servers)
+        super().__init__(f"no Kafka broker answers at {self.servers}: {cause}")
 
 
 class BrokerRefused(BrokerUnavailable):
     """A broker answers, but refuses the user, the password or the certificates."""
 
     def __init__(self, servers: str | list[str], cause: str) -> None:
-        named = servers if isinstance(servers, str) else ",".join(servers)
-        ConnectionError.__init__(self, f"the Kafka broker at {named} cannot be used: {cause}")
-        self.servers = named
+        self.servers = _named(servers)
+        ConnectionError.__init__(self, f"the Kafka broker at {self.servers} cannot be used: {cause}")
 
 
 class TopicMissing(LookupError):
     """The broker has no such topic; clients never create topics."""
 
     def __init__(self, topic: str, servers: str | list[str]) -> None:
-        named = servers if isinstance(servers, str) else ",".join(servers)
         super().__init__(
-            f"there is no topic {topic!r} at {named}, or this user may not see it; `beliefstream topics create` "
-            "creates all topics"
+            f"there is no topic {topic!r} at {_named(servers)}, or this user may not see it; "
+            "`beliefstream topics create` creates all topics"
         )
         self.topic = topic
 
@@ -299,7 +300,7 @@ class TopicReader(Closing):
         """Close the connection."""
         self._consumer.close()
 
-    def spans(self) -> dict[int, Span]:
+    def spans(self, timeout: float | None = None) -> dict[int, Span]:
         """Return the first and the end offset of each partition.
 
         The end is the high watermark sent with fetched records. The end that a broker reports may be within its last
@@ -308,18 +309,11 @@ class TopicReader(Closing):
         Raises:
             BrokerUnavailable: the broker does not answer in time.
         """
-        begins, ends = self._reported(self._connect_timeout)
-        waiting = {partition for partition in self.partitions if begins[partition] < ends[partition]}
-        for partition in waiting:
-            self._consumer.seek(partition, ends[partition] - 1)
-        deadline = time.monotonic() + self._connect_timeout
-        while waiting:
-            self._poll(deadline)
-            for partition in list(waiting):
-                if (mark := self._consumer.highwater(partition)) is not None:
-                    ends[partition] = max(mark, ends[partition])
-                    waiting.discard(partition)
-        return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
+        begins, ends = self._reported(timeout)
+        ends |= self._high_watermarks(
+            {place: end for place, end in ends.items() if begins[place] < end}, timeout
+        )
+        return {place.partition: Span(begins[place], ends[place]) for place in self.partitions}
 
     def end(self, partition: int) -> int:
         """Return the end offset of a partition: the high watermark, as in `spans`.
@@ -330,19 +324,13 @@ class TopicReader(Closing):
             BrokerUnavailable: the broker does not answer in time.
         """
         (place,) = (each for each in self.partitions if each.partition == partition)
-        begins, ends = self._reported(self._connect_timeout)
-        end = int(ends[place])
-        if begins[place] == end:
-            return end
-        self._consumer.assign([place])  # so that other partitions are not fetched
-        self._consumer.seek(place, end - 1)
-        deadline = time.monotonic() + self._connect_timeout
+        begins, ends = self._reported()
+        if begins[place] == ends[place]:
+            return ends[place]
         try:
-            while (mark := self._consumer.highwater(place)) is None:
-                self._poll(deadline)
+            return self._high_watermarks({place: ends[place]})[place]
         except AuthorizationError:
-            return end
-        return max(int(mark), end)
+            return ends[place]
 
     def read_all(self, timeout: float) -> list[Any]:
         """Read all records of the topic, at least up to its end at the time of the call.
@@ -350,17 +338,7 @@ class TopicReader(Closing):
         Raises:
             BrokerUnavailable: they could not be read in time.
         """
-        begins, ends = self._reported(timeout)
-        waiting = {partition for partition in self.partitions if begins[partition] < ends[partition]}
-        for partition in waiting:
-            self._consumer.seek(partition, begins[partition])
-        records: list[Any] = []
-        deadline = time.monotonic() + timeout
-        while waiting:
-            for found in self._poll(deadline).values():
-                records.extend(found)
-            waiting = {partition for partition in waiting if not self._at_end(partition)}
-        return records
+        return list(self.read(self.spans(timeout), timeout))
 
     def read(self, spans: Mapping[int, Span], timeout: float, last: int | None = None) -> Iterator[Any]:
         """Yield the records of each partition up to its end in `spans`, or the `last` ones of each.
@@ -378,19 +356,29 @@ class TopicReader(Closing):
             for found in self._poll(deadline).values():
                 yield from found
 
-    def _reported(self, timeout: float) -> tuple[dict[Any, int], dict[Any, int]]:
+    def _reported(self, timeout: float | None = None) -> tuple[dict[Any, int], dict[Any, int]]:
+        limit = (timeout or self._connect_timeout) * 1000
         try:
             begins = self._consumer.beginning_offsets(self.partitions)
-            return begins, self._consumer.end_offsets(self.partitions, timeout_ms=timeout * 1000)
+            return begins, self._consumer.end_offsets(self.partitions, timeout_ms=limit)
         except KafkaError as error:
             raise BrokerUnavailable(self._servers, error) from error
+
+    def _high_watermarks(self, ends: Mapping[Any, int], timeout: float | None = None) -> dict[Any, int]:
+        """The high watermarks of partitions with these ends; none of them is empty, and only they are fetched."""
+        self._consumer.assign(list(ends))
+        for place, end in ends.items():
+            self._consumer.seek(place, end - 1)
+        deadline = time.monotonic() + (timeout or self._connect_timeout)
+        marks: dict[Any, int] = {}
+        while len(marks) < len(ends):
+            self._poll(deadline)
+            known = {place: self._consumer.highwater(place) for place in ends}
+            marks = {place: max(mark, ends[place]) for place, mark in known.items() if mark is not None}
+        return marks
 
     def _poll(self, deadline: float) -> dict[Any, list[Any]]:
         if time.monotonic() > deadline:
             raise BrokerUnavailable(self._servers, "its records could not be read in time")
         found: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=POLL_TIMEOUT * 1000)
         return found
-
-    def _at_end(self, partition: Any) -> bool:
-        mark = self._consumer.highwater(partition)
-        return mark is not None and self._consumer.position(partition) >= mark
