@@ -30,7 +30,6 @@ from beliefstream.streams.kafka.faust.connections import (
 from beliefstream.streams.kafka.faust.consumer import (
     TOPIC_CHANGED,
     SafeConsumer,
-    use_fetch_high_watermark,
     use_safe_consumer,
 )
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
@@ -160,8 +159,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     async def states(names: Collection[str]) -> dict[str, TopicState]:
         return await topic_states((await started_producer(app)).client, names)
 
-    use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
-    use(app, settings.names.priors, states)
+    use_safe_consumer(app, settings.names.priors, states, fetch_high_watermark=settings.fetch_high_watermark)
     metrics.begin((settings.names.observations, settings.names.priors))
     _build(app, settings, updater, reachability or Reachability(settings.names))
     return app

@@ -17,7 +17,7 @@ from typing import Any, cast
 import faust
 from faust.types import TP, StreamT
 
-from beliefstream.streams.kafka.faust.consumer import use_fetch_high_watermark, use_safe_consumer
+from beliefstream.streams.kafka.faust.consumer import use_safe_consumer
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
 
 app = faust.App(
@@ -33,10 +33,7 @@ app = faust.App(
     stream_wait_empty=True,
     worker_redirect_stdouts=False,
 )
-if os.environ["FETCH_HIGH_WATERMARK"] == "1":
-    use_fetch_high_watermark(app)
-else:
-    use_safe_consumer(app)
+use_safe_consumer(app, fetch_high_watermark=os.environ["FETCH_HIGH_WATERMARK"] == "1")
 
 transport = cast(Any, app.transport)
 

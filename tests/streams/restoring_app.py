@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import faust
 
-from beliefstream.streams.kafka.faust.consumer import use_fetch_high_watermark, use_safe_consumer
+from beliefstream.streams.kafka.faust.consumer import use_safe_consumer
 from beliefstream.streams.state.stores import BeliefTable
 from beliefstream.streams.state.table_recovery import BeliefTableManager
 
@@ -31,7 +31,7 @@ app = faust.App(
     worker_redirect_stdouts=False,
     web_enabled=False,
 )
-(use_fetch_high_watermark if os.environ["FETCH_HIGH_WATERMARK"] == "1" else use_safe_consumer)(app)
+use_safe_consumer(app, fetch_high_watermark=os.environ["FETCH_HIGH_WATERMARK"] == "1")
 
 
 async def topic_id() -> str:

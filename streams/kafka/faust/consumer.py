@@ -138,11 +138,8 @@ class CommittingConsumer(BulkConsumer):
             self.app.sensors.on_message_out(place, done[-1].offset, done[-1])
 
     def _note_acknowledged(self, place: TP, offsets: Iterable[int]) -> None:
-        committed, index, acknowledged = (
-            self._committed_offset[place],
-            self._acked_index[place],
-            self._acked[place],
-        )
+        committed, index = self._committed_offset[place], self._acked_index[place]
+        acknowledged = self._acked[place]
         for offset in offsets:
             if (committed is None or offset >= committed) and offset not in index:
                 index.add(offset)
@@ -162,9 +159,8 @@ class CommittingConsumer(BulkConsumer):
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        for tp, offset in (
-            () if done else offsets.items()
-        ):  # Faust has recorded these although they were refused
+        refused = {} if done else offsets  # Faust has recorded these all the same
+        for tp, offset in refused.items():
             committed = self.committed.get(tp)
             self._committed_offset[tp] = committed
             due = range(committed or offset - 1, offset)
@@ -353,9 +349,7 @@ class SafeConsumer(GapConsumer):
         super().__init__(*arguments, **options)
         self._priors: str = getattr(self.transport, "priors", "")
         self._ask_topics: TopicStates | None = getattr(self.transport, "topic_states", None)
-        self._topics: Mapping[
-            str, TopicState
-        ] = {}  # states of the topics that are read; they must not change
+        self._topics: Mapping[str, TopicState] = {}  # of the topics that are read; they must not change
         self._checking: asyncio.Task[None] | None = None
         # fetches of these topics so far, and how many of them were before the last answer about the topics
         self._fetches, self._verified = 0, 0
@@ -455,27 +449,21 @@ class HighWatermarkConsumer(SafeConsumer):
         return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicStates | None = None) -> None:
+def use_safe_consumer(
+    app: faust.App,
+    priors: str = "",
+    topic_states: TopicStates | None = None,
+    *,
+    fetch_high_watermark: bool = False,
+) -> None:
     """Make the app read with `SafeConsumer`; call it before the worker starts.
 
     Args:
         priors: the topic to read first.
         topic_states: asks the broker for the topics' states; without it, changes are not detected.
+        fetch_high_watermark: find the end of changelogs by reading. Only the embedded broker needs this: other brokers
+            answer ListOffsets(LATEST) correctly. It costs a connection and a fetch at every rebalance.
     """
-    _use(app, SafeConsumer, priors, topic_states)
-
-
-def use_fetch_high_watermark(
-    app: faust.App, priors: str = "", topic_states: TopicStates | None = None
-) -> None:
-    """Do the same as `use_safe_consumer`, but find the end of changelogs by reading.
-
-    Only the embedded broker needs this: other brokers answer ListOffsets(LATEST) correctly. It costs a connection and a
-    fetch at every rebalance.
-    """
-    _use(app, HighWatermarkConsumer, priors, topic_states)
-
-
-def _use(app: faust.App, consumer: type[SafeConsumer], priors: str, topic_states: TopicStates | None) -> None:
     transport = cast(Any, app.transport)
-    transport.Consumer, transport.priors, transport.topic_states = consumer, priors, topic_states
+    transport.Consumer = HighWatermarkConsumer if fetch_high_watermark else SafeConsumer
+    transport.priors, transport.topic_states = priors, topic_states
