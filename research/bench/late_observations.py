@@ -55,7 +55,7 @@ class OfflineTable:
                 entity = batch[key] = EntityBatch(key, 0, record)
             message, event = self._validator.observation(key, raw, 0.0)
             name, stored_message = message.id or str(self._offset), StoredMessage(False, self._offset, raw)
-            entity.accept(Entry(event, stored_message, name, id=message.id or ""))
+            entity.entries.append(Entry(event, stored_message, name, id=message.id or ""))
             self._offset += 1
         for entity in batch.values():
             model = self._definitions.model_for(entity.name)

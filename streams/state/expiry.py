@@ -18,8 +18,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Self
+from collections.abc import Callable, Container, Iterable
 
 import structlog
 from faust.types import TP
@@ -60,20 +59,6 @@ class EventClock:
         if len(self._times) < LEAST:
             return -math.inf
         return sorted(self._times)[len(self._times) // 4]
-
-
-class EventClocks:
-    """An `EventClock` for each partition."""
-
-    def __init__(self, clocks: Mapping[int, EventClock] | None = None) -> None:
-        self._clocks = dict(clocks or {})
-
-    def of(self, partition: int) -> EventClock:
-        return self._clocks.setdefault(partition, EventClock())
-
-    def copy(self) -> Self:
-        """Return a copy for a batch that may have to be validated again."""
-        return type(self)({partition: clock.copy() for partition, clock in self._clocks.items()})
 
 
 class Expiry:

@@ -18,7 +18,7 @@ from beliefstream.streams.kafka.producing import Record, attempts, retry_unless
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.expiry import EventClocks
+from beliefstream.streams.state.expiry import EventClock
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import BeliefRecord, RecordCache, StoredMessage, unpack
 from beliefstream.streams.state.stores import BeliefStore
@@ -183,7 +183,7 @@ class BatchValidator:
         )
         self._store, self._placement, self._resets = store, placement, resets
         # of times that are not live, by partition; None where they have no limit
-        self._clocks = EventClocks() if settings.event_tolerance < math.inf else None
+        self._clocks: dict[int, EventClock] | None = {} if settings.event_tolerance < math.inf else None
         self._records = RecordCache()
 
     def validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:
@@ -193,7 +193,9 @@ class BatchValidator:
         entity without its own model: the model for all must not replace one that is not read yet.
         """
         batch, now = Batch(self._names), ReferenceClock(time.time())
-        clocks = self._clocks.copy() if self._clocks is not None else None
+        clocks = self._clocks  # copied, because the batch may have to be validated again
+        if clocks is not None:
+            clocks = {partition: clock.copy() for partition, clock in clocks.items()}
         priors = self._names.priors
         for event in events:
             message = event.message
@@ -227,7 +229,7 @@ class BatchValidator:
             if isinstance(entry, Reset):
                 self._resets.apply(entity, entry, batch, self.read_stored)
                 continue
-            entity.accept(entry)
+            entity.entries.append(entry)
             if not is_prior:
                 batch.times[message.partition].append(entry.event.time)
         self._clocks = clocks
@@ -295,12 +297,12 @@ class BatchValidator:
 
 
 def _reference(
-    message: Any, now: ReferenceClock, clocks: EventClocks | None, entity: EntityBatch | None
+    message: Any, now: ReferenceClock, clocks: dict[int, EventClock] | None, entity: EntityBatch | None
 ) -> ReferenceClock:
     """The reference for a message's time: when the broker stored it, or else the worker's clock, `now`."""
     is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
     if not is_stored and clocks is None:
         return now
-    clock = clocks.of(message.partition) if clocks is not None else None
+    clock = clocks.setdefault(message.partition, EventClock()) if clocks is not None else None
     known = entity.record.last_seen if entity is not None else -math.inf
     return ReferenceClock(message.timestamp if is_stored else now.now, is_stored, clock, known)

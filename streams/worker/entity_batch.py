@@ -78,16 +78,8 @@ class Rejected(NamedTuple):
     detail: str
 
 
-class Admitted(NamedTuple):
-    """Messages to apply, how many others repeat one of them, and those beyond a limit, each with the detail."""
-
-    entries: list[Entry]
-    repeated: int
-    too_many: list[tuple[Entry, str]]
-
-
-def admitted(entries: Sequence[Entry]) -> Admitted:
-    """Drop repeated entries and those beyond the limits for one time.
+def admitted(entries: Sequence[Entry]) -> tuple[list[Entry], int, list[tuple[Entry, str]]]:
+    """Return entries to apply, how many others repeat one of them, and those beyond a limit, each with the detail.
 
     `entries` holds all messages of their times, the earlier ones first.
     """
@@ -111,7 +103,7 @@ def admitted(entries: Sequence[Entry]) -> Admitted:
             continue
         held[time] = (count + 1, size + length)
         kept.append(entry)
-    return Admitted(kept, repeated, too_many)
+    return kept, repeated, too_many
 
 
 def limit(past: Timeline[bytes, StoredBelief], window: float, most_moments: int) -> None:
@@ -154,9 +146,7 @@ class EntityBatch:
     rejected: list[Rejected] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
     repeated: int = 0  # observations whose ids the belief held already
-    revised: bool = (
-        False  # a message changed the past of the newest posterior, which is not emitted again yet
-    )
+    revised: bool = False  # a message changed the past of the newest posterior, not emitted again yet
     outcome: Outcome | None = None
 
     @cached_property
@@ -183,9 +173,6 @@ class EntityBatch:
         else:
             record.observation_offset = offset
         return True
-
-    def accept(self, entry: Entry) -> None:
-        self.entries.append(entry)
 
     def set_model(self, model: EntityModel) -> None:
         """Set the model; a belief with other coordinates is replaced by the model's prior."""
@@ -228,9 +215,9 @@ class EntityBatch:
             return
         first = min(entry.event.time for entry in due)
         late = first <= self.record.last_emitted
-        found = admitted([*self._rewind(first, read), *due])
-        self.entries, self.repeated = found.entries, self.repeated + found.repeated
-        for entry, detail in found.too_many:
+        self.entries, repeated, too_many = admitted([*self._rewind(first, read), *due])
+        self.repeated += repeated
+        for entry, detail in too_many:
             self.reject(entry, Reason.too_large, detail)
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)

@@ -42,7 +42,7 @@ def apply(definitions: Definitions, key: bytes, now: float, messages: Sequence[t
                 event, _ = read(key, stored_message)
             except (Unusable, ArithmeticError, ValueError):  # as `Fusion` takes them for dead letters
                 continue
-            entity.accept(Entry(event, stored_message, f"{first + number}"))
+            entity.entries.append(Entry(event, stored_message, f"{first + number}"))
         if not entity.entries:
             return False
         assert model is not None

@@ -47,7 +47,7 @@ def batch(
             StoredMessage(is_prior, first + number, value),
             "" if is_prior else str(first - 100 + number),
         )
-        entity.accept(entry)
+        entity.entries.append(entry)
     entity.set_model(MODEL)
     return entity
 

@@ -31,7 +31,9 @@ def batch(number: int, reports: Reports, random: np.random.Generator) -> list[Ap
         for (sensor, is_applied), reading in zip(instant, readings, strict=True):
             labels.append(len(entity.entries))
             message = StoredMessage(False, int(random.integers(2**40)), b"")
-            entity.accept(Entry(Event("", time, reading), message, is_applied=is_applied, sensor=sensor))
+            entity.entries.append(
+                Entry(Event("", time, reading), message, is_applied=is_applied, sensor=sensor)
+            )
         rows = sum(reading.sensor.value_length for reading in readings)
         fits = random.uniform(0.1, 0.9, (rows, len(Fit)))
         found.append((entity, Instant(time, readings, labels=tuple(labels)), fits))
