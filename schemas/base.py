@@ -47,23 +47,15 @@ class Reason(StrEnum):
     numerical = "numerical"
 
 
-# Our own validators raise errors of these types; the others are pydantic's.
+# Our own validators raise errors of these types; the others are pydantic's. The first of several is the reason.
 _BY_TYPE = {
     "json_invalid": Reason.not_json,
     "finite_number": Reason.not_finite,
     "not_finite": Reason.not_finite,
-    "invalid_covariance": Reason.invalid_covariance,
     "invalid_time": Reason.invalid_time,
+    "invalid_covariance": Reason.invalid_covariance,
     "wrong_length": Reason.wrong_length,
 }
-# If a message has several faults, the first matching entry is the reason.
-_ORDER = (
-    Reason.not_json,
-    Reason.not_finite,
-    Reason.invalid_time,
-    Reason.invalid_covariance,
-    Reason.wrong_length,
-)
 
 
 def reason_of(error: ValidationError) -> Reason:
@@ -77,7 +69,7 @@ def reason_of(error: ValidationError) -> Reason:
             found.add(Reason.wrong_length)
         elif fault["type"] in _BY_TYPE:
             found.add(_BY_TYPE[fault["type"]])
-    return next((reason for reason in _ORDER if reason in found), Reason.invalid)
+    return next((reason for reason in _BY_TYPE.values() if reason in found), Reason.invalid)
 
 
 def _is_length(kind: str, value: object) -> bool:
@@ -204,8 +196,9 @@ def printable(text: str, but: str = "") -> str:
     """
     if text.isprintable():
         return text
-    escaped = (each if each.isprintable() or each in but else each.encode("unicode_escape") for each in text)
-    return "".join(each if isinstance(each, str) else each.decode() for each in escaped)
+    return "".join(
+        each if each.isprintable() or each in but else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def distinct(names: Iterable[str]) -> bool:

@@ -166,11 +166,6 @@ class Region:
         return np.asarray(self._parts.log_density(points) >= self.log_density)
 
 
-def region(parts: Parts, probability: float) -> Region:
-    """The region of a mixture; exact for one component, otherwise met within .002."""
-    return Region(probability, parts.threshold(probability), parts)
-
-
 def _listed(value: Any) -> Any:
     """Convert arrays (numpy, torch) to lists for pydantic."""
     return value.tolist() if hasattr(value, "tolist") else value
@@ -326,7 +321,8 @@ class Mixture(Message):
         Raises:
             ValueError: the probability is not between 0 and 1.
         """
-        return region(self._parts(), _between(probability))
+        parts = self._parts()
+        return Region(_between(probability), parts.threshold(probability), parts)
 
     def _parts(self) -> Parts:
         return Parts(np.asarray(self.weights), np.asarray(self.means), np.asarray(self.covariances))
