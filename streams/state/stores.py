@@ -27,6 +27,7 @@ log = structlog.get_logger()
 STORE_FAILED = (
     "beliefs cannot be written to disk: free space there, or use an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
+NOT_RESTORED = "beliefs cannot be restored, the worker stops"
 NOT_KNOWN = -1
 """The offset of a record whose offset the broker has not returned."""
 
@@ -81,6 +82,12 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     def check_against(self, tp: TP, first: int, last: int) -> None:
         """Discard data that cannot come from a changelog with these first and last offsets; called before recovery."""
 
+    @or_stop(NOT_RESTORED)
+    def start_offset(self, tp: TP, first: int, last: int) -> int | None:
+        """Return the last restored offset after `check_against`; None for nothing restored."""
+        self.check_against(tp, first, last)
+        return self.persisted_offset(tp)
+
     def complete(self, tp: TP, last: int) -> None:
         """Note that the store contains the changelog up to that offset; called after a recovery."""
 
@@ -109,10 +116,10 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         by_place: dict[TP, list[Any]] = defaultdict(list)
         for event in batch:
             by_place[event.message.tp].append(event.message)
-        with or_stop("beliefs cannot be restored, the worker stops"):
-            for place, records in by_place.items():
-                self.restore(place, records)
+        for place, records in by_place.items():
+            self.restore(place, records)
 
+    @or_stop(NOT_RESTORED)
     def restore(self, place: TP, records: Sequence[Any]) -> None:
         """Apply changelog records of one partition; they have `key`, `value` and `offset`."""
         changes: dict[bytes, bytes | None] = {}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.kafka.faust.recovery import BulkRecovery, Ends, SafeTableManager
+from beliefstream.streams.kafka.faust.recovery import BulkRecovery, SafeTableManager
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
+from beliefstream.streams.state.stores import NOT_RESTORED, BeliefStore, BeliefTable, or_stop
 
 log = structlog.get_logger()
-FAILURE = "beliefs cannot be restored, the worker stops"
 
 
 class BeliefRecovery(BulkRecovery):
@@ -29,37 +28,20 @@ class BeliefRecovery(BulkRecovery):
     ) -> None:
         """Start the clock; Faust calls this when partitions move, and asks the stores how far they are."""
         self._began = time.monotonic()
-        with or_stop(FAILURE):
+        with or_stop(NOT_RESTORED):
             await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-
-    def in_bulk(self, tp: TP) -> bool:
-        """Whether the partition is one of a table of beliefs."""
-        return isinstance(self.tp_to_table.get(tp), BeliefTable)
-
-    def start_offsets(self, ends: Mapping[TP, Ends]) -> Mapping[TP, int | None]:
-        """Let the stores discard invalid data, and return where the stores on disk continue."""
-        with or_stop(FAILURE):
-            for tp, store in self._stores(ends):
-                store.check_against(tp, *ends[tp])
-            return {tp: store.persisted_offset(tp) for tp, store in self._stores(ends) if store.on_disk}
-
-    def restore(self, tp: TP, records: Sequence[Any]) -> None:
-        """Restore the records into the partition's store."""
-        with or_stop(FAILURE):
-            for _, store in self._stores((tp,)):
-                store.restore(tp, records)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Complete the stores; Faust calls this when the tables are restored."""
-        for tp, store in self._stores(self.active_tps):
+        for tp, store in self.stores(self.active_tps):
             if store.unreadable:
                 refuse(store.unreadable)
-            with or_stop(FAILURE):
+            with or_stop(NOT_RESTORED):
                 store.complete(tp, self.active_highwaters[tp])
         seconds = time.monotonic() - self._began
         metrics.RECOVERY_SECONDS.set(seconds)
         numbers = sorted(tp.partition for tp in self.active_tps)
-        beliefs = {tp.partition: store.size(tp.partition) for tp, store in self._stores(self.active_tps)}
+        beliefs = {tp.partition: store.size(tp.partition) for tp, store in self.stores(self.active_tps)}
         log.info(
             "beliefs are restored",
             partitions=numbers,
@@ -68,7 +50,8 @@ class BeliefRecovery(BulkRecovery):
         )
         await super().on_recovery_completed(generation_id)
 
-    def _stores(self, tps: Iterable[TP]) -> Iterator[tuple[TP, BeliefStore]]:
+    def stores(self, tps: Iterable[TP]) -> Iterator[tuple[TP, BeliefStore]]:
+        """Yield those of these partitions that are of tables of beliefs, with their stores."""
         for tp in tps:
             table = self.tp_to_table.get(tp)
             if isinstance(table, BeliefTable):

@@ -14,7 +14,7 @@ Neither Faust 0.15.3 nor aiokafka 0.14 knows topic ids. Fixed upstream when aiok
 the log of a partition. A prior waits for its time, and is too late once an observation more than a window after it is
 applied. The order in which two backlogs are read must not decide that.
 
-**A private method chooses the consumer's thread.** Both consumers override `_new_consumer_thread`. Fixed upstream when
+**A private method chooses the consumer's thread.** `SafeConsumer` overrides `_new_consumer_thread`. Fixed upstream when
 Faust's transport has an attribute for the class of the thread, as it has for that of the consumer.
 """
 
@@ -358,7 +358,9 @@ class SafeConsumer(GapConsumer):
         self._priors_due: dict[TP, tuple[int, int]] = {}
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        fetches = getattr(self.transport, "fetch_high_watermark", False)
+        thread = HighWatermarkThread if fetches else ConsumerThread
+        return thread(self, loop=self.loop, beacon=self.beacon)
 
     async def fetch(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Fetch once, from partitions whose priors are read; begin to ask whether a topic has changed."""
@@ -442,13 +444,6 @@ class SafeConsumer(GapConsumer):
         }
 
 
-class HighWatermarkConsumer(SafeConsumer):
-    """A `SafeConsumer` for brokers whose ListOffsets(LATEST) is too low."""
-
-    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
-
-
 def use_safe_consumer(
     app: faust.App,
     priors: str = "",
@@ -465,5 +460,5 @@ def use_safe_consumer(
             answer ListOffsets(LATEST) correctly. It costs a connection and a fetch at every rebalance.
     """
     transport = cast(Any, app.transport)
-    transport.Consumer = HighWatermarkConsumer if fetch_high_watermark else SafeConsumer
+    transport.Consumer, transport.fetch_high_watermark = SafeConsumer, fetch_high_watermark
     transport.priors, transport.topic_states = priors, topic_states
