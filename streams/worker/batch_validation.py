@@ -11,10 +11,10 @@ import structlog
 from faust.types import TP, EventT
 
 from beliefstream.inference.tracking.events import Event
-from beliefstream.schemas import Prior, Reason, Reset, Unusable, cloudevents, is_name
+from beliefstream.schemas import Prior, Reason, Reset, Unusable, is_name
 from beliefstream.streams.definitions.observations import AnyObservation, PlainObservation
-from beliefstream.streams.definitions.reader import Definitions, EntityModel
-from beliefstream.streams.kafka.producing import Record, attempts, retry_unless
+from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.kafka.producing import attempts, retry_unless
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
@@ -25,6 +25,7 @@ from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker.batch import Batch
 from beliefstream.streams.worker.entity_batch import EntityBatch, Entry, MessageReader
 from beliefstream.streams.worker.misplaced_records import Placement
+from beliefstream.streams.worker.rounds import posterior
 from beliefstream.streams.worker.validation import ReferenceClock, Validator
 
 log = structlog.get_logger()
@@ -85,7 +86,10 @@ class Resets:
         batch.forgotten += forget(entity, reset, self._before(reset, entity.partition), read)
         model = self._definitions.model_for(entity.name)
         assert model is not None  # otherwise the message would have been refused
-        batch.resets.append(_posterior(entity, reset, model, self._names, self._application))
+        outcome = model.initial(reset.time)
+        metrics.POSTERIORS.labels(outcome.method).inc()
+        topic, source = self._names.posteriors, f"/{self._application}"
+        batch.resets.append(posterior(entity, model, outcome, [], topic, source))
 
     def _before(self, reset: Reset, partition: int) -> int | None:
         """The offset before which observations are forgotten; None to forget those read so far."""
@@ -143,21 +147,6 @@ def _stored_observations(
             continue
         found.append(Entry(event, message, is_applied=True, id=id))
     return found
-
-
-def _posterior(
-    entity: EntityBatch, reset: Reset, model: EntityModel, names: TopicNames, application: str
-) -> Record:
-    """The posterior after a reset: the model's prior."""
-    record, outcome = entity.record, model.initial(reset.time)
-    metrics.POSTERIORS.labels(outcome.method).inc()
-    value = model.writer.write(
-        entity.name, outcome, record.sequence, record.prior_sequence, [], record.revision
-    )
-    headers = cloudevents.headers(
-        cloudevents.POSTERIOR, f"/{application}", f"{entity.name}:{record.sequence}", reset.time
-    )
-    return Record(names.posteriors, entity.partition, entity.key, value, headers)
 
 
 class BatchValidator:

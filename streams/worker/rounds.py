@@ -18,6 +18,7 @@ from beliefstream.inference.tracking.health.sums import terms
 from beliefstream.inference.tracking.innovations import innovations
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import cloudevents
+from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
@@ -91,10 +92,11 @@ def run_rounds(
     source = f"/{application}"
 
     def emit(entity: EntityBatch) -> None:
-        assert entity.outcome is not None
-        outcome = entity.outcome
+        outcome, model = entity.outcome, entity.model
+        assert outcome is not None and model is not None
         emitted.append((outcome.method, outcome.effective_sample_size, outcome.accumulated_error))
-        posteriors.append(_posterior(entity, outcome, names.posteriors, source))
+        applied = entity.mark_emitted()
+        posteriors.append(posterior(entity, model, outcome, applied, names.posteriors, source))
 
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
@@ -191,11 +193,12 @@ def _update_alone(step: Step, updater: Updater) -> Outcome | None:
         return None
 
 
-def _posterior(entity: EntityBatch, outcome: Outcome, topic: str, source: str) -> Record:
-    """The posterior of the entity's current belief."""
-    assert entity.model is not None
-    name, record, applied = entity.name, entity.record, entity.mark_emitted()
-    value = entity.model.writer.write(
+def posterior(
+    entity: EntityBatch, model: EntityModel, outcome: Outcome, applied: list[str], topic: str, source: str
+) -> Record:
+    """The record of a posterior of the entity, which names the new messages that are `applied`."""
+    name, record = entity.name, entity.record
+    value = model.writer.write(
         name, outcome, record.sequence, record.prior_sequence, applied, record.revision
     )
     headers = cloudevents.headers(
