@@ -30,6 +30,19 @@ class MotionBase(Message):
     Sensors of kind `control` report the inputs of a motion (odometry, accelerations); without reports they are zero.
     """
 
+    @field_validator("speed_density", "turn_rate_density", check_fields=False)
+    @classmethod
+    def _of_a_coordinate(cls, density: float, info: ValidationInfo) -> float:
+        """Check that the density is 0 if it belongs to an input."""
+        name = str(info.field_name).removesuffix("_density")
+        if density and name in info.data and info.data[name] is None:
+            raise PydanticCustomError(
+                "invalid_motion",
+                "expected 0, because {name} is an input; its noise is stated with the control",
+                {"name": name},
+            )
+        return density
+
     @property
     def coordinate_names(self) -> tuple[str, ...] | None:
         """Names of the coordinates that it moves, which must be those of the state; None if any are allowed."""
@@ -307,11 +320,6 @@ class Unicycle(MotionBase):
         each_once((*info.data.get("positions", ()), *(name for name in single if name is not None)))
         return turn_rate
 
-    @field_validator("speed_density", "turn_rate_density")
-    @classmethod
-    def _of_a_coordinate(cls, density: float, info: ValidationInfo) -> float:
-        return _of_a_coordinate(density, info)
-
     @property
     def coordinate_names(self) -> tuple[str, ...]:
         rest = (name for name in (self.speed, self.turn_rate) if name is not None)
@@ -345,11 +353,6 @@ class CoordinatedTurn(Kinematic):
             each_once((*info.data.get("positions", ()), *info.data.get("velocities", ()), turn_rate))
         return turn_rate
 
-    @field_validator("turn_rate_density")
-    @classmethod
-    def _of_a_coordinate(cls, density: float, info: ValidationInfo) -> float:
-        return _of_a_coordinate(density, info)
-
     @property
     def coordinate_names(self) -> tuple[str, ...]:
         rest = () if self.turn_rate is None else (self.turn_rate,)
@@ -358,18 +361,6 @@ class CoordinatedTurn(Kinematic):
     @property
     def input_names(self) -> tuple[str, ...]:
         return ("turn_rate",) if self.turn_rate is None else ()
-
-
-def _of_a_coordinate(density: float, info: ValidationInfo) -> float:
-    """Check that the density is 0 if it belongs to an input."""
-    name = str(info.field_name).removesuffix("_density")
-    if density and name in info.data and info.data[name] is None:
-        raise PydanticCustomError(
-            "invalid_motion",
-            "expected 0, because {name} is an input; its noise is stated with the control",
-            {"name": name},
-        )
-    return density
 
 
 AnyMotion: TypeAlias = (

@@ -121,9 +121,7 @@ class SensorBase(Message):
     """Base of every kind of sensor."""
 
     defines: ClassVar[bool] = True
-    most_parts: ClassVar[int] = (
-        20_000  # 64 values with their covariance, or tables among a function's parameters
-    )
+    most_parts: ClassVar[int] = 20_000  # 64 values with their covariance, or tables of a function
 
     sensor: Name
     """name of the sensor; also the key of the record"""
@@ -134,6 +132,11 @@ class SensorBase(Message):
         if not distinct(names):
             raise PydanticCustomError("repeated_name", "expected each coordinate once")
         return names
+
+    @field_validator("position", "first", "second", check_fields=False)
+    @classmethod
+    def _as_long(cls, place: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        return None if place is None else as_many(place, info, "coordinates")
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
@@ -205,11 +208,6 @@ class Placed(Message):
 
     moves: Annotated[bool, Field(strict=True)] = False
     """whether it moves: every observation must then state its position, and the one here is not used"""
-
-    @field_validator("position")
-    @classmethod
-    def _as_long(cls, position: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        return as_many(position, info, "coordinates")
 
 
 StandardDeviation = Positive | None

@@ -112,11 +112,6 @@ class TimeDifferenceSensor(ScalarSensor):
     """position of the second receiver, in the units of the coordinates"""
     propagation_speed: PropagationSpeed = SPEED_OF_LIGHT
 
-    @field_validator("first", "second")
-    @classmethod
-    def _as_long(cls, place: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        return as_many(place, info, "coordinates")
-
     @field_validator("second")
     @classmethod
     def _elsewhere(cls, second: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:

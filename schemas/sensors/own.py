@@ -17,7 +17,7 @@ from beliefstream.schemas.base import (
     Vector,
     distinct,
 )
-from beliefstream.schemas.sensors.base import ScalarSensor, SensorBase, as_many
+from beliefstream.schemas.sensors.base import ScalarSensor, SensorBase
 
 MOST_PARAMETERS = 32
 MOST_NAMES = 32  # of the parameters, the reported numbers and the context
@@ -44,11 +44,6 @@ class OwnSensor(ScalarSensor):
     outlier_span: Positive | None = None
     """width of the uniform density of outliers, in the unit of h; required with an outlier_probability unless the
     function returns an angle"""
-
-    @field_validator("position")
-    @classmethod
-    def _as_long(cls, position: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
-        return position if position is None else as_many(position, info, "coordinates")
 
     @field_validator("parameters")
     @classmethod
