@@ -102,9 +102,8 @@ class Security:
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         if self.ca_file is not None:
-            context = ssl.SSLContext(
-                ssl.PROTOCOL_TLS_CLIENT
-            )  # trusts this file only, not the system's certificates
+            # trusts this file only, not the system's certificates
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             _load(f"{PREFIX}SSL_CA_FILE", self.ca_file, lambda path: context.load_verify_locations(path))
         if self.certificate_file is not None:
             _readable(f"{PREFIX}SSL_KEY_FILE", self.key_file or self.certificate_file)

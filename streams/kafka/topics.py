@@ -177,10 +177,7 @@ def check(
     """Return the problems with the topics at this broker, a sentence each.
 
     Args:
-        bootstrap_servers: `host:port[,host:port...]`.
-        names: the topics' names.
-        partitions: the expected number; None for any number that is the same everywhere.
-        kafka_options: as in `create`.
+        partitions: the expected number; None for any number that is the same everywhere; the others are as in `create`.
 
     Raises:
         TopicError: the broker does not answer.
@@ -240,7 +237,7 @@ def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions:
 
 def compaction_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for name in names.compacted:
-        policy = found.get(name, {}).get("cleanup.policy", "delete") if name in found else "compact"
+        policy = found.get(name, {"cleanup.policy": "compact"}).get("cleanup.policy", "delete")
         if policy != "compact":
             yield (
                 f"The topic {name!r} has cleanup.policy={policy} instead of compact: its records would be "
@@ -287,10 +284,7 @@ def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafk
     A broker without an authoriser allows everything. Missing topics are not reported.
 
     Args:
-        bootstrap_servers: `host:port[,host:port...]`.
-        names: the topics' names.
-        group: the consumer group.
-        kafka_options: options of `kafka.KafkaAdminClient`.
+        group: the consumer group; the others are as in `create`.
 
     Raises:
         TopicError: the broker does not answer.
@@ -306,9 +300,7 @@ def missing_topic_rights(
     """Return the permissions that this user lacks, a sentence for each topic; otherwise as `missing_rights`.
 
     Args:
-        bootstrap_servers: `host:port[,host:port...]`.
         needed: Kafka's operations, such as `WRITE`, by topic.
-        kafka_options: options of `kafka.KafkaAdminClient`.
     """
     with administration(bootstrap_servers, kafka_options) as admin:
         described = {topic["name"]: topic for topic in admin.describe_topics(list(needed))}

@@ -218,10 +218,8 @@ class Lineage:
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
         ids = {name: states[name].id for name in self._source_topics}
         count = states[self._names.observations].partitions
-        known, now = (
-            {partition: self._known(partition) for partition in partitions},
-            dict[int, SourceRecord](),
-        )
+        known = {partition: self._known(partition) for partition in partitions}
+        now: dict[int, SourceRecord] = {}
         for partition in partitions:
             start = starts.get(TP(changelog, partition)) or 0
             now[partition] = SourceRecord(states[changelog].id, start, ids, count)
@@ -288,9 +286,8 @@ class Lineage:
             log.error(
                 "what the source log had before these offsets is lost", partition=partition, offsets=lost
             )
-        if not await consumer.commit_offsets(
-            {TP(name, partition): to for name, to in faults.starting_offsets.items()}
-        ):
+        moved = {TP(name, partition): to for name, to in faults.starting_offsets.items()}
+        if not await consumer.commit_offsets(moved):
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
     def _corrected(self, partition: int, faults: Faults) -> Iterator[KeyValue]:
@@ -303,27 +300,19 @@ class Lineage:
         if faults.recreated:
             metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
             log.error(CREATED_AGAIN, partition=partition, topics=sorted(faults.recreated))
-        last = {
-            **{name: end - 1 for name, end in faults.truncated.items()},
-            **dict.fromkeys(faults.recreated, -1),
-        }
+        last = {name: end - 1 for name, end in faults.truncated.items()} | dict.fromkeys(faults.recreated, -1)
         if not last:
             return
         if self._names.observations in last and not faults.beliefs_lost:
             yield from without_offsets(self._store.internal(partition, PREFIX))
         for key, value in self._store.items(partition):
             record = BeliefRecord.decode(value)
-            observed = last.get(self._names.observations, record.observation_offset)
-            stated = last.get(self._names.priors, record.prior_offset)
-            forgotten = min(record.forgotten_before, last.get(self._names.observations, MOST_OFFSET) + 1)
-            if (
-                record.observation_offset > observed
-                or record.prior_offset > stated
-                or record.forgotten_before > forgotten
-            ):
-                record.forgotten_before = forgotten
-                record.observation_offset = min(record.observation_offset, observed)
-                record.prior_offset = min(record.prior_offset, stated)
+            before = record.observation_offset, record.prior_offset, record.forgotten_before
+            observed = last.get(self._names.observations, MOST_OFFSET)
+            record.observation_offset = min(record.observation_offset, observed)
+            record.prior_offset = min(record.prior_offset, last.get(self._names.priors, MOST_OFFSET))
+            record.forgotten_before = min(record.forgotten_before, observed + 1)
+            if before != (record.observation_offset, record.prior_offset, record.forgotten_before):
                 yield key, record.encode()
 
     def _known(self, partition: int) -> tuple[SourceRecord | None, ReadProgress]:

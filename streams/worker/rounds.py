@@ -52,12 +52,9 @@ def _are_all_sound(outcomes: Sequence[Outcome]) -> bool:
     beliefs = [outcome.belief for outcome in outcomes]
     if not all(len(belief.weights) for belief in beliefs):
         return False
-    quality = sum(
-        [
-            each.effective_sample_size + each.log_evidence + each.surprise + each.accumulated_error
-            for each in outcomes
-        ]
-    )
+    quality = 0.0
+    for each in outcomes:
+        quality += each.effective_sample_size + each.log_evidence + each.surprise + each.accumulated_error
     weights = np.concatenate([belief.weights for belief in beliefs])
     means = np.concatenate([belief.means for belief in beliefs])
     covariances = np.concatenate([belief.covariances for belief in beliefs])
@@ -112,13 +109,9 @@ def run_rounds(
                 entity.apply(instant, outcome)
             elif not _apply_older(entity, instant, updater):
                 continue
-            if (
-                fitted is not None
-                and outcome is not None
-                and outcome.fits is not None
-                and entity.outcome is outcome
-            ):
-                fitted.add(entity, instant, outcome.fits)
+            applied = outcome if entity.outcome is outcome else None
+            if fitted is not None and applied is not None and applied.fits is not None:
+                fitted.add(entity, instant, applied.fits)
             if entity.emits(index):
                 emit(entity)
     for entity in entities:
@@ -272,13 +265,10 @@ def by_sensor(fitted: Fitted) -> Iterator[Judged]:
     stops = np.cumsum(np.bincount(group))
     starts = np.concatenate([[0], stops[:-1]])
     rows = np.concatenate([[0], np.cumsum(channels[order])])
-    newest, entities = (
-        np.maximum.reduceat(times, starts).tolist(),
-        np.bitwise_or.reduceat(bits, starts).tolist(),
-    )
+    newest = np.maximum.reduceat(times, starts).tolist()
+    entities = np.bitwise_or.reduceat(bits, starts).tolist()
     for index, (partition, sensor) in enumerate(fitted.numbers):
         start, stop = starts[index], stops[index]
         found = table[rows[start] : rows[stop]].reshape(stop - start, -1, WIDTH)
-        yield Judged(
-            partition, sensor, times[start:stop], offsets[start:stop], found, newest[index], entities[index]
-        )
+        own = times[start:stop], offsets[start:stop], found, newest[index], entities[index]
+        yield Judged(partition, sensor, *own)

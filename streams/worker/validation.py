@@ -149,10 +149,8 @@ def _reported(channel: Channel, observed: Bounds, own: float) -> Bounds:
     """The bounds of the reported number, from those of the observed quantity."""
     first, last = sorted((channel.scale * observed.low, channel.scale * observed.high))
     deviation = max(own, channel.standard_deviation)
-    low, high = (
-        _stretched(channel, deviation, first, last, -1),
-        _stretched(channel, deviation, last, first, 1),
-    )
+    low = _stretched(channel, deviation, first, last, -1)
+    high = _stretched(channel, deviation, last, first, 1)
     for law in channel.noise.clutter if channel.noise is not None else ():
         first, last = (law.low, law.high) if isinstance(law, UniformClutter) else (0.0, math.inf)
         low, high = min(low, first), max(high, last)
@@ -270,11 +268,8 @@ class Validator:
                 f"time: {time} is before 1970; a model of such data needs live_time: false",
             )
         if time > reference.now + self._future_tolerance:
-            whose = (
-                "the broker's clock when it stored the record"
-                if reference.is_stored
-                else "the worker's clock"
-            )
+            stored = "the broker's clock when it stored the record"
+            whose = stored if reference.is_stored else "the worker's clock"
             limit = f"BELIEFSTREAM_FUTURE_TOLERANCE, {self._future_tolerance:g} s"
             raise Unusable(Reason.future, _ahead(time, reference.now, whose, limit))
 

@@ -89,14 +89,9 @@ class SafeRecovery(Recovery):
             ),
             return_exceptions=True,  # as in Faust, the worker continues even if a table's callback fails
         )
-        await self._seek_and_resume(generation_id, standbys_ready=not self._app.assignor.assigned_standbys())
+        await self._seek_and_resume(generation_id)
 
-    async def _resume_streams(self, generation_id: int = 0) -> None:
-        # Faust calls this instead of a recovery when the app has no tables.
-        await self._app.on_rebalance_complete.send()
-        await self._seek_and_resume(generation_id, standbys_ready=True)
-
-    async def _seek_and_resume(self, generation_id: int, standbys_ready: bool) -> None:
+    async def _seek_and_resume(self, generation_id: int) -> None:
         app, consumer = self._app, self._app.consumer
         if self._superseded(generation_id):
             return
@@ -116,7 +111,7 @@ class SafeRecovery(Recovery):
         consumer.resume_flow()
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
-        if standbys_ready:
+        if not app.assignor.assigned_standbys():
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.log.info("Worker ready")
