@@ -32,14 +32,7 @@ def checked(matrix: Matrix, size: int | None = None) -> Matrix:
 
 def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
     """Check a (K, D, D) stack as `checked` does; an error names the invalid component."""
-    if np.array_equal(stack, stack.mT):
-        symmetric = stack
-    else:
-        largest = np.abs(stack).max(axis=(1, 2))
-        asymmetry = np.abs(stack - stack.mT).max(axis=(1, 2))
-        if np.any(asymmetric := ~(asymmetry <= _ASYMMETRY * largest)):
-            raise _invalid(f"expected a symmetric matrix{_which(stack, int(np.argmax(asymmetric)))}")
-        symmetric = stack / 2 + stack.mT / 2
+    symmetric = _symmetric(stack)
     if not _positive_definite(symmetric):
         worst = next(i for i in range(len(stack)) if not _positive_definite(symmetric[i : i + 1]))
         raise _invalid(f"expected a positive definite matrix{_which(stack, worst)}")
@@ -49,14 +42,20 @@ def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
 def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
     """Check a (D, D) covariance as `checked` does, but allow a singular one: some coordinates may have no noise."""
     _size_of(matrix, size)
-    array = np.asarray(matrix, dtype=np.float64)
-    largest = np.abs(array).max()
-    if np.abs(array - array.T).max() > _ASYMMETRY * largest:
-        raise _invalid("expected a symmetric matrix")
-    symmetric = array / 2 + array.T / 2
-    if np.linalg.eigvalsh(symmetric)[0] < -_NEGATIVE * largest:
+    symmetric = _symmetric(np.asarray(matrix, dtype=np.float64)[None])[0]
+    if np.linalg.eigvalsh(symmetric)[0] < -_NEGATIVE * np.abs(symmetric).max():
         raise _invalid("expected a positive semidefinite matrix")
     return to_matrix(symmetric)
+
+
+def _symmetric(stack: NDArray[np.float64]) -> NDArray[np.float64]:
+    if np.array_equal(stack, stack.mT):
+        return stack
+    largest = np.abs(stack).max(axis=(1, 2))
+    asymmetry = np.abs(stack - stack.mT).max(axis=(1, 2))
+    if np.any(asymmetric := ~(asymmetry <= _ASYMMETRY * largest)):
+        raise _invalid(f"expected a symmetric matrix{_which(stack, int(np.argmax(asymmetric)))}")
+    return stack / 2 + stack.mT / 2
 
 
 def _size_of(matrix: Matrix, size: int | None) -> int:

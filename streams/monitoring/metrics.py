@@ -245,27 +245,20 @@ class Machine(Collector):
         """Ask the system."""
         disk, gpu = self._disk(), None if self._memory is None else self._memory()
         told = (
-            (
-                "disk_free_bytes",
-                "Free bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY",
-                disk and disk[0],
-            ),
-            (
-                "disk_size_bytes",
-                "All bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY",
-                disk and disk[1],
-            ),
+            ("disk_free_bytes", "Free bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY", disk, 0),
+            ("disk_size_bytes", "All bytes of the file system of BELIEFSTREAM_DATA_DIRECTORY", disk, 1),
             (
                 "gpu_memory_free_bytes",
                 "Free bytes of the GPU's memory, which other processes share; none without a GPU",
-                gpu and gpu[0],
+                gpu,
+                0,
             ),
-            ("gpu_memory_size_bytes", "All bytes of the GPU's memory; none without a GPU", gpu and gpu[1]),
+            ("gpu_memory_size_bytes", "All bytes of the GPU's memory; none without a GPU", gpu, 1),
         )
-        for name, text, value in told:
+        for name, text, sizes, place in told:
             family = GaugeMetricFamily(f"beliefstream_{name}", text)
-            if value is not None:
-                family.add_metric([], value)
+            if sizes is not None:
+                family.add_metric([], sizes[place])
             yield family
 
     def _disk(self) -> tuple[int, int] | None:

@@ -19,7 +19,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
+from beliefstream.streams.kafka.security import (
+    PREFIX,
+    Mechanism,
+    Protocol,
+    Security,
+    SecurityError,
+    read_secret,
+)
 from beliefstream.streams.kafka.topics import TopicNames
 
 _SIMILAR = 0.8  # of names: `bacth` and `batch` are so similar
@@ -69,7 +76,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="BELIEFSTREAM_",
+        env_prefix=PREFIX,
         env_file=".env",
         extra="ignore",
         frozen=True,
@@ -239,7 +246,7 @@ class Settings(BaseSettings):
         variables = [
             name for each in sources if isinstance(each, EnvSettingsSource) for name in each.env_vars
         ]
-        check_spelling(variables, str(cls.model_config["env_prefix"]), tuple(cls.model_fields))
+        check_spelling(variables, PREFIX, tuple(cls.model_fields))
         return sources
 
     @field_validator(*OPTIONAL, mode="before")
@@ -254,9 +261,7 @@ class Settings(BaseSettings):
         stated = {setting: getattr(self, setting) for setting in TOPICS}
         for one, other in combinations(stated, 2):
             if stated[one] == stated[other]:
-                variables = " and ".join(
-                    f"{self.model_config['env_prefix']}{each.upper()}" for each in (one, other)
-                )
+                variables = f"{_variable(one)} and {_variable(other)}"
                 raise ValueError(f"{variables}: both are the topic {stated[one]!r}; each needs its own")
         return TopicNames.for_app(self.application, **stated)
 
@@ -303,23 +308,20 @@ class Settings(BaseSettings):
         token = self._secret(name)
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
             allowed = "16 to 512 of the characters A-Z a-z 0-9 . _ ~ + / = -"
-            raise SecurityError(f"{self.model_config['env_prefix']}{name.upper()}: expected {allowed}")
+            raise SecurityError(f"{_variable(name)}: expected {allowed}")
         return token
 
     def _secret(self, name: str) -> SecretStr | None:
-        variable = f"{self.model_config['env_prefix']}{name.upper()}"
-        return read_secret(variable, getattr(self, name), getattr(self, f"{name}_file"))
+        return read_secret(_variable(name), getattr(self, name), getattr(self, f"{name}_file"))
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables for another process, secrets included."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {
-            f"{self.model_config['env_prefix']}{name.upper()}": (
-                value.get_secret_value()
-                if isinstance(value, SecretStr)
-                else ""
-                if value is None
-                else str(value)
-            )
-            for name, value in values.items()
+        values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
+        secrets = {
+            name: each.get_secret_value() for name, each in values.items() if isinstance(each, SecretStr)
         }
+        return {name: "" if value is None else str(value) for name, value in (values | secrets).items()}
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
