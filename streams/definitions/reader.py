@@ -112,6 +112,7 @@ class Definitions:
     """The current definitions: `sensors` by name, `models` by entity (or `*`).
 
     Attributes:
+        topics: names of the topics of sensors and of models.
         removals: how many sensors have been removed so far.
     """
 
@@ -120,12 +121,8 @@ class Definitions:
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self.removals = 0
-        self._sensors_topic, self._models_topic = sensors_topic, models_topic
+        self.topics = sensors_topic, models_topic
         self._expiring: set[str] = set()
-
-    def has_own_model(self, entity: str) -> bool:
-        """Whether the entity has its own model."""
-        return entity in self.models
 
     @property
     def expire(self) -> bool:
@@ -145,12 +142,12 @@ class Definitions:
         key = (record.key or b"").decode(errors="replace")
         check_size(record.value, self._maximum_bytes)
         if record.value is None:
-            if record.topic == self._sensors_topic:
+            if record.topic == self.topics[0]:
                 self.removals += self.sensors.pop(key, None) is not None
             else:
                 self.models.pop(key, None)
                 self._expiring.discard(key)
-        elif record.topic == self._sensors_topic:
+        elif record.topic == self.topics[0]:
             sensor = parse_sensor(record.value)
             _check_key("sensor", sensor.sensor, key)
             self.sensors[key] = sensor
@@ -179,14 +176,13 @@ class DefinitionsReader:
     def __init__(
         self,
         definitions: Definitions,
-        topics: tuple[str, str],
         brokers: str,
         reject: Reject,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.definitions = definitions
         self._options = options or {}
-        self._topics, self._brokers, self._reject = topics, brokers, reject
+        self._topics, self._brokers, self._reject = definitions.topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None

@@ -125,8 +125,7 @@ class DiskStore(BeliefStore):
         self._copies[partition] = copy
 
     def write_own(self, partition: int, changes: Changes, last: int, growth: int) -> None:
-        self._database(partition)
-        offset = self._copies[partition].offset
+        offset = self._copy(partition).offset
         if last == offset + len(changes):
             offset = last
         else:
@@ -155,8 +154,7 @@ class DiskStore(BeliefStore):
         return itertools.takewhile(lambda each: each[0].startswith(prefix), following)
 
     def size(self, partition: int) -> int:
-        self._database(partition)
-        return self._copies[partition].records
+        return self._copy(partition).records
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -170,8 +168,7 @@ class DiskStore(BeliefStore):
         pass  # the copy stays valid up to its offset, and recovery continues there if the partition comes back
 
     def persisted_offset(self, tp: TP) -> int | None:
-        self._database(tp.partition)
-        offset = self._copies[tp.partition].offset
+        offset = self._copy(tp.partition).offset
         return offset if offset >= 0 else None
 
     def reset_state(self) -> None:
@@ -179,8 +176,7 @@ class DiskStore(BeliefStore):
             self._discard(partition, "Faust has reset the table")
 
     def check_against(self, tp: TP, first: int, last: int) -> None:
-        self._database(tp.partition)
-        copy = self._copies[tp.partition]
+        copy = self._copy(tp.partition)
         fault = self._new_copy().fault(copy)
         if fault is not None:
             self._discard(tp.partition, fault)
@@ -199,8 +195,7 @@ class DiskStore(BeliefStore):
         self._discard(tp.partition, fault)
 
     def complete(self, tp: TP, last: int) -> None:
-        self._database(tp.partition)
-        if last > self._copies[tp.partition].offset:
+        if last > self._copy(tp.partition).offset:
             self.write(tp.partition, {}, last, 0)
 
     async def on_stop(self) -> None:
@@ -217,6 +212,10 @@ class DiskStore(BeliefStore):
     def _database(self, partition: int) -> rocksdict.Rdict:
         database = self._databases.get(partition)
         return database if database is not None else self._open(partition)
+
+    def _copy(self, partition: int) -> Copy:
+        self._database(partition)
+        return self._copies[partition]
 
     def _open(self, partition: int) -> rocksdict.Rdict:
         path, blank = self._path(partition), self._new_copy()

@@ -170,7 +170,6 @@ def _build(app: faust.App, settings: Settings, updater: Updater, reachability: R
     names, store = settings.names, belief_table(app, settings).store
     reader = DefinitionsReader(
         Definitions(names.sensors, names.models, settings.maximum_message_bytes),
-        (names.sensors, names.models),
         settings.brokers,
         partial(reject_definition, app, names.dead_letters),
         settings.client_options,

@@ -199,7 +199,7 @@ class BatchValidator:
                     continue
                 entity = self._entity(key, message.partition, batch) if key is not None else None
             if entity is not None:
-                if not (is_final or entity.is_known or self._definitions.has_own_model(entity.name)):
+                if not (is_final or entity.is_known or entity.name in self._definitions.models):
                     return None
                 if not entity.begin(message.offset, is_prior):
                     batch.duplicates += not is_prior

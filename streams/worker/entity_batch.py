@@ -25,20 +25,19 @@ from msgspec.structs import replace
 from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
-from beliefstream.inference.tracking.timeline import Moment, Timeline
+from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
-from beliefstream.streams.state.codec import StoredBelief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
 
-PAST_BYTES = 4 * 2**20  # all messages of an entity that may have to be applied again
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-# These limits, and those in `entries`, bound the work of a batch and the size of a record. A record with its states (at
-# most 3 MiB) must fit into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
-
-MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * 2**20  # messages with the same time, applied in one update
+# These limits bound the work of a batch and the size of a record. A record with its states (at most 3 MiB) must fit
+# into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
+PAST_BYTES = 4 * MEBIBYTE  # all messages of an entity that may have to be applied again
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages with the same time, applied in one update
+MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
 MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
 """Returns the event of a stored message and the id from its sender; the id is empty for none."""
 
@@ -104,27 +103,6 @@ def admitted(entries: Sequence[Entry]) -> tuple[list[Entry], int, list[tuple[Ent
         held[time] = (count + 1, size + length)
         kept.append(entry)
     return kept, repeated, too_many
-
-
-def limit(past: Timeline[bytes, StoredBelief], window: float, most_moments: int) -> None:
-    """Drop what late messages cannot need, and more if the messages have too many bytes.
-
-    Args:
-        window: the model's lateness window, in seconds.
-        most_moments: number of newest moments that late messages can change.
-    """
-    past.thin()
-    past.forget(window, most_moments)
-    most = len(past.moments)
-    while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
-        most //= 2
-        if most:
-            past.forget(window, most)
-        else:
-            past.close()
-
-
-MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
 
 
 @dataclass
@@ -372,6 +350,15 @@ class EntityBatch:
         return names
 
     def limit_past(self, most_moments: int) -> None:
-        """Limit the size of the stored past."""
+        """Drop what late messages cannot need, and more if the stored messages have too many bytes."""
         assert self.model is not None
-        limit(self.record.past, self.model.message.lateness_window, most_moments)
+        past, window = self.record.past, self.model.message.lateness_window
+        past.thin()
+        past.forget(window, most_moments)
+        most = len(past.moments)
+        while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
+            most //= 2
+            if most:
+                past.forget(window, most)
+            else:
+                past.close()

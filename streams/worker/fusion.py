@@ -132,13 +132,9 @@ class Fusion:
         """The offset before which all messages of a source partition are processed."""
         return max(self._processed.get(place, 0), self._committed(place))
 
-    @property
-    def entities(self) -> int:
-        """Number of beliefs this worker holds."""
-        return len(self._store)
-
-    def show_sensors(self) -> None:
-        """Set the metrics of the health of sensors, before they are read."""
+    def show(self) -> None:
+        """Set the metrics of beliefs and of the health of sensors, before they are read."""
+        metrics.ENTITIES.set(len(self._store))
         self._sensors.show()
 
     async def process(self, events: Sequence[EventT[Any]], ends: Mapping[TP, int]) -> None:

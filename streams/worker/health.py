@@ -71,8 +71,7 @@ def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachabil
     """Update the gauges; a worker that has not fetched yet reports no lag."""
     metrics.READY.set(not reasons_not_ready(app, reader, reachability))
     metrics.BROKER_REACHABLE.set(reachability.fault is None)
-    metrics.ENTITIES.set(fusion.entities)
-    fusion.show_sensors()
+    fusion.show()
     metrics.CONSUMER_LAG.clear()
     consumer: Any = app.consumer
     try:

@@ -69,9 +69,6 @@ def _are_all_sound(outcomes: Sequence[Outcome]) -> bool:
     return True
 
 
-Quality = tuple[str, float, float]  # method, effective sample size and accumulated error of a posterior
-
-
 def run_rounds(
     entities: Sequence[EntityBatch],
     updater: Updater,
@@ -84,14 +81,14 @@ def run_rounds(
     Instants that were applied with all their messages are added to `fitted`, with how they fit their prediction.
     """
     posteriors: list[Record] = []
-    emitted: list[Quality] = []
+    emitted: list[Outcome] = []
     doubtful: list[tuple[EntityBatch, Step]] = []
     source = f"/{application}"
 
     def emit(entity: EntityBatch) -> None:
         outcome, model = entity.outcome, entity.model
         assert outcome is not None and model is not None
-        emitted.append((outcome.method, outcome.effective_sample_size, outcome.accumulated_error))
+        emitted.append(outcome)
         applied = entity.mark_emitted()
         posteriors.append(posterior(entity, model, outcome, applied, names.posteriors, source))
 
@@ -122,12 +119,12 @@ def run_rounds(
     return posteriors
 
 
-def _measure(emitted: Sequence[Quality]) -> None:
+def _measure(emitted: Sequence[Outcome]) -> None:
     """Update the metrics of posteriors."""
-    for method, number in Counter([method for method, _, _ in emitted]).items():
+    for method, number in Counter([each.method for each in emitted]).items():
         metrics.POSTERIORS.labels(method).inc(number)
-    metrics.observe_all(metrics.ACCUMULATED_ERROR, (error for _, _, error in emitted))
-    sizes = (size for method, size, _ in emitted if method != "prior")
+    metrics.observe_all(metrics.ACCUMULATED_ERROR, (each.accumulated_error for each in emitted))
+    sizes = (each.effective_sample_size for each in emitted if each.method != "prior")
     metrics.observe_all(metrics.EFFECTIVE_SAMPLE_SIZE, sizes)
 
 

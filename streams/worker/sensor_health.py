@@ -267,7 +267,7 @@ class SensorHealthKeeper:
         self._store, self._committed, self._seconds = store, committed, seconds
         self._metrics = SensorMetrics()
         self._removed = RemovedSensors(definitions, store)
-        self._digests = PerSensor(_digest, definitions.sensors)
+        self._digests = PerSensor(lambda each: bytes.fromhex(digest_of(each)), definitions.sensors)
         # records that the last batches changed, with the bytes that they were stored as, by partition and sensor
         self._decoded: dict[tuple[int, str], Stored] = {}
         # offsets that another run of a worker counted, by partition and sensor, and the lease they were read under
@@ -383,7 +383,3 @@ class SensorHealthKeeper:
         self._removed.keep_partitions(same)
         self._metrics.keep_partitions(set(epochs))
         self._epochs = epochs
-
-
-def _digest(definition: Sensor) -> bytes:
-    return bytes.fromhex(digest_of(definition))

@@ -56,8 +56,7 @@ class Topics:
     @asynccontextmanager
     async def reader(self, **options: Any) -> AsyncIterator[DefinitionsReader]:
         definitions = Definitions(self.names.sensors, self.names.models)
-        topics = (self.names.sensors, self.names.models)
-        reader = DefinitionsReader(definitions, topics, self.broker.bootstrap_servers, self.reject, options)
+        reader = DefinitionsReader(definitions, self.broker.bootstrap_servers, self.reject, options)
         try:
             async with asyncio.timeout(WAIT):
                 await reader.start()

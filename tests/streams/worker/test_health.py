@@ -31,7 +31,7 @@ async def nowhere(*_: Any) -> None:
 
 @pytest.fixture
 def reader() -> DefinitionsReader:
-    return DefinitionsReader(Definitions("sensors", "models"), ("sensors", "models"), "127.0.0.1:1", nowhere)
+    return DefinitionsReader(Definitions("sensors", "models"), "127.0.0.1:1", nowhere)
 
 
 def test_a_worker_that_has_not_started_waits_for_definitions_and_beliefs(reader: DefinitionsReader) -> None:
