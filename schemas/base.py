@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 MAXIMUM_COORDINATES = 16  # of a state
 MAXIMUM_VALUES = 64  # in one observation
@@ -205,6 +205,13 @@ def distinct(names: Iterable[str]) -> bool:
     """Whether no name occurs twice."""
     listed = list(names)
     return len(set(listed)) == len(listed)
+
+
+def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that the names are distinct."""
+    if not distinct(names):
+        raise PydanticCustomError("repeated_name", "expected each name once")
+    return names
 
 
 class _Fault(NamedTuple):

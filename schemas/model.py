@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import Message, Name, NonNegative, Number, Several, Unit, distinct
@@ -33,6 +33,9 @@ def over_the_coordinates(mixture: Mixture, info: ValidationInfo) -> Mixture:
     return mixture
 
 
+MixtureOverCoordinates = Annotated[Mixture, AfterValidator(over_the_coordinates)]
+
+
 class Model(Message):
     """The model of one entity; the model of entity `*` applies to all entities without their own."""
 
@@ -48,7 +51,7 @@ class Model(Message):
     """coordinates of the state, in order"""
     motion: Motion
     """how the state moves between observations"""
-    prior: Mixture
+    prior: MixtureOverCoordinates
     """belief before the first observation, over all coordinates and in their units"""
     components: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
     """largest number of components of a belief, 1 to 64; no unit"""
@@ -89,11 +92,6 @@ class Model(Message):
                     {"field": field, "size": size},
                 )
         return motion
-
-    @field_validator("prior")
-    @classmethod
-    def _over_the_coordinates(cls, prior: Mixture, info: ValidationInfo) -> Mixture:
-        return over_the_coordinates(prior, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
@@ -19,6 +19,7 @@ from beliefstream.schemas.base import (
     Positive,
     Several,
     distinct,
+    each_once,
 )
 
 _STEP_TOLERANCE = 5e-4  # in steps; float64 seconds since the epoch are accurate to 2.4e-7 for current times
@@ -66,13 +67,6 @@ class MotionBase(Message):
 def sizes(**fields: object) -> dict[str, int]:
     """Return the number of entries of each field that is a tuple."""
     return {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
-
-
-def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that the names are distinct."""
-    if not distinct(names):
-        raise PydanticCustomError("repeated_name", "expected each name once")
-    return names
 
 
 def in_step(names: tuple[str, ...], info: ValidationInfo, *others: str, singular: str) -> tuple[str, ...]:
@@ -216,7 +210,7 @@ class LinearMotion(MotionBase):
     """length of a step, in seconds, at least 0.001"""
     start: Number = 0.0
     """time at which a step ends, seconds since the epoch; all times are whole steps from it"""
-    inputs: OneEach[Name] = ()
+    inputs: Annotated[OneEach[Name], AfterValidator(each_once)] = ()
     """names of the inputs, which sensors of kind control report"""
     input_matrix: Annotated[Matrix | None, Field(validate_default=True)] = None
     """change of each coordinate (row) by a unit of each input (column), per second or in one step"""
@@ -245,11 +239,6 @@ class LinearMotion(MotionBase):
                     "invalid_motion", "expected either drift and diffusion, or transition, noise and step"
                 )
         return step
-
-    @field_validator("inputs")
-    @classmethod
-    def _distinct_inputs(cls, inputs: tuple[str, ...]) -> tuple[str, ...]:
-        return each_once(inputs)
 
     @field_validator("input_matrix")
     @classmethod

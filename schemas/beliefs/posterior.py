@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from beliefstream.schemas.base import Count, Identifier, Message, Name, Number, Several
-from beliefstream.schemas.beliefs.mixture import Mixture
-from beliefstream.schemas.model import Coordinate, over_the_coordinates
+from beliefstream.schemas.model import Coordinate, MixtureOverCoordinates
 from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
@@ -58,7 +57,7 @@ class Posterior(Message):
     unit"""
     coordinates: Several[Coordinate]
     """coordinates of the state, with units"""
-    mixture: Mixture
+    mixture: MixtureOverCoordinates
     """belief over all coordinates, in their units"""
     quality: Quality
     """quality of the mixture"""
@@ -70,11 +69,6 @@ class Posterior(Message):
     """name of the model"""
     model_version: Annotated[int, Field(strict=True, ge=1)]
     """version of the model; no unit"""
-
-    @field_validator("mixture")
-    @classmethod
-    def _over_the_coordinates(cls, mixture: Mixture, info: ValidationInfo) -> Mixture:
-        return over_the_coordinates(mixture, info)
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import (
@@ -16,6 +16,7 @@ from beliefstream.schemas.base import (
     Several,
     Vector,
     distinct,
+    each_once,
 )
 from beliefstream.schemas.sensors.base import ScalarSensor, SensorBase
 
@@ -83,7 +84,10 @@ class LearnedSensor(SensorBase):
     """state coordinate of each of the problem's parameters, by the parameter's name; for a positive parameter it is the
     logarithm, for one between 0 and 1 the log odds"""
     value: Annotated[
-        tuple[ParameterName, ...], Field(fail_fast=True), Field(min_length=1, max_length=MOST_NAMES)
+        tuple[ParameterName, ...],
+        Field(fail_fast=True),
+        Field(min_length=1, max_length=MOST_NAMES),
+        AfterValidator(each_once),
     ]
     """names of the numbers in an observation's value, in order: all the problem's data, and context that changes; where
     reports have several rows, the data come last and repeat with each row"""
@@ -103,13 +107,6 @@ class LearnedSensor(SensorBase):
         if not distinct(parameters.values()):
             raise PydanticCustomError("repeated_name", "expected each coordinate once")
         return parameters
-
-    @field_validator("value")
-    @classmethod
-    def _each_number_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not distinct(value):
-            raise PydanticCustomError("repeated_name", "expected each name once")
-        return value
 
     @field_validator("context")
     @classmethod
