@@ -194,32 +194,3 @@ def _of_elevation(u: Array, gradient: Array, hessian: Array) -> None:
             other = u[j] / across
             hessian[i, j] = bend * one * other - by_across * one * other / across
         hessian[i, i] += by_across / across
-
-
-Plane = tuple[float, float, float, float, float, float]
-
-
-@borrowing
-def derivatives_in_plane(code: int, parameters: Array, x: float, y: float) -> Plane:
-    """Value, gradient and Hessian (xx, xy, yy) of a function of one or two coordinates ``(x, y)``, without arrays."""
-    if code == PROJECTION:
-        return x, 1.0, 0.0, 0.0, 0.0, 0.0
-    if code == SIGNAL_STRENGTH:
-        square = x * x + y * y + SOFT
-        scale = -10 * parameters[2] / math.log(10.0) / square
-        first, second = x / square, y / square
-        xx, xy, yy = scale * (1 - 2 * first * x), -2 * scale * first * y, scale * (1 - 2 * second * y)
-        return _power(parameters, square), scale * x, scale * y, xx, xy, yy
-    if code == TABULATED:
-        if parameters[0] == 1.0:
-            return parameters[2], parameters[3], 0.0, parameters[4], 0.0, 0.0
-        return parameters[2], parameters[3], parameters[4], parameters[5], parameters[6], parameters[8]
-    one, other = math.sqrt(x * x + SOFT), math.sqrt(y * y + SOFT)
-    left, right = x / one, y / other
-    if code == RANGE_RATE:  # of a place x and a velocity y on a line
-        narrow = SOFT / one / one / one
-        return left * y, y * narrow, left, -3 * y * left * narrow / one, narrow, 0.0
-    over = 1 / parameters[2]  # differences of two distances on a line
-    over = over if code == TIME_DIFFERENCE else -over * parameters[3]
-    bent, back = SOFT / one / one / one, SOFT / other / other / other
-    return over * (one - other), over * left, -over * right, over * bent, 0.0, -over * back

@@ -26,12 +26,10 @@ from beliefstream.inference.likelihood.native_terms import (
     Terms,
     difference,
     effective_noise,
-    fill_shapes,
-    in_plane,
+    linearise_at,
     log_sum,
     new_space,
     of_function,
-    parts_at,
     relative_to,
     smallest,
     terms_and_deviation,
@@ -197,9 +195,7 @@ def _linearise(seen: Seen, points: Array, factors: Array, shapes: Shapes, each: 
                 if not seen.mask[b, n] or seen.kind[b, n] == LIKELIHOOD:
                     continue
                 into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
-                distance = relative_to(seen, b, n, points[b, k], space.relative)
-                terms, deviation = terms_and_deviation(seen, b, n, points[b, k], space.relative, distance)
-                fill_shapes(seen, b, n, factors[b, k], distance, terms[0], deviation, space, into)
+                terms, deviation = linearise_at(seen, b, n, points[b, k], factors[b, k], space, into)
                 _put(terms, deviation, b, k, n, each)
 
 
@@ -236,8 +232,7 @@ def _differences(seen: Seen, points: Array, off: Array) -> None:
 
 @native
 def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Array) -> None:
-    rows, size = seen.matrix.shape[2:]
-    space = new_space(seen)
+    size, space = seen.matrix.shape[3], new_space(seen)
     into = (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size))
     _, information, curvature, _ = into
     for b in range(len(points)):
@@ -246,17 +241,11 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
                 continue
             for p in range(points.shape[1]):
                 varied = 0.0
-                if rows == 2 and size == 2:
-                    f = (frames[b, p, 0, 0], frames[b, p, 0, 1], frames[b, p, 1, 0], frames[b, p, 1, 1])
-                    terms, _, some, bent, _ = in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], f)
-                    varied = some[0] + some[2]
-                    varied += 0.5 * (bent[0] * bent[0] + 2 * bent[1] * bent[1] + bent[2] * bent[2])
-                else:
-                    terms = parts_at(seen, b, n, points[b, p], frames[b, p], space, into)
-                    for i in range(size):
-                        varied += information[i, i]
-                        for j in range(size):
-                            varied += 0.5 * curvature[i, j] * curvature[i, j]
+                terms, _ = linearise_at(seen, b, n, points[b, p], frames[b, p], space, into)
+                for i in range(size):
+                    varied += information[i, i]
+                    for j in range(size):
+                        varied += 0.5 * curvature[i, j] * curvature[i, j]
                 _, squared, inlier, outlier = terms
                 gained = 0.5 * squared * (varied / (1 + varied)) - 0.5 * math.log1p(varied)
                 likely = log_sum(inlier + gained, outlier)

@@ -3,9 +3,6 @@
 A reported value is ``z = h(x) + e``, in one of the forms that `observations` lists. Of a scalar one with an inlier's
 noise ``Σ_c w_c N(b_c, (ρ_c σ(x))²)`` and ``σ(x) = σ₀ + s |h(x)|``, linearisation takes the Gaussian that has the slope
 of the log density at the residual (see `noise`). All quantities are in units of its deviation.
-
-Problems in the plane have functions of their own, with numbers in place of small arrays: most problems are, and these
-take a fraction of the time.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_functions import (
     SOFT,
-    derivatives_in_plane,
     derivatives_of,
     value_of,
 )
@@ -31,7 +27,6 @@ Array = NDArray[np.float64]
 Count = NDArray[np.int64]
 Bits = NDArray[np.bool_]
 Terms = tuple[float, float, float, float]
-Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 Shapes = tuple[
     Array, Array, Array, Array
@@ -97,23 +92,15 @@ def new_space(seen: Seen) -> Space:
 @borrowing
 def linearise_at(
     seen: Seen, b: int, n: int, point: Array, factor: Array, space: Space, into: Shapes
-) -> Terms:
+) -> tuple[Terms, float]:
     """Fill gradient ``Jᵀe``, information ``JᵀJ``, curvature ``∇²h`` and slope ``J`` of one observation.
 
-    They are in the frame ``x = point + factor · y``. Returns the signed and squared residual, the log odds of an
-    inlier, and the log likelihood.
+    They are in the frame ``x = point + factor · y``. Returns what `terms_and_deviation` does.
     """
-    signed, squared, inlier, outlier = parts_at(seen, b, n, point, factor, space, into)
-    return signed, squared, inlier - outlier, log_sum(inlier, outlier)
-
-
-@borrowing
-def parts_at(seen: Seen, b: int, n: int, point: Array, factor: Array, space: Space, into: Shapes) -> Terms:
-    """As `linearise_at`, but returns what `terms` does."""
     distance = relative_to(seen, b, n, point, space.relative)
     numbers, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
     fill_shapes(seen, b, n, factor, distance, numbers[0], deviation, space, into)
-    return numbers
+    return numbers, deviation
 
 
 @borrowing
@@ -163,40 +150,26 @@ def of_function(seen: Seen, b: int, n: int, off: float) -> float:
 
 
 @borrowing
-def terms(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> Terms:
-    """Signed and squared residual, and the log likelihood of an inlier and of an outlier with their probabilities."""
-    return terms_and_deviation(seen, b, n, point, relative, distance)[0]
-
-
-@borrowing
 def terms_and_deviation(
     seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
 ) -> tuple[Terms, float]:
-    """What `terms` finds, and the deviation that the signed residual is in units of."""
+    """Signed and squared residual, log likelihoods of an inlier and an outlier with their probabilities; the deviation.
+
+    The signed residual is in units of that deviation.
+    """
+    constant = seen.constant[b, n]
     if seen.kind[b, n] == LINEAR:
         squared = 0.0
         for r in range(len(relative)):
             off = seen.value[b, n, r] - relative[r]
             squared += off * off
-        return _of_linear(seen, b, n, seen.value[b, n, 0] - relative[0], squared), seen.deviation[b, n]
-    return _of_scalar(seen, b, n, difference(seen, b, n, point, relative, distance))
-
-
-@borrowing
-def _of_linear(seen: Seen, b: int, n: int, first: float, squared: float) -> Terms:
-    """Terms of a linear observation, from its first whitened residual and its squared length."""
-    constant = seen.constant[b, n]
-    signed = first if seen.rows[b, n] == 1.0 else 0.0
-    wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
-    inlier = seen.log_inlier[b, n] - 0.5 * squared - constant
-    return signed, squared, inlier, seen.log_outlier[b, n] + wide
-
-
-@borrowing
-def _of_scalar(seen: Seen, b: int, n: int, off: float) -> tuple[Terms, float]:
-    """Terms of a scalar observation, from its residual, and the effective deviation."""
+        signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
+        wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
+        inlier = seen.log_inlier[b, n] - 0.5 * squared - constant
+        return (signed, squared, inlier, seen.log_outlier[b, n] + wide), seen.deviation[b, n]
+    off = difference(seen, b, n, point, relative, distance)
     signed, deviation, density = effective_noise(seen, b, n, off)
-    inlier = seen.log_inlier[b, n] + density - seen.constant[b, n]
+    inlier = seen.log_inlier[b, n] + density - constant
     outlier = seen.log_outlier[b, n] + seen.outlier[b, n]
     return (signed, signed * signed, inlier, outlier), deviation
 
@@ -261,9 +234,6 @@ def fill_shapes(
     relative, matrix, heading = space.relative, space.matrix, space.heading
     rows, size = matrix.shape
     for j in range(size):
-        heading[j] = 0.0
-        for i in range(size):
-            heading[j] += seen.heading[b, n, i] * factor[i, j]
         for r in range(rows):
             matrix[r, j] = 0.0
             for i in range(size):
@@ -273,6 +243,10 @@ def fill_shapes(
         derivatives_of(seen.function[b, n], parameters, relative, space.gradient, space.hessian)
         _function(matrix, space.gradient, space.hessian, deviation, signed, into)
     elif seen.kind[b, n] == ANGLE and rows > 1:
+        for j in range(size):
+            heading[j] = 0.0
+            for i in range(size):
+                heading[j] += seen.heading[b, n, i] * factor[i, j]
         angle(matrix, heading, relative, deviation, signed, into)
     else:
         length(matrix, relative, distance, deviation, signed, into)
@@ -373,103 +347,6 @@ def _straight(matrix: Array, relative: Array, value: Array, into: Shapes) -> Non
             curvature[i, j] = information[i, j] = 0.0
             for r in range(len(relative)):
                 information[i, j] += matrix[r, i] * matrix[r, j]
-
-
-@borrowing
-def terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> Terms:
-    """What `terms` finds at ``(x, y)``."""
-    return _terms_in_plane(seen, b, n, x, y)[0]
-
-
-@borrowing
-def _terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> tuple[Terms, float]:
-    """As `terms_and_deviation`."""
-    first, second = _relative(seen, b, n, x, y)
-    value, kind = seen.value[b, n, 0], seen.kind[b, n]
-    if kind == LINEAR:
-        left, right = value - first, seen.value[b, n, 1] - second
-        return _of_linear(seen, b, n, left, left * left + right * right), seen.deviation[b, n]
-    if kind == FUNCTION:
-        predicted = derivatives_in_plane(seen.function[b, n], seen.parameters[b, n], first, second)[0]
-        off = of_function(seen, b, n, value - predicted)
-    elif kind == ANGLE:
-        turn = seen.heading[b, n, 0] * x + seen.heading[b, n, 1] * y
-        off = wrapped(value - (math.atan2(second, first) - turn))
-    else:
-        off = value - math.sqrt(first * first + second * second + SOFT)
-    return _of_scalar(seen, b, n, off)
-
-
-@borrowing
-def _relative(seen: Seen, b: int, n: int, x: float, y: float) -> Pair:
-    """Coordinates relative to the sensor."""
-    first = seen.matrix[b, n, 0, 0] * x + seen.matrix[b, n, 0, 1] * y - seen.origin[b, n, 0]
-    second = seen.matrix[b, n, 1, 0] * x + seen.matrix[b, n, 1, 1] * y - seen.origin[b, n, 1]
-    return first, second
-
-
-@borrowing
-def in_plane(
-    seen: Seen, b: int, n: int, x: float, y: float, f: tuple[float, float, float, float]
-) -> tuple[Terms, Pair, Triple, Triple, Pair]:
-    """What `parts_at` finds at ``(x, y)``, in the frame ``((f0, f1), (f2, f3))``.
-
-    Returns residuals and log likelihoods, the gradient, the information and the curvature as ``(xx, xy, yy)``, and the
-    slope.
-    """
-    numbers, deviation = _terms_in_plane(seen, b, n, x, y)
-    signed, kind = numbers[0], seen.kind[b, n]
-    first, second = _relative(seen, b, n, x, y)
-    # derivatives of both by the coordinates of the frame
-    m00, m01 = seen.matrix[b, n, 0, 0], seen.matrix[b, n, 0, 1]
-    m10, m11 = seen.matrix[b, n, 1, 0], seen.matrix[b, n, 1, 1]
-    a0, a1 = m00 * f[0] + m01 * f[2], m00 * f[1] + m01 * f[3]
-    b0, b1 = m10 * f[0] + m11 * f[2], m10 * f[1] + m11 * f[3]
-    if kind == LINEAR:
-        left, right = seen.value[b, n, 0] - first, seen.value[b, n, 1] - second
-        gradient = (a0 * left + b0 * right, a1 * left + b1 * right)
-        information = (a0 * a0 + b0 * b0, a0 * a1 + b0 * b1, a1 * a1 + b1 * b1)
-        return numbers, gradient, information, (0.0, 0.0, 0.0), (0.0, 0.0)
-    squared_distance = first * first + second * second + SOFT
-    if kind == FUNCTION:
-        code, parameters = seen.function[b, n], seen.parameters[b, n]
-        _, by_first, by_second, xx, xy, yy = derivatives_in_plane(code, parameters, first, second)
-        by_first, by_second = finite(by_first), finite(by_second)
-        xx, xy, yy = finite(xx), finite(xy), finite(yy)
-        steep = STEEP * deviation
-        s0, s1 = (
-            limited(by_first * a0 + by_second * b0, steep),
-            limited(by_first * a1 + by_second * b1, steep),
-        )
-        left, right = xx * a1 + xy * b1, xy * a1 + yy * b1
-        c0, c1, c2 = (
-            a0 * (xx * a0 + xy * b0) + b0 * (xy * a0 + yy * b0),
-            a0 * left + b0 * right,
-            a1 * left + b1 * right,
-        )
-    elif kind == ANGLE:
-        s0, s1 = (b0 * first - a0 * second) / squared_distance, (b1 * first - a1 * second) / squared_distance
-        r0, r1 = (a0 * first + b0 * second) / squared_distance, (a1 * first + b1 * second) / squared_distance
-        c0, c1, c2 = -2 * r0 * s0, -(r1 * s0 + r0 * s1), -2 * r1 * s1
-        s0 -= seen.heading[b, n, 0] * f[0] + seen.heading[b, n, 1] * f[2]
-        s1 -= seen.heading[b, n, 0] * f[1] + seen.heading[b, n, 1] * f[3]
-    else:
-        distance = math.sqrt(squared_distance)
-        s0, s1 = (a0 * first + b0 * second) / distance, (a1 * first + b1 * second) / distance
-        c0, c1, c2 = (
-            (a0 * a0 + b0 * b0 - s0 * s0) / distance,
-            (a0 * a1 + b0 * b1 - s0 * s1) / distance,
-            (a1 * a1 + b1 * b1 - s1 * s1) / distance,
-        )
-    s0, s1 = s0 / deviation, s1 / deviation
-    bent = (limited(c0 / deviation, BENT), limited(c1 / deviation, BENT), limited(c2 / deviation, BENT))
-    return numbers, (s0 * signed, s1 * signed), (s0 * s0, s0 * s1, s1 * s1), bent, (s0, s1)
-
-
-@borrowing
-def finite(value: float) -> float:
-    """The value, or zero for what is not finite: it gives no direction."""
-    return value if math.isfinite(value) else 0.0
 
 
 @borrowing

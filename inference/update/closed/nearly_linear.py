@@ -507,7 +507,7 @@ def _inlier(
     """Update a component with an inlier; the log evidence. It leaves the linearisation in `work`."""
     factorise(covariance, TINY, ROUNDING, work.factor)
     shapes = (work.gradient, work.information, work.curvature, work.slope)
-    numbers = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
+    numbers, _ = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
     if seen.kind[b, n] == LINEAR:
         return _kalman(mean, numbers[1], seen.constant[b, n], work, into)
     return _second_order(mean, covariance, numbers[0], seen.constant[b, n], work, into)

@@ -170,7 +170,7 @@ def test_both_linearise_every_function_and_noise_alike(seed: int, noise: Noise |
 
 @few
 @given(seed=seeds, noise=st.sampled_from(NOISES))
-def test_functions_in_the_plane_are_those_of_arrays(seed: int, noise: Noise | None) -> None:
+def test_functions_are_smoothed_alike(seed: int, noise: Noise | None) -> None:
     """Signal strengths in two coordinates, and on a line a range rate and a time difference."""
     chosen = [
         kinds.signal_strength([0, 1], 2, [0.5, 1.0], 2.0, -40.0, 2.5, noise=noise),
