@@ -1,8 +1,8 @@
 """Batched Gaussian mixtures.
 
 A mixture over a state of ``D`` coordinates has up to ``K`` components, for ``B`` entities at once. An entity with fewer
-than ``K`` components has log weight ``-inf`` in its unused places. Their means and covariances are finite filler (zero
-and identity) and never matter.
+than ``K`` components has log weight ``-inf`` in its unused places. Their means and covariances are finite and never
+matter.
 """
 
 from __future__ import annotations
@@ -85,16 +85,17 @@ class GaussianMixture:
         """Which components are used, ``(B, K)`` bool."""
         return self.log_weights > -math.inf
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weights, means and covariances."""
+        return self.log_weights, self.means, self.covariances
+
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> GaussianMixture:
-        return GaussianMixture(
-            self.log_weights.to(dtype=dtype, device=device),
-            self.means.to(dtype=dtype, device=device),
-            self.covariances.to(dtype=dtype, device=device),
-        )
+        return GaussianMixture(*(part.to(dtype=dtype, device=device) for part in self.parts))
 
     def rows(self, index: Tensor | slice) -> GaussianMixture:
         """The mixtures of the entities at `index`."""
-        return GaussianMixture(self.log_weights[index], self.means[index], self.covariances[index])
+        return GaussianMixture(*(part[index] for part in self.parts))
 
     def ordered(self) -> GaussianMixture:
         """Sort components by falling weight, equal ones by the first coordinate of their means."""
@@ -120,9 +121,7 @@ class GaussianMixture:
     def places(self, index: Tensor) -> GaussianMixture:
         """The components at `index` ``(B, J)``."""
         row = torch.arange(self.batch, device=index.device)[:, None]
-        return GaussianMixture(
-            self.log_weights[row, index], self.means[row, index], self.covariances[row, index]
-        )
+        return GaussianMixture(*(part[row, index] for part in self.parts))
 
     def normalised(self) -> GaussianMixture:
         """Normalise the weights, so that they sum to one."""
@@ -157,18 +156,6 @@ class GaussianMixture:
         index = torch.tensor(list(axes), device=self.means.device)
         covariances = self.covariances[..., index, :][..., index]
         return GaussianMixture(self.log_weights, self.means[..., index], covariances)
-
-    def condition(self, axes: Sequence[int], values: Tensor) -> GaussianMixture:
-        """Condition on coordinates `axes` having `values` ``(B, len(axes))``; over the others, in their order."""
-        rest = [axis for axis in range(self.dimension) if axis not in set(axes)]
-        seen = self.marginal(axes)
-        evidence = component_log_density(values[:, None], seen.means, seen.factors())[..., 0]
-        floor = torch.finfo(self.covariances.dtype).tiny
-        gain = self.covariances[..., rest, :][..., list(axes)] @ la.invert(seen.covariances, floor)
-        means = self.means[..., rest] + la.times(gain, values[:, None] - seen.means)
-        reduced = gain @ self.covariances[..., list(axes), :][..., rest]
-        covariances = la.symmetrise(self.covariances[..., rest, :][..., rest] - reduced)
-        return GaussianMixture(self.log_weights + evidence, means, covariances).normalised()
 
     def in_coordinates(self, shift: Tensor, scale: Tensor) -> GaussianMixture:
         """The mixture of y, where the state is ``x = shift + scale · y``; `shift` ``(B, D)``, `scale` ``(B,)``."""
@@ -238,33 +225,14 @@ def component_log_densities(mixture: GaussianMixture, factors: Tensor, points: T
     return log_densities(mixture.log_weights, mixture.means, factors, points, True)[0]
 
 
-def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
-    """Pad a mixture to at least `components` places."""
-    missing = components - mixture.components
-    if missing <= 0:
-        return mixture
-    batch, size = mixture.batch, mixture.dimension
-    weights = mixture.log_weights.new_full((batch, missing), -math.inf)
-    means = mixture.means.new_zeros(batch, missing, size)
-    eye = torch.eye(size, dtype=means.dtype, device=means.device).expand(batch, missing, size, size)
-    return beside([mixture, GaussianMixture(weights, means, eye)])
-
-
 def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
     """Concatenate mixtures along the batch, padded to the largest number of components."""
     components = max(mixture.components for mixture in mixtures)
-    padded = [pad(mixture, components) for mixture in mixtures]
-    return GaussianMixture(
-        torch.cat([m.log_weights for m in padded]),
-        torch.cat([m.means for m in padded]),
-        torch.cat([m.covariances for m in padded]),
-    )
+    parts = zip(*(mixture.padded(components).parts for mixture in mixtures), strict=True)
+    return GaussianMixture(*map(torch.cat, parts))
 
 
 def beside(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
     """For each entity the components of all mixtures; weights are not normalised."""
-    return GaussianMixture(
-        torch.cat([mixture.log_weights for mixture in mixtures], 1),
-        torch.cat([mixture.means for mixture in mixtures], 1),
-        torch.cat([mixture.covariances for mixture in mixtures], 1),
-    )
+    parts = zip(*(mixture.parts for mixture in mixtures), strict=True)
+    return GaussianMixture(*(torch.cat(part, 1) for part in parts))

@@ -30,4 +30,4 @@ def array(tensor: Tensor) -> Array:
 
 def numbers_of(mixture: GaussianMixture) -> Numbers:
     """The numbers of a mixture on the processor."""
-    return Numbers(array(mixture.log_weights), array(mixture.means), array(mixture.covariances))
+    return Numbers(*map(array, mixture.parts))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, pad
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update.check import importance
@@ -280,7 +280,7 @@ def _with_fallback(answer: GaussianMixture, local: LocalProblem, unusable: Tenso
     simple = Prediction.of(local.prior, local.observations).posterior(local.prior).normalised()
     safe = simple.where(finite(simple)[:, None], local.prior)
     count = max(safe.components, answer.components)
-    return pad(safe, count).where(unusable[:, None], pad(answer, count))
+    return safe.padded(count).where(unusable[:, None], answer.padded(count))
 
 
 def _with_quality(update: Update, quality: importance.Quality) -> Update:

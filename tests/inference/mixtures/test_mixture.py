@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate, pad
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from tests.inference.plain_models import generator, random_covariances, random_mixture, random_normal
 
 seeds, sizes, counts = st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5)
@@ -102,19 +102,6 @@ def test_marginal_keeps_the_order_of_axes() -> None:
 
 
 @few
-@given(seeds, counts, st.sampled_from([([0], 2), ([1], 2), ([2, 0], 3), ([1], 4), ([3, 1], 4)]))
-def test_condition_is_joint_over_marginal(seed: int, components: int, case: tuple[list[int], int]) -> None:
-    axes, dimension = case
-    mixture = random_mixture(seed, 2, components, dimension)
-    points = random_normal(seed + 9, 2, 1, dimension)
-    rest = [axis for axis in range(dimension) if axis not in axes]
-    conditioned = mixture.condition(axes, points[:, 0, axes])
-    expected = mixture.log_density(points) - mixture.marginal(axes).log_density(points[..., axes])
-    torch.testing.assert_close(conditioned.log_density(points[..., rest]), expected)
-    torch.testing.assert_close(conditioned.log_weights.exp().sum(-1), torch.ones(2, dtype=torch.float64))
-
-
-@few
 @given(seeds, counts, counts)
 def test_product_is_that_of_the_densities_on_a_grid(seed: int, components: int, others: int) -> None:
     first, second = random_mixture(seed, 1, components, 2), random_mixture(seed + 50, 1, others, 2)
@@ -169,21 +156,17 @@ def test_units_do_not_matter(scale: float) -> None:
     mixture, other = random_mixture(3, 2, 3, 3), random_mixture(8, 2, 2, 3)
     large = GaussianMixture(mixture.log_weights, mixture.means * scale, mixture.covariances * scale**2)
     large_other = GaussianMixture(other.log_weights, other.means * scale, other.covariances * scale**2)
-    values = random_normal(4, 2, 1)
     product, scaled = mixture.product(other), large.product(large_other)
     torch.testing.assert_close(scaled.log_weights, product.log_weights)
     torch.testing.assert_close(scaled.means / scale, product.means)
     torch.testing.assert_close(scaled.covariances / scale**2, product.covariances)
-    given, given_scaled = mixture.condition([1], values), large.condition([1], values * scale)
-    torch.testing.assert_close(given_scaled.log_weights, given.log_weights)
-    torch.testing.assert_close(given_scaled.covariances / scale**2, given.covariances)
 
 
 @few
 @given(seeds, counts, sizes)
 def test_padding_changes_nothing_but_the_shape(seed: int, components: int, dimension: int) -> None:
     mixture = random_mixture(seed, 2, components, dimension)
-    padded = pad(mixture, components + 3)
+    padded = mixture.padded(components + 3)
     points = random_normal(seed + 9, 2, 5, dimension)
     assert padded.components == components + 3
     assert padded.present.sum(1).tolist() == [components] * 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate, pad
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.motion import ConstantVelocity, Control, CoordinatedTurn, Unicycle
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
@@ -93,7 +93,7 @@ def test_what_bends_little_or_not_at_all_is_moved_as_one() -> None:
 def assert_alike(found: Moved, expected: Moved) -> None:
     assert_near(found.loss, expected.loss, 1e-8)
     most = max(found.mixture.components, expected.mixture.components)
-    ours, theirs = (pad(each.mixture.ordered(), most) for each in (found, expected))
+    ours, theirs = (each.mixture.ordered().padded(most) for each in (found, expected))
     assert_near(ours.log_weights.exp(), theirs.log_weights.exp(), 1e-8)
     for name in ("means", "covariances"):
         present = ours.present & theirs.present
@@ -113,7 +113,7 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch() -> None:
 
 def test_a_filler_of_absent_places_does_not_matter() -> None:
     mixture, seconds = turning(5, 2, 3), numbers(1.0, 2.0)
-    padded = pad(mixture, 6)
+    padded = mixture.padded(6)
     wild = padded.means.where(padded.present[..., None], torch.full_like(padded.means, 1e3))
     assert_alike(
         move(TURN, GaussianMixture(padded.log_weights, wild, padded.covariances), seconds),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, RANGE, Observations, wrap
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.training.families import Problems
@@ -123,7 +123,7 @@ def test_components_in_any_order_and_with_gaps_are_the_same_prior(
     dimension: int, seed: int, random: object, gaps: int
 ) -> None:
     problems, here = answered(dimension, seed)
-    prior = pad(problems.prior, problems.prior.components + gaps)
+    prior = problems.prior.padded(problems.prior.components + gaps)
     order = list(range(prior.components))
     random.shuffle(order)  # type: ignore[attr-defined]
     shuffled = prior.places(torch.tensor(order).expand(BATCH, -1))

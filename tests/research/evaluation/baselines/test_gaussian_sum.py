@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.scores.filters import ExtendedKalmanFilter
 from research.evaluation.baselines import gaussian_sum_update
 from research.evaluation.exact.grid import grid_posterior
@@ -88,7 +88,7 @@ def test_weights_follow_the_evidence_and_are_close_to_the_exact_posterior() -> N
 
 
 def test_places_without_a_component_stay_empty() -> None:
-    prior = pad(random_mixture(3, 2, 3, 2), 5)
+    prior = random_mixture(3, 2, 3, 2).padded(5)
     sensor = distance(numbers(0.0, 0.0), 2.0, 0.1, 0.2)
     found = gaussian_sum_update(prior, observe([sensor], [sensor]))
     assert found.present.tolist() == prior.present.tolist()
