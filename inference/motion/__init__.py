@@ -11,7 +11,7 @@ from beliefstream.inference.motion.kinematic import (
     MeanReverting,
     RandomWalk,
 )
-from beliefstream.inference.motion.linear import LinearMotion, transition
+from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.motion.protocol import Control, Motion
 from beliefstream.inference.motion.system import FixedStep, Linear
 from beliefstream.inference.motion.vehicles import CoordinatedTurn, Unicycle
@@ -29,5 +29,4 @@ __all__ = [
     "Motion",
     "RandomWalk",
     "Unicycle",
-    "transition",
 ]

@@ -67,14 +67,3 @@ class LinearMotion(Motion):
             return moved
         inputs = held.value[:, None] + coloured(held.covariance, count, generator)
         return moved + inputs @ self.gain(interval).mT
-
-
-def transition(motion: Motion, interval: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``F`` and ``Q`` of a linear motion over `interval` ``(B,)``, seconds, each ``(B, D, D)``.
-
-    Raises:
-        TypeError: the motion is not linear.
-    """
-    if not isinstance(motion, LinearMotion):
-        raise TypeError(f"motion: {type(motion).__name__} is not linear")
-    return motion.transition(interval)

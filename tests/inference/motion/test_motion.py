@@ -22,7 +22,6 @@ from beliefstream.inference.motion import (
     Motion,
     RandomWalk,
     Unicycle,
-    transition,
 )
 
 # an integrated Ornstein-Uhlenbeck process: F = [[1, .6321], [0, .3679]] over one second
@@ -250,13 +249,6 @@ def test_a_control_that_does_not_fit_is_refused(motion: Motion) -> None:
     wrong = Control(torch.zeros(2, one).double(), torch.zeros(2, one, one).double())
     with pytest.raises(ValueError, match="control"):
         motion.predict(gaussian(motion), seconds(1.0, 1.0), wrong)
-
-
-def test_only_a_linear_motion_has_a_transition() -> None:
-    matrix, noise = transition(CONTINUOUS[1], seconds(1.0))
-    assert torch.equal(matrix, CONTINUOUS[1].transition(seconds(1.0))[0]) and noise.shape == (1, 4, 4)
-    with pytest.raises(TypeError, match="Unicycle is not linear"):
-        transition(Unicycle(), seconds(1.0))
 
 
 def test_what_is_no_motion_is_refused_by_name() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.motion import ConstantVelocity, RandomWalk, transition as transition_of
+from beliefstream.inference.motion import ConstantVelocity, LinearMotion, RandomWalk
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
@@ -58,9 +58,10 @@ def test_positions_alone_make_a_kalman_filter() -> None:
     outcomes = by_entity(events)["e0"]
     mean, covariance = np.array([0.0, 0, 1, 0]), np.diag([9.0, 9, 1, 1])
     previous = events[0].time
+    assert isinstance(MODEL.motion, LinearMotion)
     for event, outcome in zip(events, outcomes, strict=True):
         transition, noise = (
-            part[0].numpy() for part in transition_of(MODEL.motion, torch.tensor([event.time - previous]))
+            part[0].numpy() for part in MODEL.motion.transition(torch.tensor([event.time - previous]))
         )
         previous = event.time
         mean, covariance = transition @ mean, transition @ covariance @ transition.T + noise

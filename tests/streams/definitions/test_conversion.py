@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from beliefstream.inference.motion import transition as transition_of
+from beliefstream.inference.motion import LinearMotion
 from beliefstream.inference.sensors import encode
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.filtering import Outcome
@@ -112,7 +112,8 @@ def test_a_model_without_pairs_is_a_random_walk() -> None:
     )
     state = state_model(model)
     assert state.components == 5
-    transition, noise = transition_of(state.motion, torch.tensor([2.0]))
+    assert isinstance(state.motion, LinearMotion)
+    transition, noise = state.motion.transition(torch.tensor([2.0]))
     assert np.array_equal(transition[0], np.eye(2))
     assert np.array_equal(noise[0], np.eye(2))
 
