@@ -231,7 +231,7 @@ class Functions:
     Attributes:
         programs: the distinct functions.
         index: ``(B, N)`` int64, the observation's program; −1 if it is not a function.
-        parameters: ``(B, N, Q)``, padded with zeros.
+        parameters: as `native_functions.packed`, ``(B, N, 2 + Q)``, padded with zeros.
     """
 
     programs: tuple[Program, ...]
@@ -260,5 +260,5 @@ class Functions:
     ) -> tuple[Tensor, Tensor]:
         """Coordinates ``(M P, rows)`` and parameters ``(M P, Q)`` of one program's ``M`` observations."""
         states = relative[row, :, column][..., : program.rows]
-        parameters = self.parameters[row, column][:, None].expand(-1, states.shape[1], -1)
+        parameters = self.parameters[row, column][:, None, 2:].expand(-1, states.shape[1], -1)
         return states.reshape(-1, program.rows), parameters.reshape(len(row) * states.shape[1], -1)

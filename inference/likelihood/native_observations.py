@@ -99,16 +99,13 @@ def seen(observations: ObservationData) -> Seen:
 
 
 def _functions(observations: ObservationData) -> tuple[NDArray[np.int64], Array]:
-    """Code of each function ``(B, N)``, and its parameters ``(B, N, Q)`` as `native_functions.packed`."""
+    """Code of each function ``(B, N)``, and its parameters ``(B, N, Q)``."""
     functions = observations.functions
     if functions is None:
         zero = np.zeros(observations.kind.shape, np.int64)
         return zero, np.zeros((*zero.shape, 1))
-    index, given = functions.index.cpu().numpy(), array(functions.parameters)
     codes = np.array([*map(code_of, functions.programs), 0], np.int64)
-    sizes = [(p.rows, sum(math.prod(shape) for _, shape in p.layout)) for p in functions.programs]
-    heads = np.array([*sizes, (0, 0)], np.float64)
-    return codes[index], np.concatenate([heads[index], given], -1)
+    return codes[functions.index.cpu().numpy()], array(functions.parameters)
 
 
 def tabulated(observations: ObservationData, points: Tensor, derivatives: bool = True) -> Seen:

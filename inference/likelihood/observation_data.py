@@ -130,16 +130,15 @@ class ObservationData:
     @property
     def has_problem(self) -> Tensor:
         """Which entities have an observation of a problem, ``(B,)`` bool."""
-        if self.likelihoods is None:
-            return torch.zeros_like(self.mask[:, 0])
-        return (self.likelihoods.present & self.mask).any(1)
+        return self._has(self.likelihoods)
 
     @property
     def has_functions(self) -> Tensor:
-        """Which problems have a measurement function, ``(B,)`` bool."""
-        if self.functions is None:
-            return torch.zeros(len(self.mask), dtype=torch.bool, device=self.mask.device)
-        return (self.functions.present & self.mask).any(1)
+        """Which entities have a measurement function, ``(B,)`` bool."""
+        return self._has(self.functions)
+
+    def _has(self, part: Functions | Likelihoods | None) -> Tensor:
+        return torch.zeros_like(self.mask[:, 0]) if part is None else (part.present & self.mask).any(1)
 
     @property
     def takes_coordinates(self) -> Tensor:

@@ -28,32 +28,19 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood import native_observations
 from beliefstream.inference.likelihood.native_functions import code_of
-from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen
-from beliefstream.inference.likelihood.noise import wrap
+from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER as WIDE_OUTLIER, Seen
+from beliefstream.inference.likelihood.noise import wrap as wrap
 from beliefstream.inference.likelihood.observation_data import (
-    ANGLE,
-    FUNCTION,
-    LIKELIHOOD,
-    LINEAR,
-    RANGE,
+    ANGLE as ANGLE,
+    FUNCTION as FUNCTION,
+    LIKELIHOOD as LIKELIHOOD,
+    LINEAR as LINEAR,
+    RANGE as RANGE,
     ObservationData,
 )
 from beliefstream.inference.likelihood.problem_functions import IMPOSSIBLE
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
-
-__all__ = [
-    "ANGLE",
-    "FUNCTION",
-    "LIKELIHOOD",
-    "LINEAR",
-    "RANGE",
-    "WIDE_OUTLIER",
-    "Linearisation",
-    "Observations",
-    "Residuals",
-    "wrap",
-]
 
 
 class Residuals(NamedTuple):

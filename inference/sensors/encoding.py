@@ -20,11 +20,7 @@ from beliefstream.inference.likelihood.noise import Array, NoiseMixture
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
 from beliefstream.inference.likelihood.problem_functions import Likelihoods
 from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
-from beliefstream.inference.sensors.sensor_table import (
-    SensorTable,
-    own_covariances,
-    sensor_table,
-)
+from beliefstream.inference.sensors.sensor_table import SensorTable, own_covariances, sensor_table
 
 
 def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | None = None) -> Observations:
@@ -169,7 +165,7 @@ def _observations(
         outlier_log_density=where.put(log_density, 0.0),
         mixture=_mixture(numbers.noise[index], where) if numbers.noise.size else None,
         deviation_slope=where.put(numbers.slope[index], 0.0) if numbers.slope.any() else None,
-        functions=_functions(table.sensors, index, where),
+        functions=_functions(table, index, where),
     )
 
 
@@ -180,13 +176,11 @@ def _mixture(noise: Array, where: _Places) -> NoiseMixture:
     return NoiseMixture(placed, where.put(noise[..., 1], 0.0), where.put(noise[..., 2], 1.0))
 
 
-def _functions(sensors: Sequence[Sensor], index: NDArray[np.int64], where: _Places) -> Functions | None:
-    programs = list(dict.fromkeys(s.program for s in sensors if s.program is not None))
+def _functions(table: SensorTable, index: NDArray[np.int64], where: _Places) -> Functions | None:
+    programs = list(dict.fromkeys(s.program for s in table.sensors if s.program is not None))
     if not programs:
         return None
     numbers = {program: number for number, program in enumerate(programs)}
-    which = np.array([numbers[s.program] if s.program else -1 for s in sensors])
-    parameters = np.zeros((len(sensors), max(len(s.parameters) for s in sensors)))
-    for row, sensor in zip(parameters, sensors, strict=True):
-        row[: len(sensor.parameters)] = sensor.parameters
-    return Functions(tuple(programs), where.put(which[index], -1), where.put(parameters[index], 0.0))
+    which = np.array([numbers[s.program] if s.program else -1 for s in table.sensors])
+    parameters = where.put(table.numbers.parameters[index], 0.0)
+    return Functions(tuple(programs), where.put(which[index], -1), parameters)

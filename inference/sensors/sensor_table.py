@@ -94,7 +94,7 @@ def sensor_table(sensors: Sequence[Sensor], covariances: Array | None, dimension
         ValueError: a sensor lacks the position that each of its readings needs.
     """
     if covariances is None and len(sensors) <= KEPT_SENSORS:
-        return _kept_table(tuple(sensors), dimension)
+        return _kept_table(tuple(sensors), None, dimension)
     return _table(tuple(sensors), covariances, dimension)
 
 
@@ -111,11 +111,6 @@ def own_covariances(sensors: Sequence[Sensor], dimension: int) -> Array:
         length = sensor.noise_length
         row[:length, :length] = sensor.covariance
     return covariances
-
-
-@functools.lru_cache(KEPT_TABLES)
-def _kept_table(sensors: tuple[Sensor, ...], dimension: int) -> SensorTable:
-    return _table(sensors, None, dimension)
 
 
 def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: int) -> SensorTable:
@@ -167,6 +162,9 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
         parameters=parameters,
     )
     return SensorTable(sensors, Numbers._make(map(np.ascontiguousarray, numbers)))
+
+
+_kept_table = functools.lru_cache(KEPT_TABLES)(_table)
 
 
 def _noise_components(sensors: Sequence[Sensor]) -> Array:

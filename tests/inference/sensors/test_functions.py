@@ -110,7 +110,7 @@ def test_sensors_of_one_kind_share_a_program_whatever_their_parameters() -> None
     functions = encode([[Reading(s, np.zeros(1)) for s in chosen]], 6).functions
     assert functions is not None
     assert len(functions.programs) == 1
-    assert functions.parameters[0, :, 2].tolist() == [-40.0, -41.0, -42.0]
+    assert functions.parameters[0, :, 4].tolist() == [-40.0, -41.0, -42.0]
 
 
 def test_where_a_function_has_no_value_a_report_is_as_unlikely_as_can_be() -> None:
