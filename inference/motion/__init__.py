@@ -4,29 +4,14 @@
 covariance of every component are exact. `Motion.sample` moves particles.
 """
 
-from beliefstream.inference.motion.decaying import DecayingVelocity
+from beliefstream.inference.motion.decaying import DecayingVelocity as DecayingVelocity
 from beliefstream.inference.motion.kinematic import (
-    ConstantAcceleration,
-    ConstantVelocity,
-    MeanReverting,
-    RandomWalk,
+    ConstantAcceleration as ConstantAcceleration,
+    ConstantVelocity as ConstantVelocity,
+    MeanReverting as MeanReverting,
+    RandomWalk as RandomWalk,
 )
-from beliefstream.inference.motion.linear import LinearMotion
-from beliefstream.inference.motion.protocol import Control, Motion
-from beliefstream.inference.motion.system import FixedStep, Linear
-from beliefstream.inference.motion.vehicles import CoordinatedTurn, Unicycle
-
-__all__ = [
-    "ConstantAcceleration",
-    "ConstantVelocity",
-    "Control",
-    "CoordinatedTurn",
-    "DecayingVelocity",
-    "FixedStep",
-    "Linear",
-    "LinearMotion",
-    "MeanReverting",
-    "Motion",
-    "RandomWalk",
-    "Unicycle",
-]
+from beliefstream.inference.motion.linear import LinearMotion as LinearMotion
+from beliefstream.inference.motion.protocol import Control as Control, Motion as Motion
+from beliefstream.inference.motion.system import FixedStep as FixedStep, Linear as Linear
+from beliefstream.inference.motion.vehicles import CoordinatedTurn as CoordinatedTurn, Unicycle as Unicycle

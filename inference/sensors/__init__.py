@@ -20,62 +20,53 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
-from beliefstream.inference.sensors.angles import azimuth, bearing, course, heading, relative_bearing
-from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.likelihood.noise import (
+    Array as Array,
+    Exponential as Exponential,
+    Noise as Noise,
+    Uniform as Uniform,
+)
+from beliefstream.inference.sensors.angles import (
+    azimuth as azimuth,
+    bearing as bearing,
+    course as course,
+    heading as heading,
+    relative_bearing as relative_bearing,
+)
+from beliefstream.inference.sensors.encoding import encode as encode
 from beliefstream.inference.sensors.functions import (
-    SPEED_OF_LIGHT,
-    elevation,
-    function,
-    range_rate,
-    signal_strength,
-    time_difference,
+    SPEED_OF_LIGHT as SPEED_OF_LIGHT,
+    elevation as elevation,
+    function as function,
+    range_rate as range_rate,
+    signal_strength as signal_strength,
+    time_difference as time_difference,
 )
-from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
-from beliefstream.inference.sensors.placement import WrongLength, needs_position, placed, without_position
-from beliefstream.inference.sensors.problems import of_problem
-from beliefstream.inference.sensors.readings import COMPOSITE, Calibration, Reading, Sensor, expand
+from beliefstream.inference.sensors.lengths import (
+    linear as linear,
+    position as position,
+    range_to as range_to,
+    speed as speed,
+)
+from beliefstream.inference.sensors.placement import (
+    WrongLength as WrongLength,
+    needs_position as needs_position,
+    placed as placed,
+    without_position as without_position,
+)
+from beliefstream.inference.sensors.problems import of_problem as of_problem
+from beliefstream.inference.sensors.readings import (
+    COMPOSITE,
+    Calibration as Calibration,
+    Reading as Reading,
+    Sensor as Sensor,
+    expand as expand,
+)
 from beliefstream.inference.sensors.time_differences import (
-    TimeDifferences,
-    shared_reference,
-    time_differences,
+    TimeDifferences as TimeDifferences,
+    shared_reference as shared_reference,
+    time_differences as time_differences,
 )
-
-__all__ = [
-    "SPEED_OF_LIGHT",
-    "Array",
-    "Calibration",
-    "Exponential",
-    "Noise",
-    "Reading",
-    "Sensor",
-    "TimeDifferences",
-    "Uniform",
-    "WrongLength",
-    "azimuth",
-    "bearing",
-    "composite",
-    "course",
-    "elevation",
-    "encode",
-    "expand",
-    "function",
-    "heading",
-    "linear",
-    "needs_position",
-    "of_problem",
-    "placed",
-    "position",
-    "range_rate",
-    "range_to",
-    "relative_bearing",
-    "shared_reference",
-    "signal_strength",
-    "speed",
-    "time_difference",
-    "time_differences",
-    "without_position",
-]
 
 
 def composite(parts: Sequence[Sensor]) -> Sensor:

@@ -22,8 +22,6 @@ from beliefstream.inference.sensors.checks import located, positive
 from beliefstream.inference.sensors.functions import SPEED_OF_LIGHT, function
 from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor
 
-__all__ = ["TimeDifferences", "shared_reference", "time_differences"]
-
 
 @dataclass(frozen=True, eq=False)
 class TimeDifferences(Sensor):
