@@ -13,12 +13,19 @@ from beliefstream.inference.motion.moments import Path, Resolution, nodes
 from beliefstream.inference.motion.turning import Turning, put
 
 
-def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> None:
+def _check(motion: Turning, **axes: int | None) -> None:
+    """Check indices and densities, by the names of the coordinates; None is an input."""
     given = [axis for axis in axes.values() if axis is not None]
-    if sorted(given) != list(range(dimension)):
+    if sorted(given) != list(range(motion.dimension)):
         raise ValueError(f"{', '.join(axes)}: expected every coordinate once, got {tuple(axes.values())}")
+    densities = {name: value for name, value in vars(motion).items() if name.endswith("_density")}
     for name, density in densities.items():
         non_negative(name, density)
+    for name, axis in axes.items():
+        if axis is None and (density := densities[f"{name}_density"]):
+            raise ValueError(
+                f"{name}_density: expected 0, because {name} is an input with the noise of the control, got {density}"
+            )
 
 
 @dataclass(frozen=True)
@@ -54,24 +61,8 @@ class Unicycle(Turning):
     turn_rate_density: float = 0.0
 
     def __post_init__(self) -> None:
-        names = ("position_density", "heading_density", "speed_density", "turn_rate_density")
-        densities = {name: getattr(self, name) for name in names}
         x, y = self.position
-        _check(
-            self.dimension,
-            densities,
-            x=x,
-            y=y,
-            heading=self.heading,
-            speed=self.speed,
-            turn_rate=self.turn_rate,
-        )
-        for name in ("speed", "turn_rate"):
-            if getattr(self, name) is None and densities[f"{name}_density"]:
-                value = densities[f"{name}_density"]
-                raise ValueError(
-                    f"{name}_density: expected 0, because {name} is an input with the noise of the control, got {value}"
-                )
+        _check(self, x=x, y=y, heading=self.heading, speed=self.speed, turn_rate=self.turn_rate)
 
     @property
     def dimension(self) -> int:
@@ -150,16 +141,8 @@ class CoordinatedTurn(Turning):
     turn_rate_density: float = 0.0
 
     def __post_init__(self) -> None:
-        densities = {
-            "acceleration_density": self.acceleration_density,
-            "turn_rate_density": self.turn_rate_density,
-        }
         (x, y), (vx, vy) = self.positions, self.velocities
-        _check(self.dimension, densities, x=x, y=y, vx=vx, vy=vy, turn_rate=self.turn_rate)
-        if self.turn_rate is None and self.turn_rate_density:
-            raise ValueError(
-                f"turn_rate_density: expected 0, because turn_rate is an input, got {self.turn_rate_density}"
-            )
+        _check(self, x=x, y=y, vx=vx, vy=vy, turn_rate=self.turn_rate)
 
     @property
     def dimension(self) -> int:
