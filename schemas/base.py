@@ -277,3 +277,11 @@ def parse(message: type[M], raw: bytes | None) -> M:
         return message.model_validate_json(raw)
     except ValidationError as error:
         raise unusable(error, defines=message.defines) from error
+
+
+def validated(message: type[M], fields: Any) -> M:
+    """Make a message of its fields by name; raises Unusable as `parse`."""
+    try:
+        return message.model_validate(fields)
+    except ValidationError as error:
+        raise unusable(error, defines=message.defines) from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from beliefstream.schemas.base import Identifier, Message, Reason, printable, unusable
+from beliefstream.schemas.base import Identifier, Message, Reason, printable, validated
 from beliefstream.schemas.time import Time
 
 HEADERS = {
@@ -81,10 +81,7 @@ class DeadLetter(Message):
             for name, content in headers or ()
             if name in _FIELDS
         }
-        try:
-            return cls.model_validate({**fields, "key": key, "value": value})
-        except ValidationError as error:
-            raise unusable(error) from error
+        return validated(cls, {**fields, "key": key, "value": value})
 
 
 def replay_of(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from beliefstream.schemas import Observation, Reason, Unusable
-from beliefstream.schemas.base import unusable
+from beliefstream.schemas.base import validated
 from beliefstream.streams.bridges.bags.topics import BagTopic, bag_topics
-from beliefstream.streams.bridges.tables import BagOptions, Cells, Table
+from beliefstream.streams.bridges.tables import BagOptions, Cells, Row, Table
 from beliefstream.streams.bridges.topic_templates import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")
@@ -116,33 +114,29 @@ def observations(table: Table, mapping: ColumnMapping) -> Iterator[Found]:
     Raises:
         ValueError: the table lacks a column.
     """
-    if table.columns is None and mapping == ColumnMapping():
-        return (_found(place, cells) for place, cells in table.rows)
-    sources = mapping.sources(table)
-    return (_found(place, _fields(cells, mapping, sources)) for place, cells in table.rows)
+    is_message = table.columns is None and mapping == ColumnMapping()
+    sources = {} if is_message else mapping.sources(table)
+
+    def found(row: Row) -> Found:
+        try:
+            if isinstance(row.cells, Unusable):
+                raise row.cells
+            fields = row.cells if is_message else _fields(row.cells, mapping, sources)
+            return Found(row.place, validated(Observation, fields))
+        except Unusable as error:
+            return Found(row.place, error)
+
+    return map(found, table.rows)
 
 
-def _found(place: str, fields: Cells | Unusable) -> Found:
-    if isinstance(fields, Unusable):
-        return Found(place, fields)
-    try:
-        return Found(place, Observation.model_validate(fields))
-    except ValidationError as error:
-        return Found(place, unusable(error))
-
-
-def _fields(
-    cells: Cells | Unusable, mapping: ColumnMapping, sources: Mapping[str, tuple[str, ...]]
-) -> dict[str, Any] | Unusable:
-    if isinstance(cells, Unusable):
-        return cells
+def _fields(cells: Cells, mapping: ColumnMapping, sources: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     fields = dict(mapping.constants)
     for name, columns in sources.items():
         stated = _field(name, columns, cells)
         if stated is not None:
             fields[name] = stated
         elif name in REQUIRED:
-            return Unusable(Reason.invalid, f"{name}: nothing in {' and '.join(map(repr, columns))}")
+            raise Unusable(Reason.invalid, f"{name}: nothing in {' and '.join(map(repr, columns))}")
     fields["time"] = seconds(fields["time"], mapping.time_unit)
     return fields
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli.output import progress_bar
-from beliefstream.streams.cli.setup import CommandError
+from beliefstream.streams.cli.setup import CommandError, opened
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
@@ -59,9 +59,7 @@ def define(
 
     models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
 
-    with Registry(
-        settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options
-    ) as registry:
+    with opened(Registry, settings, settings.sensors, settings.models, source=SOURCE) as registry:
         if not force:
             try:
                 registry.define(sensors, models)
@@ -80,9 +78,7 @@ def send(settings: Settings, observations: Sequence[Observation], speed: float, 
 
     began, first, sent = time.monotonic(), observations[0].time, 0
     with (
-        ObservationProducer(
-            settings.brokers, settings.observations, source=SOURCE, **settings.client_options
-        ) as producer,
+        opened(ObservationProducer, settings, settings.observations, source=SOURCE) as producer,
         progress_bar("observations") as progress,
     ):
         task = progress.add_task(title, total=len(observations), note="")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from beliefstream.streams.settings import Settings
+
+C = TypeVar("C")
 
 
 class CommandError(RuntimeError):
@@ -51,6 +53,11 @@ def _faults(error: ValidationError) -> Iterator[str]:
         name = ".".join(map(str, fault["loc"]))
         value = "" if name in SECRETS or not name else f" ({fault['input']!r})"
         yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{value}"
+
+
+def opened(client: Callable[..., C], settings: Settings, *topics: str, **options: Any) -> C:
+    """Return a client of these topics, connected as the settings say; raises as the client does."""
+    return client(settings.brokers, *topics, **options, **settings.client_options)
 
 
 def listen(host: str, port: int, backlog: int = 128, option: str = "--port") -> socket.socket:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 import time
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.connection import (
     BrokerUnavailable,
     Closing,
+    Span,
     TopicReader,
     connect,
     connect_timeout,
@@ -183,12 +184,7 @@ class DeadLetterConsumer(Closing):
             "auto_offset_reset": "earliest",  # only if letters have been deleted before they were read
         }
         self._consumer: Any = connect(KafkaConsumer, bootstrap_servers, options)
-        self._consumer.assign(list(self._spans))
         self._next = self._starts(since, from_beginning, last, connect_timeout(kafka_options))
-        self._unread = {each for each, start in self._next.items() if start < self._spans[each].end}
-        self._buffered: dict[Any, deque[Any]] = {partition: deque() for partition in self._unread}
-        for partition, start in self._next.items():
-            self._consumer.seek(partition, start)
 
     def __iter__(self) -> Iterator[ReceivedDeadLetter]:
         yield from self.stored()
@@ -200,22 +196,18 @@ class DeadLetterConsumer(Closing):
 
     def stored(self) -> Iterator[ReceivedDeadLetter]:
         """Yield the letters that existed when the consumer was created, in order of time."""
-        while self._unread or self._buffered:
-            empty = [each for each in self._unread if not self._buffered[each]]
-            if empty:
-                self._fill(empty)
-            elif (received := self._accept(self._oldest())) is not None:
+        stored = map(self._stored_in, self._spans.items())
+        for record in heapq.merge(*stored, key=lambda record: record.timestamp):
+            self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            if (received := self._accept(record)) is not None:
                 yield received
 
     def poll(self, timeout: float = 1.0) -> list[ReceivedDeadLetter]:
         """Return the next letters, partition by partition; waits at most `timeout` seconds for the first."""
-        records = [record for buffered in self._buffered.values() for record in buffered]
-        self._unread.clear()
-        self._buffered.clear()
-        if not records:
-            self._assign(self._spans)
-            records = [record for several in self._fetch(timeout).values() for record in several]
-        found = [self._accept(record) for record in records]
+        self._assign(self._next)
+        fetched = self._consumer.poll(timeout_ms=timeout * 1000, max_records=FETCH_MOST)
+        self._next = {partition: self._consumer.position(partition) for partition in self._next}
+        found = [self._accept(record) for records in fetched.values() for record in records]
         return [received for received in found if received is not None]
 
     @property
@@ -251,42 +243,32 @@ class DeadLetterConsumer(Closing):
             for each, span in self._spans.items()
         }
 
-    def _assign(self, partitions: Collection[Any]) -> None:
-        """Read only these partitions, each from its position; pausing the others loses records in kafka-python 3.0."""
-        if self._consumer.assignment() != {*partitions}:
-            self._consumer.assign(list(partitions))
-            for partition in partitions:
-                self._consumer.seek(partition, self._next[partition])
+    def _assign(self, starts: Mapping[Any, int]) -> None:
+        """Read only these partitions, from these offsets; pausing the others loses records in kafka-python 3.0."""
+        if is_new := self._consumer.assignment() != starts.keys():
+            self._consumer.assign(list(starts))
+        for partition, start in starts.items():
+            if is_new or self._consumer.position(partition) != start:
+                self._consumer.seek(partition, start)
 
-    def _fetch(self, timeout: float) -> dict[Any, list[Any]]:
-        fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=FETCH_MOST)
-        for partition in self._consumer.assignment():
-            self._next[partition] = self._consumer.position(partition)
-        return fetched
-
-    def _fill(self, empty: Collection[Any]) -> None:
-        """Wait for records of these partitions; the others have buffered records and are not read meanwhile."""
-        self._assign(empty)
-        deadline = time.monotonic() + SILENCE_SECONDS
-        while not (fetched := self._fetch(POLL_SECONDS)):
+    def _stored_in(self, place: tuple[Any, Span]) -> Iterator[Any]:
+        """Yield the records that a partition had when the consumer was created."""
+        partition, span = place
+        position = self._next[partition]
+        while position < span.end:
+            self._assign({partition: position})
+            records: list[Any] = []
+            deadline = time.monotonic() + SILENCE_SECONDS
             # deletion may have removed all remaining records
-            if any(self._next[each] >= self._spans[each].end for each in empty):
-                break
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(self._servers, f"the end of {self.topic} could not be read in time")
-        for partition, records in fetched.items():
-            self._buffered[partition].extend(records)
-        self._unread -= {each for each in empty if self._next[each] >= self._spans[each].end}
-        self._buffered = {
-            each: records for each, records in self._buffered.items() if records or each in self._unread
-        }
-
-    def _oldest(self) -> Any:
-        partition = min(self._buffered, key=lambda each: (self._buffered[each][0].timestamp, each.partition))
-        record = self._buffered[partition].popleft()
-        if not self._buffered[partition] and partition not in self._unread:
-            del self._buffered[partition]
-        return record
+            while not records and (position := self._consumer.position(partition)) < span.end:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailable(
+                        self._servers, f"the end of {self.topic} could not be read in time"
+                    )
+                fetched = self._consumer.poll(timeout_ms=POLL_SECONDS * 1000, max_records=FETCH_MOST)
+                records = fetched.get(partition, [])
+            position = self._consumer.position(partition)
+            yield from (record for record in records if record.offset < span.end)
 
     def _accept(self, record: Any) -> ReceivedDeadLetter | None:
         """Return the letter in a record, if it is selected; replay notes are stored."""

@@ -18,10 +18,9 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 from kafka.partitioner import murmur2
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 
 from beliefstream.schemas import LogPosition, Mixture, Observation, Prior, Reset, cloudevents
-from beliefstream.schemas.base import unusable
+from beliefstream.schemas.base import validated
 from beliefstream.streams.kafka.connection import (
     BrokerUnavailable,
     Closing,
@@ -229,10 +228,7 @@ class ObservationProducer(Publisher):
             "orientation": plain(orientation),
             "id": id,
         }
-        try:
-            return self.send_message(Observation.model_validate(fields))
-        except ValidationError as error:
-            raise unusable(error) from error
+        return self.send_message(validated(Observation, fields))
 
     def send_message(self, observation: Observation) -> Future[Place]:
         """Send an existing observation message; see `send`."""
@@ -311,10 +307,7 @@ class PriorPublisher(Publisher):
             TopicError: the broker refuses to report the topic's id.
         """
         fields = {"entity": entity, "reset": True, "time": seconds(time), "id": id}
-        try:
-            message = Reset.model_validate(fields)
-        except ValidationError as error:
-            raise unusable(error) from error
+        message = validated(Reset, fields)
         return self.send_message(message.model_copy(update={"observations_before": self._end(entity)}))
 
     def _end(self, entity: str) -> LogPosition:
@@ -344,10 +337,7 @@ class PriorPublisher(Publisher):
         fields = {"entity": entity, "mixture": mixture, "time": seconds(time), "mode": mode, "id": id}
         if coordinates is not None:
             fields["coordinates"] = tuple(coordinates)
-        try:
-            return self.send_message(Prior.model_validate(fields))
-        except ValidationError as error:
-            raise unusable(error) from error
+        return self.send_message(validated(Prior, fields))
 
 
 def _for_admin(options: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,9 @@ import time
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from beliefstream.schemas import Prior
-from beliefstream.schemas.base import unusable
+from beliefstream.schemas.base import validated
 from beliefstream.streams.client import Place, PriorPublisher
 from beliefstream.streams.live.beliefs import Beliefs
 from beliefstream.streams.live.overview import Overview
@@ -61,10 +60,7 @@ class PriorService:
         if isinstance(fields, dict):
             entity = str(fields.get("entity", ""))
             fields = {**fields, "time": self._time(entity) if fields.get("time") is None else fields["time"]}
-        try:
-            prior = Prior.model_validate(fields)
-        except ValidationError as error:
-            raise unusable(error) from error
+        prior = validated(Prior, fields)
         model, known = self._overview.model_of(prior.entity), self._beliefs.entities.get(prior.entity)
         names = model.coordinate_names if model else known.posterior.coordinate_names if known else None
         if names is not None:

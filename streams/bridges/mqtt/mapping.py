@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
 from beliefstream.schemas import Observation, Reason, Unusable
-from beliefstream.schemas.base import Message, check_size, explain, unusable
+from beliefstream.schemas.base import Message, check_size, explain, validated
 from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates, seconds
 
 _Path = Annotated[str, Field(min_length=1, max_length=200)]
@@ -108,10 +108,7 @@ class Mapping(Message):
         for name in ("standard_deviation", "covariance", "position", "orientation", "id"):
             if (path := getattr(mapping, name)) is not None:
                 fields[name] = _number(content, path)
-        try:
-            return Observation.model_validate(fields)
-        except ValidationError as error:
-            raise unusable(error) from error
+        return validated(Observation, fields)
 
 
 def _number(content: Any, path: str | tuple[str, ...]) -> Any:

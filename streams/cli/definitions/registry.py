@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from beliefstream.streams.cli.output import Format, console, resolve
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.sending import SOURCE
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Message
@@ -27,13 +28,7 @@ def open_registry(brokers: str | None) -> Registry:
     from beliefstream.streams.client import Registry
 
     settings = settings_for(brokers)
-    return Registry(
-        settings.brokers,
-        settings.sensors,
-        settings.models,
-        source="/beliefstream/cli",
-        **settings.client_options,
-    )
+    return opened(Registry, settings, settings.sensors, settings.models, source=SOURCE)
 
 
 def check_defined(names: list[str], found: Mapping[str, Any], what: str) -> None:

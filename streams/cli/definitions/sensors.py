@@ -19,7 +19,7 @@ from beliefstream.streams.cli.definitions.registry import (
 )
 from beliefstream.streams.cli.options import Brokers, read_definitions
 from beliefstream.streams.cli.output import Format, Formatted, console, resolve
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth
@@ -129,7 +129,7 @@ def read_health(brokers: str | None) -> dict[str, SensorState]:
     from beliefstream.streams.client.sensor_health import read_sensor_health
 
     settings = settings_for(brokers)
-    return read_sensor_health(settings.brokers, settings.sensor_health, **settings.client_options)
+    return opened(read_sensor_health, settings, settings.sensor_health)
 
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.settings import Settings
 
 __all__ = ["Finding", "Status", "examine"]
@@ -81,7 +82,7 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
 
     from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
 
-    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    registry = opened(Registry, settings, settings.sensors, settings.models)
     for subject, topic, read in (
         ("models", settings.models, registry.models),
         ("sensors", settings.sensors, registry.sensors),
@@ -125,7 +126,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
         return Finding("measurements", Status.problem, str(error), "name modules that a worker can import")
     if settings.sensors in missing:
         return Finding("measurements", Status.skipped, absent(settings.sensors))
-    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    registry = opened(Registry, settings, settings.sensors, settings.models)
     try:
         sensors = registry.sensors()
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:

@@ -13,6 +13,7 @@ from kafka.errors import AuthorizationError, KafkaError
 from beliefstream.schemas import Reason, printable, to_rfc3339
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
 from beliefstream.streams.cli.remedies import remedy_for, remedy_for_topics
+from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client.dead_letters import DeadLetterConsumer
 from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing
 from beliefstream.streams.kafka.topics import UNPACKED, TopicError, administration, check
@@ -74,12 +75,8 @@ def examine_dead_letters(settings: Settings, missing: Collection[str] = frozense
     newest: ReceivedDeadLetter | None = None
     deadline, is_all = time.monotonic() + READING_SECONDS, True
     try:
-        with DeadLetterConsumer(
-            settings.brokers,
-            settings.dead_letters,
-            since=time.time() - PERIOD_SECONDS,
-            **settings.client_options,
-        ) as consumer:
+        since = time.time() - PERIOD_SECONDS
+        with opened(DeadLetterConsumer, settings, settings.dead_letters, since=since) as consumer:
             for newest in consumer.stored():
                 counts[newest.letter.reason] += 1
                 if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import Format, Formatted, console, resolve
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.streams.client import DeadLetterConsumer, Selection
@@ -125,15 +125,8 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
 
     if chosen.since != float("-inf"):
         where["since"] = chosen.since
-    return DeadLetterConsumer(
-        settings.brokers,
-        settings.dead_letters,
-        reasons=chosen.reasons,
-        sensors=chosen.sensors,
-        entities=chosen.entities,
-        **where,
-        **settings.client_options,
-    )
+    where |= {"reasons": chosen.reasons, "sensors": chosen.sensors, "entities": chosen.entities}
+    return opened(DeadLetterConsumer, settings, settings.dead_letters, **where)
 
 
 def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from beliefstream.streams.cli.output import Format, console
-from beliefstream.streams.cli.setup import CommandError
+from beliefstream.streams.cli.setup import CommandError, opened
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Reason
@@ -189,13 +189,11 @@ def send_again(
     """
     from beliefstream.streams.client import Replayer
 
-    with Replayer(
-        settings.brokers,
-        settings.dead_letters,
-        sources=(settings.observations, settings.priors),
-        definitions=(settings.sensors, settings.models),
-        **settings.client_options,
-    ) as replayer:
+    topics = {
+        "sources": (settings.observations, settings.priors),
+        "definitions": (settings.sensors, settings.models),
+    }
+    with opened(Replayer, settings, settings.dead_letters, **topics) as replayer:
         with console(errors=True).status("reading"):
             plan = replayer.plan(chosen, limit, force)
         _print_plan(plan)

@@ -8,7 +8,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers, moment
 from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
-from beliefstream.streams.cli.setup import settings_for
+from beliefstream.streams.cli.setup import opened, settings_for
 
 entity = typer.Typer(name="entity", help="Forget an entity.")
 
@@ -39,11 +39,7 @@ def reset(
     from beliefstream.streams.client import PriorPublisher
 
     settings = settings_for(brokers)
-    with PriorPublisher(
-        settings.brokers,
-        settings.priors,
-        observations=settings.observations,
-        source=SOURCE,
-        **settings.client_options,
+    with opened(
+        PriorPublisher, settings, settings.priors, observations=settings.observations, source=SOURCE
     ) as publisher:
         report(publisher.reset(entity, moment(time), id))

@@ -13,7 +13,7 @@ from beliefstream.streams.cli.messages.posteriors import row
 from beliefstream.streams.cli.options import Brokers, moment, numbers
 from beliefstream.streams.cli.output import Format, Formatted, resolve
 from beliefstream.streams.cli.sending import SOURCE, TIMEOUT, Entity, When, report, sent
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import DeadLetter, Posterior
@@ -57,9 +57,7 @@ def observe(
     reported = _one_or_all(numbers(",".join(value)))
     noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
     settings = settings_for(brokers)
-    with ObservationProducer(
-        settings.brokers, settings.observations, source=SOURCE, **settings.client_options
-    ) as producer:
+    with opened(ObservationProducer, settings, settings.observations, source=SOURCE) as producer:
         if not wait:
             report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             return
@@ -115,14 +113,13 @@ class ObservationResult:
             TopicMissing,
         )
 
-        options = settings.client_options
         self._stack = ExitStack()
         try:
             self._posteriors = self._stack.enter_context(
-                PosteriorConsumer(settings.brokers, settings.posteriors, entities=[entity], **options)
+                opened(PosteriorConsumer, settings, settings.posteriors, entities=[entity])
             )
             self._letters = self._stack.enter_context(
-                DeadLetterConsumer(settings.brokers, settings.dead_letters, **options)
+                opened(DeadLetterConsumer, settings, settings.dead_letters)
             )
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
             self._stack.close()
@@ -164,9 +161,8 @@ def is_control(settings: Settings, sensor: str) -> bool:
     from beliefstream.schemas import ControlSensor
     from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
 
-    options = settings.client_options
     try:
-        with Registry(settings.brokers, settings.sensors, settings.models, **options) as registry:
+        with opened(Registry, settings, settings.sensors, settings.models) as registry:
             return isinstance(registry.sensors().get(sensor), ControlSensor)
     except (BrokerUnavailable, TopicMissing, KafkaError):
         return False

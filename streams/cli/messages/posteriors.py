@@ -11,7 +11,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import Format, Formatted, resolve
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Posterior
@@ -58,13 +58,13 @@ def posteriors(
     settings = settings_for(brokers)
     found = 0
     with (
-        PosteriorConsumer(
-            settings.brokers,
+        opened(
+            PosteriorConsumer,
+            settings,
             settings.posteriors,
             entities=entity,
             from_beginning=from_beginning,
             timeout=timeout,
-            **settings.client_options,
         ) as consumer,
         open_posteriors(output) if output is not None else nullcontext() as file,
     ):

@@ -13,7 +13,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers, moment, numbers, read_source
 from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Mixture, Prior
@@ -75,9 +75,7 @@ def set_prior(
     )
     settings = settings_for(brokers)
     _check_fits(stated, settings)
-    with PriorPublisher(
-        settings.brokers, settings.priors, source=SOURCE, **settings.client_options
-    ) as publisher:
+    with opened(PriorPublisher, settings, settings.priors, source=SOURCE) as publisher:
         report(publisher.send_message(stated))
 
 
@@ -87,7 +85,7 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
 
     from beliefstream.streams.client import Registry, TopicMissing
 
-    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    registry = opened(Registry, settings, settings.sensors, settings.models)
     try:
         models = registry.models()
     except (AuthorizationError, TopicMissing) as error:

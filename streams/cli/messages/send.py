@@ -15,7 +15,7 @@ from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.cli.sending import SOURCE
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.streams.bridges.mapping import Found
@@ -97,8 +97,8 @@ def _send(settings: Settings, found: Iterable[Found], size: int | None, sent: Se
 
     try:
         with (
-            ObservationProducer(
-                settings.brokers, settings.observations, source=SOURCE, **BATCHES, **settings.client_options
+            opened(
+                ObservationProducer, settings, settings.observations, source=SOURCE, **BATCHES
             ) as producer,
             progress_bar("rows") as progress,
         ):

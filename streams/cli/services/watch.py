@@ -11,7 +11,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import console
-from beliefstream.streams.cli.setup import settings_for
+from beliefstream.streams.cli.setup import opened, settings_for
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +51,7 @@ def watch(
     place = url or f"http://{settings.web_host}:{settings.web_port}"
     recent, screen = Recent(entity), console()
     with (
-        PosteriorConsumer(settings.brokers, settings.posteriors, **settings.client_options) as consumer,
+        opened(PosteriorConsumer, settings, settings.posteriors) as consumer,
         Scraper(place, settings.token) as worker,
         Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live,
     ):
