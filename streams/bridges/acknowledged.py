@@ -108,10 +108,6 @@ class Writer:
     Batches have sequence numbers of a producer id, so that the broker stores a batch once that is sent again. After a
     failure the next batch has another producer id, since it is not known whether the broker has the failed one.
 
-    Args:
-        settings: brokers, topics, security, and how long to wait.
-        source: the sender, for the CloudEvents headers.
-
     Attributes:
         in_flight: bytes of messages that Kafka has not acknowledged.
         failing: whether the last outcome was a failure.

@@ -23,13 +23,7 @@ AWAY_SECONDS = 8.0  # longer than a leader election, as for workers (`streams.ka
 
 
 class BrokerCheck:
-    """Asks for the leaders of some topics every two seconds, in a thread of its own.
-
-    Args:
-        settings: brokers and security.
-        topics: the topics.
-        on_answer: called after each good answer.
-    """
+    """Asks for the leaders of some topics every two seconds, in its own thread; a good answer calls `on_answer`."""
 
     def __init__(
         self, settings: Settings, topics: Sequence[str], on_answer: Callable[[], None] = lambda: None

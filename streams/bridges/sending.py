@@ -62,13 +62,9 @@ class Sent:
 def send(
     found: Iterable[Found], producer: ObservationProducer, sent: Sent, refuse: Callable[[Found], None]
 ) -> None:
-    """Send every observation without waiting, and give `refuse` each row that is none.
+    """Send every observation without waiting, count it in `sent`, and give `refuse` each row that is none.
 
-    Args:
-        found: the rows, in the order of sending.
-        producer: sends them; an error of it ends the loop, and `sent` says how far it came.
-        sent: is counted up, so that it can be shown meanwhile.
-        refuse: is called with each row that cannot be used.
+    An error of the producer ends the loop; `sent` says how far it came.
     """
     for each in found:
         if isinstance(each.observation, Unusable):

@@ -98,12 +98,7 @@ def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:
 
 
 def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> Table:
-    """Open a file, or standard input for `-`; rows are read as they are taken.
-
-    Args:
-        path: of the file, or of a folder with the files of a bag.
-        format: of the file.
-        bag: what becomes of the messages of a bag.
+    """Open a file, a folder with the files of a bag, or standard input for `-`; rows are read as they are taken.
 
     Raises:
         OSError: it cannot be opened.

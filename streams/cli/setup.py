@@ -76,10 +76,7 @@ def listen(host: str, port: int, backlog: int = 128, option: str = "--port") -> 
 def require_rights(settings: Settings, needed: Mapping[str, Sequence[str]], command: str) -> None:
     """Raise CommandError that names the rights which this user lacks; without encryption and users, all have all.
 
-    Args:
-        settings: broker and security.
-        needed: Kafka's operations, such as `WRITE`, by topic.
-        command: who needs them.
+    The command needs Kafka's operations, such as `WRITE`, by topic.
     """
     from beliefstream.streams.kafka.topics import missing_topic_rights
 

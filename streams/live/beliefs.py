@@ -53,12 +53,7 @@ class Latencies:
         self._found: deque[tuple[float, float]] = deque(maxlen=MOST)  # when they were found, and how long
 
     def add(self, posterior: PlainPosterior, stamp: float, observations: Iterable[Seen]) -> None:
-        """Measure what of the posterior's own observations is still known.
-
-        Args:
-            stamp: time of the posterior's record, in seconds.
-            observations: the last ones of its entity.
-        """
+        """Measure what of the posterior's own observations is among the entity's last ones; `stamp` is as theirs."""
         now, applied = time.monotonic(), set(posterior.applied)
         identifiers = [b'"' + label.encode() + b'"' for label in posterior.applied]
         for each in observations:

@@ -36,11 +36,7 @@ class GroupState:
 class GroupReader:
     """Asks the broker; connects with the first question, and again after an error.
 
-    Args:
-        servers: `host:port`, or several separated by commas.
-        group: the application's name.
-        topics: whose messages the group reads.
-        **options: of kafka-python's clients, such as `security_protocol`, `sasl_*`, `ssl_*`.
+    The group, which has the application's name, reads the topics. Options are those of kafka-python's clients.
     """
 
     def __init__(self, servers: str, group: str, topics: Sequence[str], **options: Any) -> None:
@@ -51,11 +47,7 @@ class GroupReader:
         self._problem = ""
 
     def read(self, ends: Mapping[TopicPartition, int] | None = None) -> GroupState:
-        """Ask; an error of the broker is in the note.
-
-        Args:
-            ends: known ends of partitions: what a broker reports may be within its last batch.
-        """
+        """Ask; an error of the broker is in the note. What it reports as an end may be before those known here."""
         try:
             self._open()
             workers, note = self._members()

@@ -63,11 +63,7 @@ class Batch:
 class TopicsReader:
     """Reads definitions and sensor health from the beginning, and the other topics from shortly before their end.
 
-    Args:
-        servers: `host:port`, or several separated by commas.
-        names: of the topics.
-        kept: how many observations of an entity are returned at most.
-        **options: of Kafka clients, such as `security_protocol`, `sasl_*`, `ssl_context`.
+    Of an entity it returns at most `kept` observations at once.
 
     Attributes:
         ends: of each partition, after the last record that was read or there at the start.

@@ -129,11 +129,8 @@ class EmbeddedBroker:
 class GuardedProcess:
     """A child process that ends when this one ends, even by SIGKILL; see `streams.local.process_guard`.
 
-    Args:
-        command: the program and its arguments.
-        grace: seconds between SIGTERM and SIGKILL when it is stopped.
-        output: file for its standard output and error; a temporary file if None.
-        environment: its environment variables; those of this process if None.
+    When it is stopped, SIGKILL follows SIGTERM after `grace` seconds. Its standard output and error go to a temporary
+    file without an `output`, and its variables are those of this process without an `environment`.
     """
 
     def __init__(
@@ -226,13 +223,7 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
 def wait_until_answers(
     bootstrap_servers: str, timeout: float, process: GuardedProcess | None = None, **kafka_options: Any
 ) -> None:
-    """Wait until the broker answers a Kafka metadata request.
-
-    Args:
-        bootstrap_servers: `host:port` of one broker.
-        timeout: longest time to wait, in seconds.
-        process: process of the broker; waiting stops when it has ended.
-        kafka_options: options of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+    """Wait `timeout` seconds at most until the broker at `host:port` answers a Kafka metadata request.
 
     Raises:
         BrokerError: the process ended (the message has the end of its output), or the broker did not answer in time.

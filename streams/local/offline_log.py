@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -43,6 +44,21 @@ class Fused:
         )
 
 
+class _Added(NamedTuple):
+    """An event whose label is its place in the log.
+
+    Attributes:
+        name: what posteriors call it; empty for a prior or a control.
+        sensor: the name; empty for a prior.
+        resets: how many resets of its entity came before.
+    """
+
+    event: Event
+    name: str
+    sensor: str
+    resets: int
+
+
 class Log:
     """A log: definitions, and observations and priors of any number of entities in any order.
 
@@ -66,26 +82,21 @@ class Log:
             maximum_message_bytes or defaults["maximum_message_bytes"].default,
             future_tolerance if future_tolerance is not None else defaults["future_tolerance"].default,
         )
-        self._events: list[Event] = []
-        self._sensors: list[str] = []  # by the label of the event; empty for a prior
-        self._names: list[str] = []  # of the observations, by the label of the event; empty for a prior
+        self._added: list[_Added] = []
         self.repeated = 0  # observations left out, because their entity has one with the same id and time
         self._identified: set[tuple[str, int, float, str]] = set()  # entity, earlier resets, time, id
         self.failed: list[str] = []  # messages left out by `fuse`, because the posterior was not finite
         self._resets: dict[str, list[Reset]] = defaultdict(list)
-        self._resets_before: list[
-            int
-        ] = []  # number of earlier resets of the entity, by the label of the event
 
     @property
     def observations(self) -> int:
         """Number of observations."""
-        return sum(event.prior is None for event in self._events)
+        return sum(each.event.prior is None for each in self._added)
 
     @property
     def priors(self) -> int:
         """Number of priors."""
-        return len(self._events) - self.observations
+        return len(self._added) - self.observations
 
     @property
     def resets(self) -> int:
@@ -101,7 +112,7 @@ class Log:
     @property
     def entities(self) -> int:
         """Number of entities with posteriors."""
-        return len({event.entity for event in self._events} | self._resets.keys())
+        return len({each.event.entity for each in self._added} | self._resets.keys())
 
     def define_sensor(self, definition: Sensor | bytes) -> Sensor:
         """Define or replace a sensor, and return it; raises Unusable if the JSON is not a valid sensor."""
@@ -116,11 +127,9 @@ class Log:
         return model
 
     def add(self, raw: bytes, default_id: str = "") -> None:
-        """Add an observation, a prior (a message with a mixture) or a reset (a message with a field `reset`).
+        """Add an observation, a prior (a message with a mixture) or a reset (a message with a field `reset`), as JSON.
 
-        Args:
-            raw: the message as JSON.
-            default_id: name in posteriors of an observation without an id.
+        Posteriors name an observation without an id by `default_id`.
 
         Raises:
             Unusable: it is none of these, or does not fit the definitions; nothing was added.
@@ -142,10 +151,8 @@ class Log:
         self._add(event, name, message.sensor)
 
     def _add(self, event: Event, name: str, sensor: str) -> None:
-        self._events.append(replace(event, label=len(self._events)))
-        self._names.append(name)
-        self._sensors.append(sensor)
-        self._resets_before.append(len(self._resets.get(event.entity, ())))
+        resets = len(self._resets.get(event.entity, ()))
+        self._added.append(_Added(replace(event, label=len(self._added)), name, sensor, resets))
 
     def _repeats(self, event: Event, id: str) -> bool:
         """Note the observation, and return whether it came before, as a worker decides it."""
@@ -159,13 +166,13 @@ class Log:
         """Split the events by resets: before the first reset of their entity, before the second, and so on."""
         count = 1 + max(map(len, self._resets.values()), default=0)
         periods: list[list[Event]] = [[] for _ in range(count)]
-        for event, resets in zip(self._events, self._resets_before, strict=True):
-            periods[resets].append(event)
+        for each in self._added:
+            periods[each.resets].append(each.event)
         return periods
 
     def timelines(self) -> dict[str, list[Instant]]:
         """Return each entity's instants in order of time, including those before a reset."""
-        return _timelines(self._events)
+        return _timelines([each.event for each in self._added])
 
     def fuse(self, updater: Updater) -> Iterator[Fused]:
         """Yield every posterior of every entity; between two resets, those of one entity are in order of time."""
@@ -188,78 +195,66 @@ class Log:
     def judge(
         self, updater: Updater, seconds: float, tick: Callable[[], None] = lambda: None
     ) -> dict[str, Window]:
-        """Return the health of each sensor by name, at the end of the log.
+        """Return the health of each sensor by name, in a window of so many seconds at the end of the log.
 
-        Leaves out instants whose posterior is not finite, as `fuse` does, and sensors that have no others.
-
-        Args:
-            updater: computes the updates.
-            seconds: length of the window.
-            tick: called after each posterior.
+        Leaves out instants whose posterior is not finite, as `fuse` does, and sensors that have no others. `tick` is
+        called after each posterior.
         """
         fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
         for events in self._by_period():
-            informing = {
-                entity: (instant for instant in timeline if instant.informs)
-                for entity, timeline in _timelines(events).items()
-            }
-            failed: set[tuple[int, ...]] = set()  # the labels of instants
-
-            def accept(
-                _: str, instant: Instant, outcome: Outcome, failed: set[tuple[int, ...]] = failed
-            ) -> bool:
-                if not (sound := are_sound([outcome])[0]):
-                    failed.add(instant.labels)
-                return sound
-
-            outcomes = replay(
-                events, lambda name: self._model(name).state, updater, with_fits=True, accept=accept
-            )
-            for entity, outcome in outcomes:
+            for _, instant, outcome in self._replayed(events, updater, with_fits=True):
                 tick()
-                instant, start = next(each for each in informing[entity] if each.labels not in failed), 0
+                start = 0
                 for label, reading in zip(instant.labels, instant.readings, strict=False):
                     end = start + reading.sensor.value_length
                     assert outcome.fits is not None
-                    fitted[self._sensors[label]].append((instant.time, outcome.fits[start:end]))
+                    fitted[self._added[label].sensor].append((instant.time, outcome.fits[start:end]))
                     start = end
         windows = {sensor: _window(fitted[sensor], seconds) for sensor in sorted(fitted)}
-        for event in self._events:
-            if event.reading is not None and self._sensors[event.label] in windows:
-                windows[self._sensors[event.label]].entities |= entity_bit(event.entity.encode())
+        for event, _, sensor, _ in self._added:
+            if event.reading is not None and sensor in windows:
+                windows[sensor].entities |= entity_bit(event.entity.encode())
         return windows
 
     def _fuse_period(
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
     ) -> Iterator[Fused]:
-        remaining = {entity: iter(timeline) for entity, timeline in _timelines(events).items()}
-        failed: set[tuple[int, ...]] = set()  # the labels of instants
+        def note(entity: str, instant: Instant, is_sound: bool) -> None:
+            if is_sound:
+                sequences[entity] += len(instant.labels)
+            else:
+                names = (self._added[label].name for label in sorted(instant.labels))
+                self.failed += [name or f"prior of {entity}" for name in names]
+
+        for entity, instant, outcome in self._replayed(events, updater, note):
+            priors[entity] += instant.prior is not None
+            applied = [name for label in sorted(instant.labels) if (name := self._added[label].name)]
+            yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
+
+    def _replayed(
+        self,
+        events: list[Event],
+        updater: Updater,
+        note: Callable[[str, Instant, bool], None] = lambda *_: None,
+        with_fits: bool = False,
+    ) -> Iterator[tuple[str, Instant, Outcome]]:
+        """Yield what `replay` does, with the instants; `note` gets every instant, and whether its belief is finite."""
+        newest: dict[str, Instant] = {}
 
         def accept(entity: str, instant: Instant, outcome: Outcome) -> bool:
-            if are_sound([outcome])[0]:
-                return True
-            failed.add(instant.labels)
-            self.failed += [self._names[label] or f"prior of {entity}" for label in sorted(instant.labels)]
-            return False
+            newest[entity], is_sound = instant, bool(are_sound([outcome])[0])
+            note(entity, instant, is_sound)
+            return is_sound
 
-        for entity, outcome in replay(events, lambda name: self._model(name).state, updater, accept=accept):
-            instant = next(remaining[entity])
-            while not instant.informs or instant.labels in failed:
-                if instant.labels not in failed:
-                    sequences[entity] += len(instant.labels)
-                instant = next(remaining[entity])
-            sequences[entity] += len(instant.labels)
-            priors[entity] += instant.prior is not None
-            names = [self._names[label] for label in sorted(instant.labels)]
-            applied = [name for name in names if name]
-            yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
-        for entity, rest in remaining.items():
-            sequences[entity] += sum(len(instant.labels) for instant in rest if instant.labels not in failed)
+        outcomes = replay(
+            events, lambda name: self._model(name).state, updater, with_fits=with_fits, accept=accept
+        )
+        for entity, outcome in outcomes:
+            yield entity, newest[entity], outcome
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)
-        if model is None:  # cannot happen: a message without a model was rejected when it was added
-            raise KeyError(entity)
+        assert model is not None  # a message without one was rejected when it was added
         return model
 
 

@@ -27,9 +27,7 @@ PARENT_POLL_SECONDS = 0.2
 def guarded(command: list[str], grace: float) -> list[str]:
     """Return the command line that runs `command` under a guard; closing its `stdin=subprocess.PIPE` ends it.
 
-    Args:
-        command: the program and its arguments.
-        grace: seconds between SIGTERM and SIGKILL.
+    SIGKILL follows SIGTERM after `grace` seconds.
     """
     return [sys.executable, "-I", "-S", __file__, str(grace), *command]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.quantities import TYPES, Read, type_of
@@ -74,25 +75,42 @@ class Choice:
             yield Use(rule, entity, sensor, TYPES[kind][quantity])
 
 
-def rows_of(
-    uses: tuple[Use, ...], place: str, content: Any, fault: str | None, recorded: int
-) -> Iterator[Row]:
-    """The rows of one message.
+class BagMessage(NamedTuple):
+    """A message of a bag: the name, type and encoding of its topic, when it was recorded (ns), and what decodes it."""
 
-    Args:
-        uses: of its topic.
-        place: where it stands in the bag.
-        content: the decoded message.
-        fault: why it cannot be decoded, if so.
-        recorded: when, in nanoseconds since the epoch.
-    """
-    for use in uses:
-        cells = (
-            cells_of(use, content, recorded)
-            if fault is None
-            else Unusable(Reason.invalid, f"message: cannot be decoded: {fault}")
-        )
-        yield Row(f"{place} as {use.sensor}" if len(uses) > 1 else place, cells)
+    topic: str
+    kind: str | None
+    encoding: str
+    recorded: int
+    decode: Callable[[], Any]
+
+
+def rows_of(messages: Iterator[BagMessage], name: str, choice: Choice) -> Iterator[Row]:
+    """The rows of the messages of a file; `name` is its name, or empty if there are no others."""
+    counts = Counter[str]()
+    while True:
+        try:
+            message = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:  # a damaged file may raise anything
+            fault = f"message: the bag is damaged, the rest is not read ({_said(error)})"
+            place = f"{name} after message {counts.total()}".lstrip()
+            yield Row(place, Unusable(Reason.invalid, fault))
+            return
+        counts[message.topic] += 1
+        uses = choice.uses(message.topic, message.kind, message.encoding)
+        if not uses or message.kind is None:
+            continue
+        place = f"message {counts[message.topic]} of {message.topic}" + (f" in {name}" if name else "")
+        content, unread = None, None
+        try:
+            content = message.decode()
+        except Exception as error:  # the content may not fit its definition, nor that the language
+            unread = Unusable(Reason.invalid, f"message: cannot be decoded: {_said(error)}")
+        for use in uses:
+            cells = unread or cells_of(use, content, message.recorded)
+            yield Row(f"{place} as {use.sensor}" if len(uses) > 1 else place, cells)
 
 
 def cells_of(use: Use, content: Any, recorded: int) -> Cells | Unusable:
@@ -121,18 +139,6 @@ def _time(topic: BagTopic, content: Any, recorded: int) -> float:
     return float(stamp.sec + stamp.nanosec / NANOSECONDS)
 
 
-def where(number: int, topic: str, name: str) -> str:
-    """Where a message stands: its number among those of its topic, and its file if there are several."""
-    return f"message {number} of {topic}" + (f" in {name}" if name else "")
-
-
-def damaged(read: int, name: str, error: Exception) -> Row:
-    """The row that stands for the rest of a file, of which nothing can be read after so many messages."""
-    place = f"{name} " if name else ""
-    fault = f"message: the bag is damaged, the rest is not read ({said(error)})"
-    return Row(f"{place}after message {read}", Unusable(Reason.invalid, fault))
-
-
-def said(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """An error of a library in one line."""
     return f"{type(error).__name__}: {error}"[:200]

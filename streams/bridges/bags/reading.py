@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mcap.exceptions import McapError
 from mcap.reader import McapReader, NonSeekingReader, SeekingReader
@@ -13,7 +14,7 @@ from mcap.records import Channel, Schema
 from mcap.writer import MCAP0_MAGIC
 from mcap_ros2.decoder import DecoderFactory
 
-from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
+from beliefstream.streams.bridges.bags.choice import BagMessage, Choice, rows_of
 from beliefstream.streams.bridges.tables import BagOptions, Row, Table
 
 COLUMNS = ("entity", "sensor", "time", "value", "covariance")
@@ -37,9 +38,8 @@ def files_of(path: str) -> list[Path]:
 def read_bag(path: str, options: BagOptions) -> Table:
     """Open a bag; its rows have the columns `COLUMNS`, and come in order of recording within each file.
 
-    Args:
-        path: of a file in MCAP or SQLite, or of a folder of them.
-        options: which topics are read; without any, the first quantity of each topic of a known type.
+    It is a file in MCAP or SQLite, or a folder of them. If the options name no topics, the first quantity of each topic
+    of a known type is read.
 
     Raises:
         OSError: it cannot be opened.
@@ -86,43 +86,34 @@ def _look(path: Path, choice: Choice) -> int | None:
         return None
     counts: Counter[int] = Counter(summary.statistics.channel_message_counts if summary.statistics else {})
     return sum(
-        counts[number] * len(_uses(choice, channel, summary.schemas.get(channel.schema_id)))
+        counts[number] * len(choice.uses(*_described(channel, summary.schemas.get(channel.schema_id))))
         for number, channel in summary.channels.items()
     )
 
 
-def _uses(choice: Choice, channel: Channel, schema: Schema | None) -> tuple[Use, ...]:
-    return choice.uses(channel.topic, schema.name if schema is not None else None, channel.message_encoding)
+def _described(channel: Channel, schema: Schema | None) -> tuple[str, str | None, str]:
+    """Name, type and encoding of a topic."""
+    return channel.topic, schema.name if schema is not None else None, channel.message_encoding
 
 
 def _rows(files: Sequence[Path], choice: Choice) -> Iterator[Row]:
     for path in files:
         with path.open("rb") as file:
-            yield from _file_rows(_open(file, str(path)), path.name if len(files) > 1 else "", choice)
+            messages = _messages(_open(file, str(path)))
+            yield from rows_of(messages, path.name if len(files) > 1 else "", choice)
     choice.check_used()
 
 
-def _file_rows(reader: McapReader, name: str, choice: Choice) -> Iterator[Row]:
-    decoders, counts = DecoderFactory(), Counter[str]()
+def _messages(reader: McapReader) -> Iterator[BagMessage]:
+    decoders = DecoderFactory()
     # without an index, messages would all be read before the first is given out
-    messages = reader.iter_messages(log_time_order=isinstance(reader, SeekingReader))
-    while True:
-        try:
-            schema, channel, message = next(messages)
-        except StopIteration:
-            return
-        except Exception as error:  # a damaged file may raise anything
-            yield damaged(sum(counts.values()), name, error)
-            return
-        counts[channel.topic] += 1
-        uses = _uses(choice, channel, schema)
-        if not uses or schema is None:
-            continue
-        place = where(counts[channel.topic], channel.topic, name)
-        try:
-            decoder = decoders.decoder_for(channel.message_encoding, schema)
-            content = decoder(message.data) if decoder is not None else None
-            fault = None if content is not None else f"schema encoding {schema.encoding!r} is not read"
-        except Exception as error:  # the content may not fit its schema
-            fault = said(error)
-        yield from rows_of(uses, place, content, fault, message.log_time)
+    for schema, channel, message in reader.iter_messages(log_time_order=isinstance(reader, SeekingReader)):
+        decode = partial(_decoded, decoders, channel, schema, message.data)
+        yield BagMessage(*_described(channel, schema), message.log_time, decode)
+
+
+def _decoded(decoders: DecoderFactory, channel: Channel, schema: Schema | None, data: bytes) -> Any:
+    decoder = decoders.decoder_for(channel.message_encoding, schema)
+    if decoder is None:
+        raise ValueError(f"schema encoding {schema.encoding if schema else ''!r} is not read")
+    return decoder(data)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,19 @@ import apsw
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
-from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
+from beliefstream.streams.bridges.bags.choice import BagMessage, Choice, rows_of
 from beliefstream.streams.bridges.tables import Row
 
 # Recorders write definitions into a bag since Iron: one without them is of Humble, or older.
 OLD = Stores.ROS2_HUMBLE
-Decode = Callable[[bytes], Any]
 
 
 def read_sqlite(path: str, files: Sequence[Path], choice: Choice) -> tuple[int, Iterator[Row]]:
     """Decide what of a bag is used; returns the number of its rows, and the rows.
 
-    Args:
-        path: of a file, or of a folder of them.
-        files: of the bag; they are read one by one if the folder has no `metadata.yaml`, as after a crash.
-        choice: which topics are read.
+    Its files are read one by one if it is a folder without `metadata.yaml`, as after a crash.
 
     Raises:
         OSError: it cannot be opened.
@@ -40,7 +36,7 @@ def read_sqlite(path: str, files: Sequence[Path], choice: Choice) -> tuple[int, 
     size = 0
     for bag in bags:
         with _opened(bag) as reader:
-            size += sum(each.msgcount * len(_uses(choice, each)) for each in reader.connections)
+            size += sum(each.msgcount * len(choice.uses(*_described(each))) for each in reader.connections)
     choice.check_used()
     return size, _rows(bags, choice)
 
@@ -68,50 +64,39 @@ def _opened(path: Path) -> Iterator[Reader]:
         reader.close()
 
 
-def _uses(choice: Choice, connection: Connection) -> tuple[Use, ...]:
+def _described(connection: Connection) -> tuple[str, str, str]:
+    """Name, type and encoding of a topic."""
     extra = connection.ext
     encoding = extra.serialization_format if isinstance(extra, ConnectionExtRosbag2) else "ROS 1"
-    return choice.uses(connection.topic, connection.msgtype, encoding)
+    return connection.topic, connection.msgtype, encoding
 
 
 def _rows(bags: Sequence[Path], choice: Choice) -> Iterator[Row]:
     for path in bags:
         with _opened(path) as reader:
-            yield from _bag_rows(reader, path.name if len(bags) > 1 else "", choice)
+            yield from rows_of(_messages(reader, choice), path.name if len(bags) > 1 else "", choice)
 
 
-def _bag_rows(reader: Reader, name: str, choice: Choice) -> Iterator[Row]:
-    counts, decoders = Counter[str](), dict[tuple[str, str], Decode]()
-    used = [each for each in reader.connections if _uses(choice, each)]
-    messages = reader.messages(used) if used else iter(())
-    while True:
-        try:
-            connection, recorded, raw = next(messages)
-        except StopIteration:
-            return
-        except Exception as error:  # a damaged file may raise anything
-            yield damaged(sum(counts.values()), name, error)
-            return
-        counts[connection.topic] += 1
-        place = where(counts[connection.topic], connection.topic, name)
-        content, problem = None, None
-        try:
-            key = connection.msgtype, connection.msgdef.data
-            decode = decoders.get(key) or decoders.setdefault(key, _decoder(connection))
-            content = decode(raw)
-        except Exception as error:  # the content may not fit its definition, nor that the language
-            problem = said(error)
-        yield from rows_of(_uses(choice, connection), place, content, problem, recorded)
+def _messages(reader: Reader, choice: Choice) -> Iterator[BagMessage]:
+    used = [each for each in reader.connections if choice.uses(*_described(each))]
+    for connection, recorded, raw in reader.messages(used) if used else ():
+        yield BagMessage(*_described(connection), recorded, partial(_decoded, connection, raw))
 
 
-def _decoder(connection: Connection) -> Decode:
-    """Decodes messages by the definition in the bag."""
-    form = connection.msgdef.format
+def _decoded(connection: Connection, raw: bytes) -> Any:
+    definition = connection.msgdef
+    return _types(connection.msgtype, definition.format, definition.data).deserialize_cdr(
+        raw, connection.msgtype
+    )
+
+
+@lru_cache
+def _types(kind: str, form: MessageDefinitionFormat, definition: str) -> Typestore:
+    """The types that the definition in a bag names."""
     if form is MessageDefinitionFormat.NONE:
-        store = get_typestore(OLD)
-    elif form is MessageDefinitionFormat.MSG:
-        store = get_typestore(Stores.EMPTY)
-        store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
-    else:
+        return get_typestore(OLD)
+    if form is not MessageDefinitionFormat.MSG:
         raise ValueError(f"definition of kind {form.name} is not read")
-    return partial(store.deserialize_cdr, typename=connection.msgtype)
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg(definition, kind))
+    return store

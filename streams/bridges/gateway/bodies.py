@@ -132,13 +132,7 @@ async def _next_part(stream: AsyncGenerator[bytes, None], silence: float) -> byt
 
 
 def read_messages(message: type[M], body: bytes, lines: bool, most_bytes: int) -> Iterator[M | Unusable]:
-    """Yield the messages of a body in order, and for each that cannot be used the error in its place.
-
-    Args:
-        message: what each item is to be.
-        body: the body.
-        lines: whether there is one item on each line; empty lines are left out.
-        most_bytes: the largest size of one message.
+    """Yield the messages of a body, or of its non-empty lines, and for each that cannot be used the error in its place.
 
     Raises:
         Unusable: the body as a whole is not JSON, has no item or too many.

@@ -50,13 +50,8 @@ class Draining:
     """ASGI middleware that discards what is left of a body when the answer begins.
 
     A server that answers and closes while the client still sends makes the client see a broken pipe instead (RFC
-    9112, section 9.6). A body that is larger, or slower, is cut off after the answer. A client that waits for
-    `100 Continue` is answered at once, and sends no body.
-
-    Args:
-        app: the application.
-        most: bytes that are discarded.
-        seconds: how long they may take.
+    9112, section 9.6). A body of more than `most` bytes, or one that takes more than `seconds`, is cut off after the
+    answer. A client that waits for `100 Continue` is answered at once, and sends no body.
     """
 
     def __init__(self, app: ASGIApp, most: int = MOST_BYTES, seconds: float = SECONDS) -> None:

@@ -65,8 +65,7 @@ class Subscription:
 class Posteriors:
     """The latest posteriors as JSON, and who follows them. Used in one event loop.
 
-    Args:
-        most: entities that are kept; the one heard of longest ago makes room.
+    Of more than `most` entities, the one heard of longest ago makes room.
     """
 
     def __init__(self, most: int) -> None:

@@ -47,10 +47,6 @@ class MqttBridge:
 
     Its session outlives it: the MQTT broker keeps messages of QoS 1 for it while it is away.
 
-    Args:
-        settings: both brokers, and how many messages may wait for Kafka at once.
-        mapping: topics and payloads.
-
     Attributes:
         forwarded, refused: observations, and dead letters, that Kafka has acknowledged.
     """

@@ -58,13 +58,9 @@ def pages(
     token: SecretStr | None,
     lacking: Callable[[], Iterable[str]],
 ) -> Iterator[None]:
-    """Serve the pages in threads while the context lasts, and close the socket then.
+    """Serve the pages on a bound socket in threads while the context lasts, and close it then.
 
-    Args:
-        listening: a bound socket.
-        registry: the metrics.
-        token: that /metrics asks for, if any.
-        lacking: what the bridge waits for; it is ready while that is nothing.
+    /metrics asks for the token, if there is one. The bridge is ready while it is `lacking` nothing.
     """
 
     class Pages(BaseHTTPRequestHandler):

@@ -119,9 +119,7 @@ def examine_losses(
 ) -> Iterator[Finding]:
     """Report each loss as a problem, or that there is none, and what could not be checked.
 
-    Args:
-        urls: URLs of workers; the counters of a worker start at 0 when it starts.
-        missing: topics that do not exist; None if no broker answers.
+    The counters of the workers at these URLs start at 0 when they start. `missing` is None if no broker answers.
     """
     clean, skipped = [], []
     for what, findings in _looks(settings, urls, missing):

@@ -60,12 +60,7 @@ def _examined(settings: Settings, topics: list[str]) -> Iterator[Finding]:
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
-    """Check that the newest records are in the partitions that murmur2 of their keys gives.
-
-    Args:
-        records: records of the topics in `counts`.
-        counts: the number of partitions of each topic.
-    """
+    """Check that the newest records are in the partitions, so many of each topic, that murmur2 of their keys gives."""
     if not records:
         return Finding("partitioner", Status.skipped, "there are no records")
     faults = [

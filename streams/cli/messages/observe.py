@@ -126,13 +126,7 @@ class ObservationResult:
             raise CommandError(f"nothing was sent: {error}; --no-wait sends without waiting") from None
 
     def wait(self, place: Place, id: str | None, timeout: float) -> Posterior | DeadLetter | None:
-        """Return the posterior or dead letter of the observation; None if neither arrives in time.
-
-        Args:
-            place: topic, partition and offset of the observation.
-            id: the id of the observation, if it has one.
-            timeout: seconds.
-        """
+        """Return the posterior or dead letter of the observation at `place`; None if neither arrives in time (s)."""
         name = id or f"{place.partition}:{place.offset}"
         source = (place.topic, place.partition, place.offset)
         deadline = time.monotonic() + timeout

@@ -34,12 +34,7 @@ def fuse_recordings(
 ) -> None:
     """Fuse recordings one after the other, and print scores of the posteriors.
 
-    Args:
-        settings: the settings of a worker.
-        recordings: the recordings to fuse completely.
-        methods: classical filters to run and to print in a table with ours; no table if None.
-        out: file for the posteriors: CSV or Parquet by its name, JSON lines otherwise; none if None.
-        report: file for the table, as JSON; none if None.
+    A table has the classical methods too, if any, and is written to `report` as JSON. Posteriors are written to `out`.
     """
     own_code.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0

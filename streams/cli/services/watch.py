@@ -66,11 +66,7 @@ def watch(
 
 
 class Recent:
-    """The latest posteriors, one per entity, and the number of entities.
-
-    Args:
-        wanted: text that the names have, in any case.
-    """
+    """The latest posteriors, one per entity with the `wanted` text in its name, in any case; and how many there are."""
 
     def __init__(self, wanted: str = "") -> None:
         self.wanted = wanted

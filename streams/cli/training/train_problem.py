@@ -39,11 +39,7 @@ def train_problem(
     write: Callable[[T, Path], None],
     out: Path | None,
 ) -> None:
-    """Train, or go on, and write the result to the folder `out` when the plan is complete.
-
-    Args:
-        start: makes the training of the problem.
-        write: called with a training that is complete, and `out` if it is given.
+    """Start a training of the problem, or go on, and write the result to the folder `out` when the plan is complete.
 
     Raises:
         CommandError: the problem is unknown, its simulator fails, or the training diverges.
