@@ -38,6 +38,12 @@ def check_templates(topic: str, templates: Iterable[tuple[str, str | None]]) -> 
             )
 
 
+def named_levels(topic: str, expression: str) -> dict[str, str] | None:
+    """The named levels of a topic; None if it does not match an escaped pattern."""
+    found = re.fullmatch(re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", expression), topic)
+    return None if found is None else found.groupdict()
+
+
 def seconds(time: Any, unit: str) -> Any:
     """Convert a time to seconds. Anything but a number is returned unchanged, for validation to refuse."""
     if unit == "s" or not isinstance(time, int | float) or isinstance(time, bool):

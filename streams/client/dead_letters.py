@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
@@ -48,6 +48,12 @@ class ReceivedDeadLetter:
     letter: DeadLetter
     place: Place
     time: float
+
+    @classmethod
+    def of(cls, record: Any) -> Self:
+        """Read a record; raises Unusable if it is no dead letter."""
+        letter = DeadLetter.from_record(record.key, record.value, record.headers)
+        return cls(letter, Place(record.topic, record.partition, record.offset), record.timestamp / 1000)
 
     @cached_property
     def id(self) -> str:
@@ -276,7 +282,7 @@ class DeadLetterConsumer(Closing):
             if cloudevents.parse(record.headers).get("type") == cloudevents.REPLAY:
                 self.replays.append(parse(Replay, record.value))
                 return None
-            letter = DeadLetter.from_record(record.key, record.value, record.headers)
+            received = ReceivedDeadLetter.of(record)
         except Unusable as error:
             self.skipped += 1
             log.warning(
@@ -287,6 +293,4 @@ class DeadLetterConsumer(Closing):
                 detail=error.detail,
             )
             return None
-        place = Place(record.topic, record.partition, record.offset)
-        received = ReceivedDeadLetter(letter, place, record.timestamp / 1000)
         return received if received in self.selection else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -40,11 +40,14 @@ When = float | str | datetime
 
 @dataclass(frozen=True)
 class Place:
-    """Position of a message in Kafka: topic, partition and offset."""
+    """Position of a message in Kafka; as text topic/partition:offset."""
 
     topic: str
     partition: int
     offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}:{self.offset}"
 
 
 class Publisher(Closing):
@@ -276,7 +279,9 @@ class PriorPublisher(Publisher):
         Raises:
             beliefstream.schemas.Unusable: an argument is invalid; the message names the field and the value.
         """
-        return self._send("replace", entity, mixture, time, coordinates, id)
+        return self._send(
+            time, mode="replace", entity=entity, mixture=mixture, coordinates=coordinates, id=id
+        )
 
     def product(
         self,
@@ -287,7 +292,9 @@ class PriorPublisher(Publisher):
         id: str | None = None,
     ) -> Future[Place]:
         """Multiply the belief by the mixture, as independent evidence; arguments and errors are as for `replace`."""
-        return self._send("product", entity, mixture, time, coordinates, id)
+        return self._send(
+            time, mode="product", entity=entity, mixture=mixture, coordinates=coordinates, id=id
+        )
 
     def reset(self, entity: str, time: When | None = None, id: str | None = None) -> Future[Place]:
         """Forget an entity: its belief, its history, and priors with a later time.
@@ -325,18 +332,8 @@ class PriorPublisher(Publisher):
         headers = cloudevents.headers(kind, self.source, event, message.time)
         return self.publish(message.entity, message.to_json(), headers)
 
-    def _send(
-        self,
-        mode: Literal["replace", "product"],
-        entity: str,
-        mixture: Mixture,
-        time: When | None,
-        coordinates: Sequence[str] | None,
-        id: str | None,
-    ) -> Future[Place]:
-        fields = {"entity": entity, "mixture": mixture, "time": seconds(time), "mode": mode, "id": id}
-        if coordinates is not None:
-            fields["coordinates"] = tuple(coordinates)
+    def _send(self, time: When | None, coordinates: Sequence[str] | None, **fields: Any) -> Future[Place]:
+        fields |= {"time": seconds(time), "coordinates": None if coordinates is None else tuple(coordinates)}
         return self.send_message(validated(Prior, fields))
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import structlog
 from kafka import KafkaConsumer, KafkaProducer
 
-from beliefstream.schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
+from beliefstream.schemas import Model, Reason, Sensor, Unusable, cloudevents, parse, parse_sensor
 from beliefstream.streams.client.producers import Publisher
 from beliefstream.streams.kafka.connection import BrokerUnavailable, Closing, TopicReader, require_known
 
@@ -137,15 +137,11 @@ class Registry(Closing):
                 continue
             try:
                 definition = read(record.value)
+                if key_of(definition) != key:
+                    raise Unusable(Reason.key_mismatch, "key mismatch")
+                found[key] = definition
             except Unusable as error:
                 log.warning(
                     "definition skipped", topic=topic, key=key, offset=record.offset, detail=error.detail
-                )
-                continue
-            if key_of(definition) == key:
-                found[key] = definition
-            else:
-                log.warning(
-                    "definition skipped", topic=topic, key=key, offset=record.offset, detail="key mismatch"
                 )
         return found

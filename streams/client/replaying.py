@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 from uuid import uuid4
 
@@ -108,17 +109,18 @@ class ReplayHistory:
                 history.sent.update(zip(note.letters, note.places, strict=False))
         return history
 
-    def obstacles(self, letters: Iterable[ChosenLetter]) -> list[str | None]:
-        """Return for each letter the reason not to send it again without `force`; None if it may be sent."""
-        places = {*self.sent.values()}
-        return [self._obstacle(letter, places) for letter in letters]
+    @cached_property
+    def places(self) -> set[str]:
+        """All new positions."""
+        return {*self.sent.values()}
 
-    def _obstacle(self, letter: ChosenLetter, places: Collection[str]) -> str | None:
+    def obstacle(self, letter: ChosenLetter) -> str | None:
+        """Return the reason not to send a letter again without `force`; None if it may be sent."""
         if letter.id in self.sent:
             return SENT
         if letter.id in self.begun:
             return INTERRUPTED
-        return FAILED_AGAIN if letter.replay_of is not None or letter.source in places else None
+        return FAILED_AGAIN if letter.replay_of is not None or letter.source in self.places else None
 
 
 @dataclass
@@ -148,11 +150,11 @@ def plan_of(
         force: whether to include letters that were already sent again.
     """
     plan, chosen_ids = ReplayPlan(), set[str]()
-    for letter, obstacle in zip(letters, history.obstacles(letters), strict=True):
+    for letter in letters:
         cause = DEFINITION if letter.topic in definitions else None
         cause = cause or (None if letter.topic in sources else OTHER_TOPIC)
         cause = cause or (EMPTY if letter.is_empty else DUPLICATE if letter.id in chosen_ids else None)
-        cause = cause or (None if force else obstacle)
+        cause = cause or (None if force else history.obstacle(letter))
         if cause is not None:
             plan.skipped[cause] += 1
             continue
@@ -286,7 +288,8 @@ class Replayer(Closing):
     ) -> Iterator[Replayed]:
         note_id = uuid4().hex
         publishers = {letter.topic: self._publisher(letter.topic) for letter, _ in group}
-        begun = self._note(Replay(id=note_id, state="begun", time=time.time(), letters=_ids(group)))
+        ids = tuple(letter.id for letter, _ in group)
+        begun = self._note(Replay(id=note_id, state="begun", time=time.time(), letters=ids))
         taken = others.before(begun, note_id)
         sending = {
             letter.id: _publish(publishers[letter.topic], letter, received)
@@ -308,7 +311,7 @@ class Replayer(Closing):
                         state="sent",
                         time=time.time(),
                         letters=tuple(each.letter.id for each in sent),
-                        places=tuple(_text(each.place) for each in sent if each.place is not None),
+                        places=tuple(str(each.place) for each in sent),
                     )
                 )
         finally:  # the results are valid even if the note could not be written
@@ -361,12 +364,8 @@ class _OtherReplays:
         self._consumer.close()
 
 
-def _ids(group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]]) -> tuple[str, ...]:
-    return tuple(letter.id for letter, _ in group)
-
-
 def _publish(publisher: Publisher, letter: ChosenLetter, received: ReceivedDeadLetter) -> Future[Place]:
-    headers = [(HEADERS["replay_of"], _text(letter.place).encode())]
+    headers = [(HEADERS["replay_of"], str(letter.place).encode())]
     try:
         return publisher.publish(received.letter.key, received.letter.value, headers)
     except (KafkaError, BrokerUnavailable) as error:
@@ -382,7 +381,3 @@ def _result(letter: ChosenLetter, future: Future[Place]) -> Replayed:
         return Replayed(letter, problem=f"the broker has not answered for {SEND_SECONDS:g} s")
     except (KafkaError, BrokerUnavailable) as error:
         return Replayed(letter, problem=f"{type(error).__name__}: {error}")
-
-
-def _text(place: Place) -> str:
-    return f"{place.topic}/{place.partition}:{place.offset}"

@@ -196,19 +196,11 @@ def _correct(fields: dict[str, Any], channel: ChannelHealth, takes_scale: bool, 
 def _correct_vector(fields: dict[str, Any], channels: Sequence[ChannelHealth], takes_bias: bool) -> list[str]:
     """Correct the fields of a sensor whose numbers share one bias and one noise, in place."""
     reasons = []
-    clear = [_is_clear(channel.bias, channel.bias_deviation) for channel in channels]
-    weights = np.array(
-        [
-            channel.bias_deviation**-2 if clear_ else 0.0
-            for channel, clear_ in zip(channels, clear, strict=True)
-        ]
-    )
-    shared = float(
-        weights @ [channel.bias if w else 0.0 for channel, w in zip(channels, weights, strict=True)]
-    )
-    shared = shared / weights.sum() if weights.any() else 0.0
+    clear = [channel for channel in channels if _is_clear(channel.bias, channel.bias_deviation)]
+    weights = np.array([channel.bias_deviation**-2 for channel in clear])
+    shared = float(weights @ [channel.bias for channel in clear] / weights.sum()) if clear else 0.0
     agree = all(not _is_clear(channel.bias - shared, channel.bias_deviation) for channel in channels)
-    if not any(clear):
+    if not clear:
         reasons.append("bias: as stated")
     elif takes_bias and agree:
         fields["bias"] += shared

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -256,7 +257,7 @@ class Beliefs:
         """Replace the beliefs of the posteriors' entities, in the order in which they came."""
         found = [update for group in groups for update in self._updates(group)]
         if len(groups) > 1:
-            found.sort(key=_place)
+            found.sort(key=itemgetter(0))
         self._changes.clear()
         move_to_end, version = self.entities.move_to_end, self.version
         for _, entity, group, row, block in found:
@@ -356,7 +357,3 @@ def _block_type(components: int) -> np.dtype[np.void]:
         ("surprise", "<f4"),
     ]
     return np.dtype([*head, ("time", "<f8"), ("parts", "<f4", (components, 6))])
-
-
-def _place(update: Update) -> int:
-    return update[0]

@@ -6,9 +6,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
-from beliefstream.streams.live.beliefs import Beliefs, Entity
+from beliefstream.streams.live.beliefs import Beliefs
 
 SPAN = 900.0  # seconds
 INTERVAL = 5.0  # seconds between two snapshots
@@ -69,7 +70,7 @@ class History:
         self._due, now = time.monotonic() + INTERVAL, time.time()
         while len(self._snapshots) > 1 and self._snapshots[1].time <= now - SPAN:
             self._drop_oldest()
-        entities = sorted(beliefs.entities.values(), key=_number)
+        entities = sorted(beliefs.entities.values(), key=attrgetter("number"))
         frame = b"".join([entity.block for entity in entities])
         slot = self._slot_for(len(frame))
         slot[: len(frame)] = frame
@@ -105,7 +106,3 @@ class History:
             if snapshot.time <= moment:
                 return snapshot
         return self._snapshots[0] if self._snapshots else None
-
-
-def _number(entity: Entity) -> int:
-    return entity.number

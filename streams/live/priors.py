@@ -10,7 +10,7 @@ import structlog
 
 from beliefstream.schemas import Prior
 from beliefstream.schemas.base import validated
-from beliefstream.streams.client import Place, PriorPublisher
+from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.live.beliefs import Beliefs
 from beliefstream.streams.live.overview import Overview
 
@@ -34,7 +34,8 @@ class PriorService:
         """
         prior = self.checked(fields)
         before = self._beliefs.entities.get(prior.entity)
-        place = await asyncio.to_thread(self._send, prior)
+        sent = await asyncio.to_thread(self._publisher.send_message, prior)
+        place = await asyncio.to_thread(sent.result, PUBLISH_SECONDS)
         log.info(
             "prior published",
             entity=prior.entity,
@@ -51,7 +52,7 @@ class PriorService:
             "entity": prior.entity,
             "mode": prior.mode,
             "time": prior.time,
-            "place": f"{place.topic}/{place.partition}:{place.offset}",
+            "place": str(place),
             "prior_sequence": before.posterior.prior_sequence if before else 0,
         }
 
@@ -73,6 +74,3 @@ class PriorService:
         if known is not None and model is not None and not model.live_time:
             return known.posterior.time
         return time.time()
-
-    def _send(self, prior: Prior) -> Place:
-        return self._publisher.send_message(prior).result(PUBLISH_SECONDS)

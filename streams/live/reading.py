@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
+from beliefstream.schemas import Model, Posterior, Sensor, Unusable, parse, parse_sensor
 from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
-from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
@@ -166,7 +165,8 @@ class TopicsReader:
                     batch.health_stamps[record.partition] = record.timestamp / 1000
         elif place.topic != names.priors:  # those are read for their number only
             for record in records:
-                _read(record, partial(self._other, batch, record))
+                with _skipped_if_invalid(record):
+                    self._other(batch, record)
 
     def _wanted(self, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         """All of them at the start, for the history; then the newest of each entity, which cost less."""
@@ -180,7 +180,8 @@ class TopicsReader:
         batch.posteriors, left = read_posteriors([record.value for record in records])
         found: list[tuple[int, PlainPosterior]] = []
         for place in left:
-            _read(records[place], partial(_add, found, place, records[place]))
+            with _skipped_if_invalid(records[place]):
+                found.append((place, plain(parse(Posterior, records[place].value))))
         batch.posteriors += groups_of(found)
 
     def _observation(self, batch: Batch, record: ConsumerRecord) -> None:
@@ -192,9 +193,7 @@ class TopicsReader:
 
     def _other(self, batch: Batch, record: ConsumerRecord) -> None:
         if record.topic == self._names.dead_letters:
-            letter = DeadLetter.from_record(record.key, record.value, record.headers)
-            place = Place(record.topic, record.partition, record.offset)
-            batch.dead_letters.append(ReceivedDeadLetter(letter, place, record.timestamp / 1000))
+            batch.dead_letters.append(ReceivedDeadLetter.of(record))
             return
         key = (record.key or b"").decode(errors="replace")
         if record.topic == self._names.sensors:
@@ -203,14 +202,11 @@ class TopicsReader:
             batch.models[key] = None if record.value is None else parse(Model, record.value)
 
 
-def _add(found: list[tuple[int, PlainPosterior]], place: int, record: ConsumerRecord) -> None:
-    found.append((place, plain(parse(Posterior, record.value))))
-
-
-def _read(record: ConsumerRecord, read: Callable[[], object]) -> None:
-    """Call `read`; skip a record that is not valid, as clients do."""
+@contextmanager
+def _skipped_if_invalid(record: ConsumerRecord) -> Iterator[None]:
+    """Skip a record that is not valid, as clients do."""
     try:
-        read()
+        yield
     except Unusable as error:
         log.warning(
             "record skipped: not valid", topic=record.topic, offset=record.offset, detail=error.detail

@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,16 +19,10 @@ log = structlog.get_logger(__name__)
 JUDGE_SECONDS = 2.0  # between two judgements, at least
 SHARE = 0.02  # of the time may go into judging: with many sensors it is rarer
 
+NUMBERS = ("bias", "bias_deviation", "noise_scale", "outlier_share", "stated_share")
+
 Summaries = Mapping[tuple[int, bytes], bytes | None]
 """The newest record of each partition and key; None for one that was removed."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on one sensor, as the page needs it."""
-
-    definition: str
-    told: dict[str, Any]
 
 
 class SensorVerdicts:
@@ -44,7 +37,7 @@ class SensorVerdicts:
         self._new: dict[tuple[int, bytes], bytes | None] = {}
         self._messages: dict[tuple[int, bytes], SensorHealth] = {}
         self._stamps: dict[int, float] = {}
-        self._judged: dict[str, Judged] = {}
+        self._judged: dict[str, tuple[str, dict[str, Any]]] = {}  # definition and verdict
         self._due = 0.0
 
     def add(self, summaries: Summaries, stamps: Mapping[int, float] | None = None) -> None:
@@ -65,10 +58,10 @@ class SensorVerdicts:
 
     def of(self, sensor: Sensor) -> dict[str, Any] | None:
         """The verdict under the sensor's present definition; None if there is none yet."""
-        found = self._judged.get(sensor.sensor)
-        return found.told if found is not None and found.definition == digest_of(sensor) else None
+        definition, verdict = self._judged.get(sensor.sensor, ("", None))
+        return verdict if definition == digest_of(sensor) else None
 
-    def _judge(self, new: Summaries, stamps: Mapping[int, float]) -> dict[str, Judged]:
+    def _judge(self, new: Summaries, stamps: Mapping[int, float]) -> dict[str, tuple[str, dict[str, Any]]]:
         for place, value in new.items():
             self._messages.pop(place, None)
             if value is None:
@@ -78,7 +71,7 @@ class SensorVerdicts:
             except Unusable as error:
                 log.warning("record skipped: not the health of a sensor", key=place[1], detail=error.detail)
         states = judged(self._messages.values(), stamps)
-        return {name: Judged(state.definition, told(state)) for name, state in states.items()}
+        return {name: (state.definition, told(state)) for name, state in states.items()}
 
 
 def told(state: SensorState) -> dict[str, Any]:
@@ -88,11 +81,7 @@ def told(state: SensorState) -> dict[str, Any]:
         {
             "verdict": channel.verdict,
             "count": round(channel.count),
-            "bias": _known(channel.bias),
-            "bias_deviation": _known(channel.bias_deviation),
-            "noise_scale": _known(channel.noise_scale),
-            "outlier_share": _known(channel.outlier_share),
-            "stated_share": _known(channel.stated_share),
+            **{name: _known(getattr(channel, name)) for name in NUMBERS},
         }
         for channel in assessment.channels
     ]

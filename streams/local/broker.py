@@ -64,11 +64,7 @@ class EmbeddedBroker:
     @property
     def bootstrap_servers(self) -> str:
         """Address of the broker, `host:port`, for Kafka clients."""
-        return f"{self._advertised_host}:{self.port}"
-
-    @property
-    def _advertised_host(self) -> str:
-        return own_address() if self.host in EVERY_ADDRESS else self.host
+        return f"{own_address() if self.host in EVERY_ADDRESS else self.host}:{self.port}"
 
     @property
     def port_changed(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from beliefstream.schemas.base import Message, explain
-from beliefstream.streams.bridges.topic_templates import check_templates
+from beliefstream.streams.bridges.topic_templates import check_templates, named_levels
 
 
 class BagTopic(Message):
@@ -36,11 +36,9 @@ class BagTopic(Message):
 
     def names(self, topic: str) -> tuple[str | None, str] | None:
         """The entity, if the pattern or `entity` says it, and the sensor; None if the pattern does not match."""
-        expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", re.escape(self.topic))
-        found = re.fullmatch(expression, topic)
-        if found is None:
+        levels = named_levels(topic, re.escape(self.topic))
+        if levels is None:
             return None
-        levels = found.groupdict()
         entity = levels.get("entity") if self.entity is None else self.entity.format_map(levels)
         sensor = (
             levels.get("sensor", topic.removeprefix("/"))

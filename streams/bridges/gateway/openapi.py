@@ -55,23 +55,17 @@ def _post(message: str, summary: str, settings: Settings) -> Schema:
     content: Schema = {JSON: {"schema": {"anyOf": [one, several]}}}
     content |= {media: {"schema": each} for media in LINES}
     report = {JSON: {"schema": {"$ref": _PLACE + "Report"}}}
+    refused = {JSON: {"schema": {"anyOf": [{"$ref": _PLACE + "Report"}, {"$ref": _PLACE + "Problem"}]}}}
     responses = _of(401, 408, 413, 415, 429)
     responses |= {
         "202": {"description": "Kafka has all of them", "content": report},
         "207": {"description": "some were accepted; items says what became of each", "content": report},
-        "400": {
-            "description": "none can be used, or the body is no JSON",
-            "content": {
-                JSON: {"schema": {"anyOf": [{"$ref": _PLACE + "Report"}, {"$ref": _PLACE + "Problem"}]}}
-            },
-        },
+        "400": {"description": "none can be used, or the body is no JSON", "content": refused},
         "503": {
             "description": "Kafka has acknowledged none in time; some may be stored all the same, so give each an id "
             "and send them again",
             "headers": _RETRY,
-            "content": {
-                JSON: {"schema": {"anyOf": [{"$ref": _PLACE + "Report"}, {"$ref": _PLACE + "Problem"}]}}
-            },
+            "content": refused,
         },
     }
     return {

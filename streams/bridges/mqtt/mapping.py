@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError, from_json
 
 from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import Message, check_size, explain, validated
-from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates, seconds
+from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates, named_levels, seconds
 
 _Path = Annotated[str, Field(min_length=1, max_length=200)]
 """A place in a payload: names and list indices joined by dots, or `.` for the whole payload."""
@@ -64,10 +64,7 @@ class TopicMapping(Message):
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of a topic; None if the pattern does not match it."""
-        expression = re.escape(self.topic).replace(r"\+", "[^/]*").replace(r"\#", ".*")
-        expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", expression)
-        found = re.fullmatch(expression, topic)
-        return None if found is None else found.groupdict()
+        return named_levels(topic, re.escape(self.topic).replace(r"\+", "[^/]*").replace(r"\#", ".*"))
 
 
 class Mapping(Message):

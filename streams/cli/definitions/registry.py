@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.output import Format, console, resolve
+from beliefstream.streams.cli.output import Format, print_table, resolve
 from beliefstream.streams.cli.sending import SOURCE
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
@@ -47,14 +47,8 @@ def print_definitions(
     if resolve(format) is Format.json:
         for definition in definitions:
             print(definition.to_json().decode())
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns)
-    for definition in definitions:
-        table.add_row(*map(Text, row(definition)))  # as text: names are not markup
-    console().print(table)
+    else:
+        print_table(columns, map(row, definitions))
 
 
 def details(message: Any, without: tuple[str, ...]) -> str:

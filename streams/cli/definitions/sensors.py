@@ -18,7 +18,7 @@ from beliefstream.streams.cli.definitions.registry import (
     print_definitions,
 )
 from beliefstream.streams.cli.options import Brokers, read_definitions
-from beliefstream.streams.cli.output import Format, Formatted, console, resolve
+from beliefstream.streams.cli.output import Format, Formatted, print_table, resolve
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
@@ -156,16 +156,13 @@ def print_health(format: Format | None, found: Mapping[str, Assessment]) -> None
         for sensor, assessment in found.items():
             print(json.dumps({"sensor": sensor, **_finite(asdict(assessment))}))
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*COLUMNS)
+    rows: list[tuple[str, ...]] = []
     for sensor, assessment in found.items():
         for number, channel in enumerate(assessment.channels):
             because = f" by {assessment.bent_by}" if assessment.bent_by else ""
             head = (sensor, assessment.verdict + because) if number == 0 else ("", "")
-            table.add_row(*map(Text, (*head, *_cells(number, channel))))
-    console().print(table)
+            rows.append((*head, *_cells(number, channel)))
+    print_table(COLUMNS, rows)
 
 
 def _urgency(assessment: Assessment) -> tuple[bool, float]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from kafka import TopicPartition
 
 from beliefstream.schemas import Reason, printable
-from beliefstream.streams.cli.doctor.findings import Finding, Status
-from beliefstream.streams.cli.doctor.reading import (
+from beliefstream.streams.cli.doctor.findings import (
     NOT_READABLE,
     READING_SECONDS,
+    Finding,
+    Status,
     not_readable,
     offsets,
     reader_of,

@@ -8,10 +8,12 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
-from beliefstream.streams.cli.doctor.reading import (
+from beliefstream.streams.cli.doctor.findings import (
     NOT_READABLE,
     READING_SECONDS,
+    Finding,
+    Status,
+    absent,
     not_readable,
     offsets,
     reader_of,

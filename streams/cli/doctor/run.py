@@ -11,8 +11,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TypeVar
 
-from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from kafka.errors import KafkaError
+
+from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
+from beliefstream.streams.cli.doctor.losses import examine_losses
+from beliefstream.streams.cli.doctor.records import examine_records
+from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
 from beliefstream.streams.cli.setup import opened
+from beliefstream.streams.client import Registry
+from beliefstream.streams.kafka.connection import refusal
+from beliefstream.streams.kafka.security import SecurityError
 from beliefstream.streams.settings import Settings
 
 __all__ = ["Finding", "Status", "examine"]
@@ -25,10 +33,6 @@ SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes tim
 
 def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
     """Run all checks and yield each finding as it is made."""
-    from beliefstream.streams.cli.doctor.losses import examine_losses
-    from beliefstream.streams.cli.doctor.records import examine_records
-    from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
-
     broker = examine_broker(settings)
     missing: Collection[str] | None = None
     yield broker
@@ -54,10 +58,6 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
 
 def examine_broker(settings: Settings) -> Finding:
     """Check that the broker answers."""
-    from kafka.errors import KafkaError
-
-    from beliefstream.streams.kafka.connection import refusal
-    from beliefstream.streams.kafka.security import SecurityError
     from beliefstream.streams.local.broker import ask_for_metadata
 
     try:
@@ -78,10 +78,6 @@ def examine_broker(settings: Settings) -> Finding:
 
 def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
     """Check that there are models and sensors; skipped if the topic is among the `missing`."""
-    from kafka.errors import KafkaError
-
-    from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
-
     registry = opened(Registry, settings, settings.sensors, settings.models)
     for subject, topic, read in (
         ("models", settings.models, registry.models),
@@ -92,7 +88,7 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
             continue
         try:
             found = sorted(read())
-        except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        except NOT_READABLE as error:
             remedy = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
             yield Finding(subject, Status.problem, str(error), remedy)
             continue
@@ -111,10 +107,6 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
 
     It needs a broker that answers.
     """
-    from kafka.errors import KafkaError
-
-    from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
-
     try:
         from beliefstream.inference.likelihood.measurement_functions import find
         from beliefstream.streams.definitions import own_code
@@ -129,7 +121,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
     registry = opened(Registry, settings, settings.sensors, settings.models)
     try:
         sensors = registry.sensors()
-    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+    except NOT_READABLE as error:
         return Finding("measurements", Status.skipped, f"sensors cannot be read: {error}")
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
     likelihoods = {

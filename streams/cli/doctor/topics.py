@@ -8,14 +8,13 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import AuthorizationError, KafkaError
+from kafka.errors import AuthorizationError
 
 from beliefstream.schemas import Reason, printable, to_rfc3339
-from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
 from beliefstream.streams.cli.remedies import remedy_for, remedy_for_topics
 from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client.dead_letters import DeadLetterConsumer
-from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing
 from beliefstream.streams.kafka.topics import UNPACKED, TopicError, administration, check
 from beliefstream.streams.settings import Settings
 
@@ -85,7 +84,7 @@ def examine_dead_letters(settings: Settings, missing: Collection[str] = frozense
     except AuthorizationError as error:
         detail = f"this user may not read {settings.dead_letters!r}: {error}"
         return Finding(SUBJECT, Status.skipped, detail, "run it as an operator: deploy/SECURITY.md")
-    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+    except NOT_READABLE as error:
         return Finding(SUBJECT, Status.problem, f"cannot be read: {error}", "look at the broker's log")
     if newest is None:
         return Finding(SUBJECT, Status.ok, "none in the last hour")
@@ -93,12 +92,8 @@ def examine_dead_letters(settings: Settings, missing: Collection[str] = frozense
     more = "" if is_all else "more than "
     detail = f"{more}{counts.total()} in the last hour: {by_reason}; {_example(newest, is_all)}"
     most, _ = counts.most_common(1)[0]
-    return Finding(
-        SUBJECT,
-        Status.problem,
-        detail,
-        f"{most}: {remedy_for(most)}; all: beliefstream dead-letters --summary --since 1h",
-    )
+    remedy = f"{most}: {remedy_for(most)}; all: beliefstream dead-letters --summary --since 1h"
+    return Finding(SUBJECT, Status.problem, detail, remedy)
 
 
 def _example(received: ReceivedDeadLetter, is_newest: bool) -> str:

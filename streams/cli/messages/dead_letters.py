@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
-from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Format, Formatted, console, resolve
-from beliefstream.streams.cli.setup import CommandError, opened, settings_for
-
-if TYPE_CHECKING:
-    from beliefstream.streams.client import DeadLetterConsumer, Selection
-    from beliefstream.streams.settings import Settings
+from beliefstream.streams.cli.output import Format, Formatted, resolve
+from beliefstream.streams.cli.setup import CommandError, settings_for
 
 SHOWN = 100  # letters, without --limit
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -67,6 +60,7 @@ def dead_letters(
     Example: beliefstream dead-letters --summary --since 1h; after `sensors set`: beliefstream dead-letters
     --replay --reason unknown_sensor --sensor beacon-1
     """
+    from beliefstream.streams.cli.messages import dead_letters_output as output
     from beliefstream.streams.client import Selection
 
     if summary + follow + replay > 1:
@@ -78,15 +72,13 @@ def dead_letters(
     shape = resolve(Format.json if as_json else format)
     settings = settings_for(brokers)
     if replay:
-        from beliefstream.streams.cli.messages.dead_letters_output import send_again
-
-        send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
+        output.send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
     elif summary:
-        _summarise(settings, chosen, shape)
+        output.summarise(settings, chosen, shape)
     elif follow:
-        _follow(settings, chosen, limit, full, shape)
+        output.follow(settings, chosen, limit, full, shape)
     else:
-        _list(settings, chosen, limit or SHOWN, full, shape)
+        output.show(settings, chosen, limit or SHOWN, full, shape)
 
 
 def _reason(text: str) -> Any:
@@ -118,91 +110,3 @@ def _since(text: str | None) -> float:
     if not moment <= now:
         raise CommandError(f"--since: {text!r} is in the future")
     return moment
-
-
-def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetterConsumer:
-    from beliefstream.streams.client import DeadLetterConsumer
-
-    if chosen.since != float("-inf"):
-        where["since"] = chosen.since
-    where |= {"reasons": chosen.reasons, "sensors": chosen.sensors, "entities": chosen.entities}
-    return opened(DeadLetterConsumer, settings, settings.dead_letters, **where)
-
-
-def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.messages.dead_letters_output import replay_fields, write_json, write_text
-    from beliefstream.streams.client.replaying import ReplayHistory
-
-    found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
-    if consumer.replays or consumer.skipped:
-        # notes are among the newest records, and may have taken the place of letters
-        found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
-    history = ReplayHistory.of(consumer.replays)
-    write = write_json if shape is Format.json else write_text
-    for output, identity in found:
-        write({**output, **replay_fields(history, identity)})
-    _print_rest(consumer)
-    if not count:
-        print("no dead letters", file=sys.stderr)
-    elif count > limit:
-        print(f"older ones are not shown; --limit shows more than {limit}", file=sys.stderr)
-
-
-def _newest(
-    settings: Settings, chosen: Selection, limit: int, full: bool, whole: bool
-) -> tuple[Iterable[tuple[dict[str, Any], str]], int, DeadLetterConsumer]:
-    """Return the newest letters with their ids, how many were read, and the closed consumer.
-
-    Reads the `whole` topic, or only the newest records of each partition.
-    """
-    from beliefstream.streams.cli.messages.dead_letters_output import fields
-
-    where: dict[str, Any] = {"from_beginning": True} if whole else {"last": limit + 1}
-    found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
-    count = 0
-    with console(errors=True).status("reading"), _consumer(settings, chosen, **where) as consumer:
-        for received in consumer.stored():
-            found.append((fields(received, full), received.id))
-            count += 1
-    return found, count, consumer
-
-
-def _print_rest(consumer: DeadLetterConsumer) -> None:
-    if consumer.skipped:
-        message = f"{consumer.skipped} records of {consumer.topic} are no dead letters"
-        print(message, file=sys.stderr)
-
-
-def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.messages.dead_letters_output import fields, write_json, write_text
-
-    write = write_json if shape is Format.json else write_text
-    with _consumer(settings, chosen) as consumer:
-        try:
-            for number, received in enumerate(consumer, 1):
-                write(fields(received, full))
-                if number == limit:
-                    return
-        except KeyboardInterrupt:
-            return
-
-
-def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
-    from beliefstream.streams.cli.messages.dead_letters_output import (
-        DeadLetterSummary,
-        write_json,
-        write_summary,
-    )
-    from beliefstream.streams.client.replaying import ReplayHistory
-
-    with console(errors=True).status("reading"), _consumer(settings, chosen, from_beginning=True) as consumer:
-        counted = DeadLetterSummary(consumer.stored())
-    rows = counted.rows(ReplayHistory.of(consumer.replays))
-    _print_rest(consumer)
-    if not rows:
-        print("no dead letters", file=sys.stderr)
-    elif shape is Format.json:
-        for row in rows:
-            write_json(row)
-    else:
-        write_summary(rows)

@@ -1,26 +1,31 @@
-"""Prints dead letters, shortened and without control characters."""
+"""Reads dead letters, prints them shortened and without control characters, and sends them again."""
 
 from __future__ import annotations
 
 import base64
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.text import Text
 
+from beliefstream.schemas import Reason, printable, to_rfc3339
 from beliefstream.streams.cli.output import Format, console
+from beliefstream.streams.cli.remedies import remedy_for
 from beliefstream.streams.cli.setup import CommandError, opened
-
-if TYPE_CHECKING:
-    from beliefstream.schemas import Reason
-    from beliefstream.streams.client import Replayed, Selection
-    from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
-    from beliefstream.streams.client.replaying import ReplayHistory, ReplayPlan
-    from beliefstream.streams.settings import Settings
+from beliefstream.streams.client import (
+    DeadLetterConsumer,
+    ReceivedDeadLetter,
+    Replayed,
+    Replayer,
+    Selection,
+)
+from beliefstream.streams.client.replaying import ReplayHistory, ReplayPlan
+from beliefstream.streams.settings import Settings
 
 SHOWN_CHARACTERS = 200  # of key and value
 NAMES = 3  # sensors listed for each reason in the summary
@@ -29,8 +34,6 @@ NAME_CHARACTERS = 80
 
 def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
     """Return the JSON fields of a letter; key and value are complete if `full` is set."""
-    from beliefstream.schemas import to_rfc3339
-
     letter, place = received.letter, received.place
     most = None if full else SHOWN_CHARACTERS
     return {
@@ -45,7 +48,7 @@ def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
         **_content("key", letter.key, most),
         **_content("value", letter.value, most),
         "bytes": len(letter.value or b""),
-        "dead_letter": f"{place.topic}/{place.partition}:{place.offset}",
+        "dead_letter": str(place),
         "replay_of": letter.replay_of,
         **({} if letter.mqtt_topic is None else {"mqtt_topic": letter.mqtt_topic}),
     }
@@ -86,10 +89,6 @@ def write_json(output: dict[str, Any]) -> None:
 
 def write_text(output: dict[str, Any]) -> None:
     """Print three lines: reason and source, the detail, and the message."""
-    from rich.text import Text
-
-    from beliefstream.schemas import printable
-
     parts = [f"{output['topic']} {output['partition']}:{output['offset']}"]
     if "mqtt_topic" in output:
         parts = [f"{output['topic']} {printable(output['mqtt_topic'])}"]
@@ -108,8 +107,6 @@ def write_text(output: dict[str, Any]) -> None:
 
 
 def _message(output: dict[str, Any]) -> str:
-    from beliefstream.schemas import printable
-
     if "value_base64" in output:
         content = base64.b64decode(output["value_base64"]).decode(errors="backslashreplace")
         content = content if "value_is_cut" not in output else content[:SHOWN_CHARACTERS]
@@ -130,45 +127,34 @@ class _OfReason:
     messages: set[str] = field(default_factory=set)
 
 
-class DeadLetterSummary:
-    """Dead letters counted by reason."""
-
-    def __init__(self, letters: Iterable[ReceivedDeadLetter]) -> None:
-        self._found: dict[Reason, _OfReason] = {}
-        for received in letters:
-            entry = self._found.setdefault(received.letter.reason, _OfReason())
-            entry.count += 1
-            entry.failed_again += received.letter.replay_of is not None
-            entry.newest = fields(received)
-            entry.messages.add(received.id)
-            if received.sensor is not None:
-                entry.sensors[received.sensor[:NAME_CHARACTERS]] += 1
-
-    def rows(self, history: ReplayHistory) -> list[dict[str, Any]]:
-        """Return a row for each reason, the most frequent first."""
-        from beliefstream.streams.cli.remedies import remedy_for
-
-        ordered = sorted(self._found.items(), key=lambda item: (-item[1].count, item[0]))
-        return [
-            {
-                "reason": reason.value,
-                "count": entry.count,
-                "sent_again": len(entry.messages & history.sent.keys()),
-                "failed_again": entry.failed_again,
-                "newest": entry.newest["time"],
-                "sensors": [name for name, _ in entry.sensors.most_common(NAMES)],
-                "mend": remedy_for(reason),
-            }
-            for reason, entry in ordered
-        ]
+def summary_rows(consumer: DeadLetterConsumer) -> list[dict[str, Any]]:
+    """Return a row for each reason of the consumer's stored letters, the most frequent first."""
+    found: dict[Reason, _OfReason] = defaultdict(_OfReason)
+    for received in consumer.stored():
+        entry = found[received.letter.reason]
+        entry.count += 1
+        entry.failed_again += received.letter.replay_of is not None
+        entry.newest = fields(received)
+        entry.messages.add(received.id)
+        if received.sensor is not None:
+            entry.sensors[received.sensor[:NAME_CHARACTERS]] += 1
+    sent = ReplayHistory.of(consumer.replays).sent.keys()
+    return [
+        {
+            "reason": reason.value,
+            "count": entry.count,
+            "sent_again": len(entry.messages & sent),
+            "failed_again": entry.failed_again,
+            "newest": entry.newest["time"],
+            "sensors": [name for name, _ in entry.sensors.most_common(NAMES)],
+            "mend": remedy_for(reason),
+        }
+        for reason, entry in sorted(found.items(), key=lambda item: (-item[1].count, item[0]))
+    ]
 
 
 def write_summary(rows: Iterable[dict[str, Any]]) -> None:
     """Print the summary as text."""
-    from rich.text import Text
-
-    from beliefstream.schemas import printable
-
     screen = console()
     for row in rows:
         facts = [f"newest {row['newest'][:19]}"]
@@ -180,6 +166,81 @@ def write_summary(rows: Iterable[dict[str, Any]]) -> None:
         screen.print(Text(f"          → {row['mend']}"))
 
 
+def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetterConsumer:
+    if chosen.since != float("-inf"):
+        where["since"] = chosen.since
+    where |= {"reasons": chosen.reasons, "sensors": chosen.sensors, "entities": chosen.entities}
+    return opened(DeadLetterConsumer, settings, settings.dead_letters, **where)
+
+
+def show(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
+    """Print the newest letters, oldest first."""
+    found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
+    if consumer.replays or consumer.skipped:
+        # notes are among the newest records, and may have taken the place of letters
+        found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
+    history = ReplayHistory.of(consumer.replays)
+    write = write_json if shape is Format.json else write_text
+    for output, identity in found:
+        write({**output, **replay_fields(history, identity)})
+    _print_rest(consumer)
+    if not count:
+        print("no dead letters", file=sys.stderr)
+    elif count > limit:
+        print(f"older ones are not shown; --limit shows more than {limit}", file=sys.stderr)
+
+
+def _newest(
+    settings: Settings, chosen: Selection, limit: int, full: bool, whole: bool
+) -> tuple[Iterable[tuple[dict[str, Any], str]], int, DeadLetterConsumer]:
+    """Return the newest letters with their ids, how many were read, and the closed consumer.
+
+    Reads the `whole` topic, or only the newest records of each partition.
+    """
+    last = None if whole else limit + 1
+    found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
+    count = 0
+    reading = console(errors=True).status("reading")
+    with reading, _consumer(settings, chosen, from_beginning=True, last=last) as consumer:
+        for received in consumer.stored():
+            found.append((fields(received, full), received.id))
+            count += 1
+    return found, count, consumer
+
+
+def _print_rest(consumer: DeadLetterConsumer) -> None:
+    if consumer.skipped:
+        message = f"{consumer.skipped} records of {consumer.topic} are no dead letters"
+        print(message, file=sys.stderr)
+
+
+def follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
+    """Print letters as they come, until Ctrl-C or `limit`."""
+    write = write_json if shape is Format.json else write_text
+    with _consumer(settings, chosen) as consumer:
+        try:
+            for number, received in enumerate(consumer, 1):
+                write(fields(received, full))
+                if number == limit:
+                    return
+        except KeyboardInterrupt:
+            return
+
+
+def summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
+    """Print a row for each reason."""
+    with console(errors=True).status("reading"), _consumer(settings, chosen, from_beginning=True) as consumer:
+        rows = summary_rows(consumer)
+    _print_rest(consumer)
+    if not rows:
+        print("no dead letters", file=sys.stderr)
+    elif shape is Format.json:
+        for row in rows:
+            write_json(row)
+    else:
+        write_summary(rows)
+
+
 def send_again(
     settings: Settings, chosen: Selection, limit: int | None, *, force: bool, ask: bool, shape: Format
 ) -> None:
@@ -187,8 +248,6 @@ def send_again(
 
     Raises CommandError if one was not sent.
     """
-    from beliefstream.streams.client import Replayer
-
     topics = {
         "sources": (settings.observations, settings.priors),
         "definitions": (settings.sensors, settings.models),
@@ -215,9 +274,6 @@ def send_again(
 
 def _print_plan(plan: ReplayPlan) -> None:
     """Print the plan on standard error."""
-    from beliefstream.schemas import Reason
-    from beliefstream.streams.cli.remedies import remedy_for
-
     for cause, count in sorted(plan.skipped.items()):
         print(f"left out: {count} that {cause}", file=sys.stderr)
     if not plan.chosen:
@@ -240,13 +296,11 @@ def _ask(count: int) -> None:
 
 
 def _write(replayed: Replayed, shape: Format) -> None:
-    from beliefstream.schemas import printable
-
     letter, place = replayed.letter, replayed.place
-    to = None if place is None else f"{place.topic}/{place.partition}:{place.offset}"
+    to = None if place is None else str(place)
     if shape is Format.json:
-        dead = f"{letter.place.topic}/{letter.place.partition}:{letter.place.offset}"
-        output: dict[str, Any] = {"source": letter.source, "dead_letter": dead, "reason": letter.reason.value}
+        output: dict[str, Any] = {"source": letter.source, "dead_letter": str(letter.place)}
+        output["reason"] = letter.reason.value
         output |= {"entity": letter.entity, "sensor": letter.sensor, "replayed_to": to}
         write_json({**output, "problem": replayed.problem or None})
         return

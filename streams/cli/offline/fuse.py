@@ -174,21 +174,18 @@ def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
     from beliefstream.schemas import Unusable
 
     unusable = 0
-    for only_definitions in (True, False):
-        for number, line in lines:
-            kind = _kind(line)
-            if (kind != "message") != only_definitions:
-                continue
-            try:
-                if kind == "model":
-                    log.define_model(line)
-                elif kind == "sensor":
-                    log.define_sensor(line)
-                else:
-                    log.add(line, f"line:{number}")
-            except Unusable as fault:
-                unusable += 1
-                print(f"line {number}: {fault.reason}: {fault.detail}", file=sys.stderr)
+    kinds = [(_kind(line), number, line) for number, line in lines]
+    for kind, number, line in sorted(kinds, key=lambda each: each[0] == "message"):
+        try:
+            if kind == "model":
+                log.define_model(line)
+            elif kind == "sensor":
+                log.define_sensor(line)
+            else:
+                log.add(line, f"line:{number}")
+        except Unusable as fault:
+            unusable += 1
+            print(f"line {number}: {fault.reason}: {fault.detail}", file=sys.stderr)
     return unusable
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -139,8 +139,7 @@ def _numbers(history: MetricsHistory, beside: int) -> tuple[RenderableType, int]
 
 
 def _number(value: float, shape: str) -> str:
-    write: Callable[[Any], str] = shape.format
-    return "-" if value != value else write(value)
+    return "-" if math.isnan(value) else shape.format(value)
 
 
 def _reasons(dead: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,6 @@ import typer
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
-from beliefstream.streams.cli.training.train_problem import changed_options, train_likelihood, train_published
 
 if TYPE_CHECKING:
     from beliefstream.inference.training.run import Run
@@ -132,16 +131,12 @@ def train(
     if problem is None and form is not Form.likelihood:
         raise CommandError("--form: expected --problem MODULE:NAME beside it")
     if problem is not None:
+        from beliefstream.streams.cli.training.train_problem import train_problem
+
         name = problem.replace(":", "-") + ("-published" if form is Form.published else "")
         place = checkpoint or cache_directory() / "training" / f"{name}.pt"
         where = choose_device("cpu" if device is Device.auto else device.value).type
-        given = {**options, **sizes}
-        if form is Form.likelihood:
-            train_likelihood(problem, given, place, where, out, stop_after)
-        elif where != "cpu":
-            raise CommandError("--device: the published form trains on the CPU")
-        else:
-            train_published(problem, given, place, out, stop_after)
+        train_problem(problem, form, {**options, **sizes}, place, where, out, stop_after)
         return
     plan = make_plan(sizes, **options)
     name = f"equivariant-{plan.configuration.width}x{plan.configuration.layers}"
@@ -259,3 +254,13 @@ def _given(plan: Plan) -> str:
     defaults |= defaults.pop("configuration")
     ordered = {name: ours[name] for name in Plan.__annotations__ if name in ours}
     return changed_options(ordered | ours, defaults)
+
+
+def changed_options(plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The options that change a plan's defaults into its fields."""
+    options = ""
+    for name, value in plan.items():
+        if value != defaults[name]:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            options += f" --{name.replace('_', '-')} {text}"
+    return options

@@ -1,23 +1,26 @@
-"""`beliefstream train --problem`: learns a likelihood from its simulator, or the published form for a problem."""
+"""`train --problem`: learns a likelihood from its simulator, or the published form for a problem; it loads torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+from beliefstream.inference.likelihood.learned import weights as likelihood_weights
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.problems import ProblemError
+from beliefstream.inference.network.published import weights as published_weights
+from beliefstream.inference.training.likelihood import card as likelihood_card, train as likelihood
+from beliefstream.inference.training.likelihood.calibration import calibrate
+from beliefstream.inference.training.published import card as published_card, train as published
+from beliefstream.inference.training.run import Diverged, Run
 from beliefstream.streams.cli.setup import CommandError
+from beliefstream.streams.cli.training.train import Form, changed_options, run
+from beliefstream.streams.definitions import own_code
 
-if TYPE_CHECKING:
-    from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-    from beliefstream.inference.training.likelihood.train import Training as LikelihoodTraining
-    from beliefstream.inference.training.published.train import Training as PublishedTraining
-    from beliefstream.inference.training.run import Run
-
-T = TypeVar("T", bound="Run[Any]")
 ALLOWED = ("steps", "batch", "learning_rate", "warm_up", "seed", "width", "layers")
 ALLOWED_PUBLISHED = (*ALLOWED, "tokens", "heads", "hidden")
 
@@ -33,26 +36,37 @@ def given(options: dict[str, Any], allowed: Collection[str], form: str) -> dict[
 
 def train_problem(
     problem: str,
+    form: Form,
+    options: dict[str, Any],
     checkpoint: Path,
-    stop_after: float | None,
-    start: Callable[[ProblemFunction], T],
-    write: Callable[[T, Path], None],
+    device: str,
     out: Path | None,
+    stop_after: float | None,
 ) -> None:
-    """Start a training of the problem, or go on, and write the result to the folder `out` when the plan is complete.
+    """Train, or go on, and write weights and card to the folder `out` when the plan is complete.
 
     Raises:
-        CommandError: the problem is unknown, its simulator fails, or the training diverges.
+        CommandError: an option does not fit the form, the problem is unknown, its simulator fails, or the training
+            diverges.
     """
-    from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-    from beliefstream.inference.likelihood.problems import ProblemError
-    from beliefstream.inference.training.run import Diverged
-    from beliefstream.streams.cli.training.train import run
-    from beliefstream.streams.definitions import own_code
-
+    start: Callable[[ProblemFunction], Run[Any]]
+    write: Callable[[Any, Path], None]
+    if form is Form.likelihood:
+        plan = likelihood.Plan(problem, **given(options, ALLOWED, "--problem"))
+        start = partial(likelihood.Training, plan, checkpoint=checkpoint, device=device)
+        write = write_likelihood
+    else:
+        if device != "cpu":
+            raise CommandError("--device: the published form trains on the CPU")
+        published_plan = published.Plan(problem, **given(options, ALLOWED_PUBLISHED, "--form published"))
+        if published_plan.width % published_plan.heads:
+            raise CommandError(
+                f"--heads: {published_plan.heads} do not divide --width {published_plan.width}"
+            )
+        start, write = partial(published.Training, published_plan, checkpoint=checkpoint), write_published
     try:
         own_code.load(problem.partition(":")[0])
-        training = start(ProblemFunction.of(own_code.find(problem)))
+        training: Any = start(ProblemFunction.of(own_code.find(problem)))
         if not run(training, checkpoint, stop_after):
             return
         print(f"trained {training.step} steps in {training.seconds:.0f} s")
@@ -62,55 +76,20 @@ def train_problem(
         raise CommandError(f"--problem: {error}") from error
 
 
-def changed_options(plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """The options that change a plan's defaults into its fields."""
-    options = ""
-    for name, value in plan.items():
-        if value != defaults[name]:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            options += f" --{name.replace('_', '-')} {text}"
-    return options
-
-
-def train_likelihood(
-    problem: str,
-    options: dict[str, Any],
-    checkpoint: Path,
-    device: str,
-    out: Path | None,
-    stop_after: float | None,
-) -> None:
-    """Train, or go on, and write weights and card when the plan is complete.
-
-    Raises:
-        CommandError: the problem is unknown, its simulator fails, or the training diverges.
-    """
-    from beliefstream.inference.training.likelihood.train import Plan, Training
-
-    plan = Plan(problem, **given(options, ALLOWED, "--problem"))
-    start = partial(Training, plan, checkpoint=checkpoint, device=device)
-    train_problem(problem, checkpoint, stop_after, start, write_likelihood, out)
-
-
-def write_likelihood(training: LikelihoodTraining, folder: Path) -> None:
+def write_likelihood(training: likelihood.Training, folder: Path) -> None:
     """Write weights and card, with the calibration of what the file contains."""
-    from beliefstream.inference.likelihood.learned import weights
-    from beliefstream.inference.training.likelihood import card
-    from beliefstream.inference.training.likelihood.calibration import calibrate
-    from beliefstream.inference.training.likelihood.train import Plan
-
-    plan, likelihood = training.plan, training.likelihood.cpu().eval()
+    plan, learned = training.plan, training.likelihood.cpu().eval()
     name = plan.problem.partition(":")[2]
-    path, described = folder / f"{name}.safetensors", card.facts(training)
-    likelihood.double()
-    measured = calibrate(likelihood, training.function, plan.seed)
-    likelihood.expected_error = measured.divergence[0] + measured.divergence[1]
-    weights.save(likelihood, path, described)
+    path, described = folder / f"{name}.safetensors", likelihood_card.facts(training)
+    learned.double()
+    measured = calibrate(learned, training.function, plan.seed)
+    learned.expected_error = measured.divergence[0] + measured.divergence[1]
+    likelihood_weights.save(learned, path, described)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    options = changed_options(asdict(plan), asdict(Plan(plan.problem)))
+    options = changed_options(asdict(plan), asdict(likelihood.Plan(plan.problem)))
     command = f"beliefstream train --problem {plan.problem}{options} --out {folder}"
     path.with_suffix(".md").write_text(
-        card.card(name, described, likelihood, measured, command, digest), encoding="utf-8"
+        likelihood_card.card(name, described, learned, measured, command, digest), encoding="utf-8"
     )
     print(
         f"divergence {measured.divergence[0]:.5f} ± {measured.divergence[1]:.5f} nats an observation, "
@@ -119,40 +98,19 @@ def write_likelihood(training: LikelihoodTraining, folder: Path) -> None:
     print(f"wrote {path} and {path.with_suffix('.md').name}, sha256 {digest}")
 
 
-def train_published(
-    problem: str, options: dict[str, Any], checkpoint: Path, out: Path | None, stop_after: float | None
-) -> None:
-    """Train, or go on, and write weights and card when the plan is complete.
-
-    Raises:
-        CommandError: the problem is unknown, its simulator fails, or the training diverges.
-    """
-    from beliefstream.inference.training.published.train import Plan, Training
-
-    plan = Plan(problem, **given(options, ALLOWED_PUBLISHED, "--form published"))
-    if plan.width % plan.heads:
-        raise CommandError(f"--heads: {plan.heads} do not divide --width {plan.width}")
-    start = partial(Training, plan, checkpoint=checkpoint)
-    train_problem(problem, checkpoint, stop_after, start, write_published, out)
-
-
-def write_published(training: PublishedTraining, folder: Path) -> None:
+def write_published(training: published.Training, folder: Path) -> None:
     """Write weights and card, with the scores of the trained network on new problems."""
-    from beliefstream.inference.network.published import weights
-    from beliefstream.inference.training.published import card
-    from beliefstream.inference.training.published.train import Plan
-
     training.form.eval()
     name = training.plan.problem.partition(":")[2]
     path = folder / f"{name}.published.safetensors"
-    found = card.scores(training)
-    weights.save(training.form, path, card.facts(training))
+    found = published_card.scores(training)
+    published_weights.save(training.form, path, published_card.facts(training))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     plan = training.plan
-    options = changed_options(asdict(plan), asdict(Plan(plan.problem)))
+    options = changed_options(asdict(plan), asdict(published.Plan(plan.problem)))
     command = f"beliefstream train --problem {plan.problem} --form published{options} --out {folder}"
     described = path.with_suffix(".md")
-    described.write_text(card.card(training, found, command, digest), encoding="utf-8")
+    described.write_text(published_card.card(training, found, command, digest), encoding="utf-8")
     for score in found:
         away = "" if score.divergence is None else f", KL {score.divergence[0]:.4f}"
         print(f"{score.answer}, K = {score.components}: −log density {score.log_score[0]:.3f}{away}")
