@@ -131,19 +131,12 @@ def _problem(error: yaml.YAMLError) -> str:
 
 @dataclass(frozen=True)
 class Stated:
-    """One definition as JSON, and where it stands.
-
-    Attributes:
-        raw: its JSON.
-        place: where it stands, for errors.
-        lines: in YAML, the lines of its fields by their paths.
-        name: of the YAML file.
-    """
+    """One definition as JSON, and where it stands."""
 
     raw: bytes
-    place: str = ""
-    lines: dict[str, int] = field(default_factory=dict)
-    name: str = ""
+    place: str = ""  # for errors
+    lines: dict[str, int] = field(default_factory=dict)  # in YAML, those of its fields by their paths
+    name: str = ""  # of the YAML file
 
     def place_of(self, detail: str) -> str:
         """Where the field stands with which the detail of an error begins; otherwise the definition."""
@@ -166,7 +159,8 @@ def read_definitions(raw: bytes, name: str) -> list[Stated]:
     """
     suffix = Path(name).suffix.lower()
     if suffix in YAML_SUFFIXES or not (suffix or _looks_like_json(raw)):
-        return _of_yaml(raw, name)
+        found = documents(raw, name)
+        return [Stated(json.dumps(each.value).encode(), "", each.lines, name) for each in found]
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:  # also not UTF-8, or too deep
@@ -213,10 +207,6 @@ def _numbered(raws: list[bytes]) -> list[Stated]:
         Stated(raw, f"definition {number} of {count}: " if count > 1 else "")
         for number, raw in enumerate(raws, 1)
     ]
-
-
-def _of_yaml(raw: bytes, name: str) -> list[Stated]:
-    return [Stated(json.dumps(each.value).encode(), "", each.lines, name) for each in documents(raw, name)]
 
 
 def _looks_like_json(raw: bytes) -> bool:

@@ -46,21 +46,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is read once.
+    """A table that is read once."""
 
-    Attributes:
-        name: of the file.
-        columns: their names; None if each row has its own, as in NDJSON.
-        rows: in the order of the file.
-        size: number of rows; None if it is not known before they are read.
-        file: what they are read from; `close` closes it.
-    """
-
-    name: str
-    columns: tuple[str, ...] | None
-    rows: Iterable[Row]
-    size: int | None = None
-    file: IO[bytes] | None = None
+    name: str  # of the file
+    columns: tuple[str, ...] | None  # their names; None if each row has its own, as in NDJSON
+    rows: Iterable[Row]  # in the order of the file
+    size: int | None = None  # number of rows; None if it is not known before they are read
+    file: IO[bytes] | None = None  # what they are read from; `close` closes it
 
     def close(self) -> None:
         """Close the file, whether its rows have been read or not."""
@@ -70,17 +62,11 @@ class Table:
 
 @dataclass(frozen=True)
 class BagOptions:
-    """How the messages of a bag become rows.
+    """How the messages of a bag become rows."""
 
-    Attributes:
-        topics: what becomes an observation; none: every topic of a known type.
-        has_entity: whether the entity is known without the bag.
-        time_unit: that was asked for; times of a bag are in seconds.
-    """
-
-    topics: tuple[BagTopic, ...] = ()
-    has_entity: bool = False
-    time_unit: str = "s"
+    topics: tuple[BagTopic, ...] = ()  # what becomes an observation; none: every topic of a known type
+    has_entity: bool = False  # whether the entity is known without the bag
+    time_unit: str = "s"  # that was asked for; times of a bag are in seconds
 
 
 def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:

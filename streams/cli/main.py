@@ -77,9 +77,8 @@ def _explanation(error: Exception) -> str | None:
     from beliefstream.schemas import Unusable, explain
     from beliefstream.streams.kafka.connection import TopicMissing
 
-    usage, problem = typer.BadParameter.__mro__[
-        1:3
-    ]  # UsageError and ClickException, in whichever package they are
+    # UsageError and ClickException, in whichever package they are
+    usage, problem = typer.BadParameter.__mro__[1:3]
     if isinstance(error, usage):
         context = getattr(error, "ctx", None)
         hint = f" ({context.command_path} --help says how)" if context else ""

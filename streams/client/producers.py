@@ -16,7 +16,6 @@ from uuid import uuid4
 import structlog
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError
-from kafka.partitioner import murmur2
 from numpy.typing import ArrayLike
 
 from beliefstream.schemas import LogPosition, Mixture, Observation, Prior, Reset, cloudevents
@@ -29,6 +28,7 @@ from beliefstream.streams.kafka.connection import (
     connect_timeout,
     require_known,
 )
+from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, topic_id
 
 log = structlog.get_logger(__name__)
@@ -321,8 +321,11 @@ class PriorPublisher(Publisher):
         """Return the current end of the partition with the entity's observations."""
         with TopicReader(self.servers, self._observations, self._options) as reader:
             servers = self.servers if isinstance(self.servers, str) else ",".join(self.servers)
-            log_id = topic_id(servers, self._observations, **_for_admin(self._options))
-            partition = (murmur2(entity.encode()) & 0x7FFFFFFF) % len(reader.partitions)
+            known = {
+                name: self._options[name] for name in self._options.keys() & KafkaAdminClient.DEFAULT_CONFIG
+            }
+            log_id = topic_id(servers, self._observations, **known)
+            partition = partition_of(entity.encode(), len(reader.partitions))
             return LogPosition(topic_id=log_id, partition=partition, offset=reader.end(partition))
 
     def send_message(self, message: Prior | Reset) -> Future[Place]:
@@ -335,8 +338,3 @@ class PriorPublisher(Publisher):
     def _send(self, time: When | None, coordinates: Sequence[str] | None, **fields: Any) -> Future[Place]:
         fields |= {"time": seconds(time), "coordinates": None if coordinates is None else tuple(coordinates)}
         return self.send_message(validated(Prior, fields))
-
-
-def _for_admin(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that an admin client knows."""
-    return {name: value for name, value in options.items() if name in KafkaAdminClient.DEFAULT_CONFIG}

@@ -88,15 +88,10 @@ class ChosenLetter:
 
 @dataclass
 class ReplayHistory:
-    """Earlier replays, from the notes among the dead letters.
+    """Earlier replays, from the notes among the dead letters."""
 
-    Attributes:
-        begun: ids of messages whose replay was begun.
-        sent: new position of each message that was sent again, by its id.
-    """
-
-    begun: set[str] = field(default_factory=set)
-    sent: dict[str, str] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)  # ids of messages whose replay was begun
+    sent: dict[str, str] = field(default_factory=dict)  # new position of each that was sent again, by its id
 
     @classmethod
     def of(cls, notes: Iterable[Replay]) -> Self:

@@ -109,9 +109,8 @@ class Guard:
             if refusal is None:
                 return await self._app(scope, receive, send)
             await receive()  # websocket.connect
-            return await send(
-                {"type": "websocket.close", "code": 4403}
-            )  # refused before it was accepted: HTTP 403
+            # refused before it was accepted: HTTP 403
+            return await send({"type": "websocket.close", "code": 4403})
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

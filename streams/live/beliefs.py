@@ -110,18 +110,12 @@ def earth_note(plane: Plane | None, stretch: float, sensors: Iterable[Sensor]) -
 
 
 class Sample(NamedTuple):
-    """The marginals of a belief at one time, for the chart.
+    """The marginals of a belief at one time, for the chart."""
 
-    Attributes:
-        number: of the entity's samples, counted from 1.
-        time: of the state, seconds since the epoch.
-        marginals: weights (K,), means (K, D) and variances (K, D), flattened.
-    """
-
-    number: int
-    time: float
+    number: int  # of the entity's samples, counted from 1
+    time: float  # of the state, seconds since the epoch
     components: int
-    marginals: NDArray[np.float32]
+    marginals: NDArray[np.float32]  # weights (K,), means (K, D) and variances (K, D), flattened
 
     def to_json(self) -> dict[str, Any]:
         """As the page reads it."""
@@ -190,18 +184,12 @@ class Samples:
 
 @dataclass
 class Entity:
-    """An entity on the page.
+    """An entity on the page, with its last observations."""
 
-    Attributes:
-        number: stands for the name in frames; never given twice.
-        version: of the last change, counted over all entities.
-        observations: the last ones, not parsed.
-    """
-
-    number: int
+    number: int  # stands for the name in frames; never given twice
     name: str
     posterior: PlainPosterior
-    version: int = 0
+    version: int = 0  # of the last change, counted over all entities
     block: bytes = b""
     samples: Samples = field(default_factory=Samples)
     observations: deque[Seen] = field(default_factory=lambda: deque(maxlen=MAXIMUM_OBSERVATIONS))

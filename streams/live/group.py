@@ -20,17 +20,11 @@ STABLE = "Stable"
 
 @dataclass(frozen=True)
 class GroupState:
-    """What is known of the group.
+    """What is known of the group; None for what is not."""
 
-    Attributes:
-        workers: members of the group; None if it is not known.
-        lag: messages between what the group has committed and the end; None if it is not known.
-        note: why something is not known, or that the group is being divided anew; empty otherwise.
-    """
-
-    workers: int | None = None
-    lag: int | None = None
-    note: str = "not asked yet"
+    workers: int | None = None  # members of the group
+    lag: int | None = None  # messages between what the group has committed and the end
+    note: str = "not asked yet"  # why something is not known, or that the group is divided anew; or empty
 
 
 class GroupReader:
@@ -94,10 +88,8 @@ class GroupReader:
 
     def _lag(self, known: Mapping[TopicPartition, int]) -> int:
         committed = self._admin.list_group_offsets([self._group])[self._group]
-        begins, ends = (
-            self._consumer.beginning_offsets(self._places),
-            self._consumer.end_offsets(self._places),
-        )
+        begins = self._consumer.beginning_offsets(self._places)
+        ends = self._consumer.end_offsets(self._places)
         done = {place: committed[place].offset if place in committed else -1 for place in self._places}
         return sum(
             max(0, max(ends[place], known.get(place, 0)) - max(done[place], begins[place]))

@@ -20,22 +20,15 @@ ROOM = 1.125  # times the size of a snapshot is allocated, for entities that com
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All beliefs, the health and the verdicts at one time.
+    """All beliefs, the health and the verdicts at one time."""
 
-    Attributes:
-        time: seconds since the epoch, by this machine's clock.
-        names, numbers: of the entities, in order of their numbers.
-        slot: holds the blocks, one after the other, in its first `size` bytes; used again for a later snapshot.
-        verdicts: the word for each sensor that has one.
-    """
-
-    time: float
-    names: tuple[str, ...]
+    time: float  # seconds since the epoch, by this machine's clock
+    names: tuple[str, ...]  # of the entities, in order of their numbers
     numbers: tuple[int, ...]
-    slot: bytearray
+    slot: bytearray  # holds the blocks in its first `size` bytes; used again for a later snapshot
     size: int
     health: dict[str, Any]
-    verdicts: Mapping[str, str]
+    verdicts: Mapping[str, str]  # the word for each sensor that has one
 
     def frame(self) -> bytes:
         """The blocks, one after the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 from beliefstream.schemas import Model, Observation, Sensor, Unusable, parse, printable
@@ -45,10 +46,8 @@ class Overview:
 
     def add(self, batch: Batch) -> None:
         """Take over what has been read."""
-        for name, sensor in batch.sensors.items():
-            _set(self.sensors, name, sensor)
-        for entity, model in batch.models.items():
-            _set(self.models, entity, model)
+        _update(self.sensors, batch.sensors)
+        _update(self.models, batch.models)
         self.version += bool(batch.sensors or batch.models)
         self.verdicts.add(batch.sensor_health, batch.health_stamps)
         self.letters.extend(batch.dead_letters)
@@ -168,11 +167,12 @@ def place_of(sensor: Sensor, plane: Plane | None, stretch: float = 1.0) -> tuple
     return stretch * float(position[first]), float(position[second])
 
 
-def _set(known: dict[str, Any], name: str, definition: Any) -> None:
-    if definition is None:
-        known.pop(name, None)
-    else:
-        known[name] = definition
+def _update(known: dict[str, Any], read: Mapping[str, Any]) -> None:
+    for name, definition in read.items():
+        if definition is None:
+            known.pop(name, None)
+        else:
+            known[name] = definition
 
 
 def _letter(received: ReceivedDeadLetter) -> dict[str, Any]:

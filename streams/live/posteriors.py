@@ -139,21 +139,14 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Group:
-    """Posteriors over the same coordinates, of the same number of components.
-
-    Attributes:
-        places: of each posterior among those that were given.
-        weights: (N, K).
-        means: (N, K, D).
-        covariances: (N, K, D, D).
-    """
+    """Posteriors over the same coordinates, of the same number of components."""
 
     coordinates: tuple[PlainCoordinate, ...]
-    places: list[int]
+    places: list[int]  # of each posterior among those that were given
     posteriors: list[PlainPosterior]
-    weights: Array
-    means: Array
-    covariances: Array
+    weights: Array  # (N, K)
+    means: Array  # (N, K, D)
+    covariances: Array  # (N, K, D, D)
 
     @property
     def components(self) -> int:

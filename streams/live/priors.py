@@ -57,20 +57,17 @@ class PriorService:
         }
 
     def checked(self, fields: Any) -> Prior:
-        """The message; raises Unusable."""
-        if isinstance(fields, dict):
-            entity = str(fields.get("entity", ""))
-            fields = {**fields, "time": self._time(entity) if fields.get("time") is None else fields["time"]}
+        """The message; raises Unusable.
+
+        Without a time it is for now, or where time is not that of the wall clock, for that of the newest posterior.
+        """
+        entity = str(fields.get("entity", "")) if isinstance(fields, dict) else ""
+        model, known = self._overview.model_of(entity), self._beliefs.entities.get(entity)
+        if isinstance(fields, dict) and fields.get("time") is None:
+            is_past = known is not None and model is not None and not model.live_time
+            fields = {**fields, "time": known.posterior.time if known and is_past else time.time()}
         prior = validated(Prior, fields)
-        model, known = self._overview.model_of(prior.entity), self._beliefs.entities.get(prior.entity)
         names = model.coordinate_names if model else known.posterior.coordinate_names if known else None
         if names is not None:
             prior.check_fits(names)
         return prior
-
-    def _time(self, entity: str) -> float:
-        """Now; where time is not that of the wall clock, that of the newest posterior."""
-        model, known = self._overview.model_of(entity), self._beliefs.entities.get(entity)
-        if known is not None and model is not None and not model.live_time:
-            return known.posterior.time
-        return time.time()

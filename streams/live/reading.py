@@ -32,29 +32,19 @@ TURNS = 4  # of the loop, in which the consumer asks for the next records: the b
 
 @dataclass
 class Batch:
-    """What has been read in one go.
+    """What has been read in one go; None for a definition or a sensor's health that was removed."""
 
-    Attributes:
-        posteriors: of an entity only the newest, once the start has been read.
-        stamps: times of the records of posteriors, in seconds, by their places in the groups.
-        received: how many posteriors there were.
-        delay: seconds from a posterior's record to its reading, of the newest; None if there was none.
-        observations: by entity, as they are on the topic.
-        observed: how many observations there were.
-        sensors, models: by name; None for those that were removed.
-        sensor_health: the newest of each partition and sensor, as they are on the topic.
-        health_stamps: time of the newest of these records of each partition, but of removed sensors, in seconds.
-    """
-
+    # of an entity only the newest, once the start has been read; and the times of their records by place, seconds
     posteriors: list[Group] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
-    received: int = 0
-    delay: float | None = None
-    observations: dict[str, deque[Seen]] = field(default_factory=dict)
-    observed: int = 0
+    received: int = 0  # how many posteriors there were
+    delay: float | None = None  # seconds from the newest posterior's record to its reading
+    observations: dict[str, deque[Seen]] = field(default_factory=dict)  # by entity
+    observed: int = 0  # how many observations there were
     sensors: dict[str, Sensor | None] = field(default_factory=dict)
     models: dict[str, Model | None] = field(default_factory=dict)
     dead_letters: list[ReceivedDeadLetter] = field(default_factory=list)
+    # the newest record of each partition and sensor; and the time of each partition's newest that removes none, seconds
     sensor_health: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
     health_stamps: dict[int, float] = field(default_factory=dict)
 

@@ -160,13 +160,9 @@ class Viewer:
         definitions = (self._overview.version, self._beliefs.plane, self._beliefs.stretch)
         if definitions != self._definitions:
             self._definitions = definitions
+            plane, stretch = self._beliefs.plane, self._beliefs.stretch or 1.0
             notes["plane"] = self._plane()
-            plane, stretch, sensors = (
-                self._beliefs.plane,
-                self._beliefs.stretch or 1.0,
-                self._overview.sensors,
-            )
-            notes["earth"] = earth_note(plane, stretch, sensors.values())
+            notes["earth"] = earth_note(plane, stretch, self._overview.sensors.values())
             notes["sensors"] = self._overview.listed_sensors(plane, stretch)
         version, verdicts = self._overview.listed_verdicts()
         if version != self._verdicts:

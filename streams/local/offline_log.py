@@ -45,18 +45,12 @@ class Fused:
 
 
 class _Added(NamedTuple):
-    """An event whose label is its place in the log.
-
-    Attributes:
-        name: what posteriors call it; empty for a prior or a control.
-        sensor: the name; empty for a prior.
-        resets: how many resets of its entity came before.
-    """
+    """An event whose label is its place in the log."""
 
     event: Event
-    name: str
-    sensor: str
-    resets: int
+    name: str  # what posteriors call it; empty for a prior or a control
+    sensor: str  # empty for a prior
+    resets: int  # of its entity before it
 
 
 class Log:

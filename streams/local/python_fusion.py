@@ -97,7 +97,8 @@ def fuse(
         log.define_model(model)
     library = library_of(observations)
     table = table_of(observations, library) if library else _listed(observations)
-    stated = {"columns": _lists(columns or {}), "constants": dict(constants or {})}
+    listed = {name: each if isinstance(each, str) else list(each) for name, each in (columns or {}).items()}
+    stated = {"columns": listed, "constants": dict(constants or {})}
     for place, observation in read_observations(table, mapping_of(stated, (), (), None)):
         if isinstance(observation, Unusable):
             raise ValueError(f"{place}: {observation}")
@@ -119,7 +120,3 @@ def _fields(observation: Observation | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(observation, Observation):
         return observation.model_dump(exclude_none=True)
     return {name: plain(each) for name, each in observation.items()}
-
-
-def _lists(columns: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
-    return {name: each if isinstance(each, str) else list(each) for name, each in columns.items()}

@@ -157,7 +157,8 @@ class Gateway:
         outcomes: list[Outcome] = [each if isinstance(each, Unusable) else next(written) for each in found]
         if good:
             metrics.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
-        metrics.count_messages(topic, Counter(map(_kind, outcomes)))
+        for kind, count in Counter(map(_kind, outcomes)).items():
+            metrics.MESSAGES.labels(topic, kind).inc(count)
         return outcomes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -45,9 +44,3 @@ DROPPED = _counter(
 for _topic in ("observations", "priors"):
     for _outcome in ("accepted", "rejected", "failed"):
         MESSAGES.labels(_topic, _outcome)
-
-
-def count_messages(topic: str, outcomes: Mapping[str, int]) -> None:
-    """Count the messages of one request, by outcome."""
-    for outcome, count in outcomes.items():
-        MESSAGES.labels(topic, outcome).inc(count)

@@ -145,9 +145,8 @@ class _Session:
         """Forward until `stopped`. Raises the fault that ended it."""
         settings, properties = self._settings, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = int(settings.mqtt_session_seconds)
-        properties.ReceiveMaximum = (
-            settings.mqtt_in_flight
-        )  # the back-pressure: the broker sends no more unasked
+        # the back-pressure: the broker sends no more unasked
+        properties.ReceiveMaximum = settings.mqtt_in_flight
         self._client.connect(
             settings.mqtt_host, settings.mqtt_port, KEEP_ALIVE, clean_start=False, properties=properties
         )

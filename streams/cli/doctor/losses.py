@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.error
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka import TopicPartition
 
@@ -21,10 +21,8 @@ from beliefstream.streams.cli.doctor.findings import (
 )
 from beliefstream.streams.cli.remedies import remedy_for
 from beliefstream.streams.kafka.connection import BrokerUnavailable, Span
+from beliefstream.streams.monitoring.scraping import Snapshot, scrape
 from beliefstream.streams.settings import Settings
-
-if TYPE_CHECKING:
-    from beliefstream.streams.monitoring.scraping import Snapshot
 
 SUBJECT = "losses"
 SHOWN = 3  # labels listed in a line
@@ -48,20 +46,13 @@ STRANGE = (
 
 @dataclass(frozen=True)
 class _Counter:
-    """A counter that is 0 without losses.
+    """A counter that is 0 without losses."""
 
-    Attributes:
-        name: its name in Prometheus.
-        label: the label by which its counts are shown.
-        what: text for a count, with `{count}` and `{label}`.
-        values: values of the label to check; empty for all.
-    """
-
-    name: str
-    label: str
-    what: str
+    name: str  # in Prometheus
+    label: str  # by which its counts are shown
+    what: str  # text for a count, with `{count}` and `{label}`
     remedy: str
-    values: Collection[str] = ()
+    values: Collection[str] = ()  # of the label to check; empty for all
 
 
 COUNTERS = (
@@ -124,7 +115,7 @@ def examine_losses(
     """
     clean, skipped = [], []
     for what, findings in _looks(settings, urls, missing):
-        found = list(findings)
+        found = list(_readable(what, findings))
         yield from (each for each in found if each.status is Status.problem)
         skipped += [each for each in found if each.status is Status.skipped]
         if not found:
@@ -134,11 +125,23 @@ def examine_losses(
     yield from skipped
 
 
+def _readable(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the findings, or why they cannot be made."""
+    try:
+        yield from findings
+    except ModuleNotFoundError as error:
+        detail = f"{what}: {error.name} is missing"
+        yield Finding(SUBJECT, Status.skipped, detail, "pip install 'beliefstream[worker]'")
+    except NOT_READABLE as error:
+        yield not_readable(SUBJECT, what, error)
+
+
 def _looks(
     settings: Settings, urls: Sequence[str], missing: Collection[str] | None
 ) -> Iterator[tuple[str, Iterator[Finding]]]:
     for url in urls:
-        yield f"the counters of the worker at {url}", _counted(settings, url)
+        what = f"the counters of the worker at {url}"
+        yield what, _counted(settings, url, what)
     if missing is None:
         return
     sources = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
@@ -148,14 +151,10 @@ def _looks(
         yield "the changelog", examine_changelog(settings)
 
 
-def _counted(settings: Settings, url: str) -> Iterator[Finding]:
-    what, hint = f"the counters of the worker at {url}", ""
+def _counted(settings: Settings, url: str, what: str) -> Iterator[Finding]:
+    hint = ""
     try:
-        from beliefstream.streams.monitoring.scraping import scrape
-
         snapshot = scrape(url, settings.token)
-    except ModuleNotFoundError as error:
-        reason, hint = f"{error.name} is missing", "pip install 'beliefstream[worker]'"
     except urllib.error.HTTPError as error:
         reason = f"it answers {error.code} {error.reason}"
         hint = "set BELIEFSTREAM_WEB_TOKEN" if error.code == 401 else ""
@@ -189,16 +188,13 @@ def _finding(counter: _Counter, counts: Mapping[str, float], url: str) -> Findin
 
 def examine_offsets(settings: Settings, topics: Sequence[str]) -> Iterator[Finding]:
     """Report messages deleted before the workers' group read them, and logs that end before its offsets."""
-    try:
-        for topic in topics:
-            before = _committed(settings, topic)
-            with reader_of(settings, topic) as reader:
-                spans = reader.spans()
-            # in this order, because the workers continue to read, and the log grows
-            yield from _deleted(settings, topic, spans, _committed(settings, topic))
-            yield from _truncated(topic, spans, before)
-    except NOT_READABLE as error:
-        yield not_readable(SUBJECT, "the workers' offsets", error)
+    for topic in topics:
+        before = _committed(settings, topic)
+        with reader_of(settings, topic) as reader:
+            spans = reader.spans()
+        # in this order, because the workers continue to read, and the log grows
+        yield from _deleted(settings, topic, spans, _committed(settings, topic))
+        yield from _truncated(topic, spans, before)
 
 
 def _deleted(
@@ -231,18 +227,10 @@ def _truncated(topic: str, spans: Mapping[int, Span], committed: Mapping[int, in
 
 def examine_changelog(settings: Settings) -> Iterator[Finding]:
     """Report beliefs that no worker can read."""
-    topic, what = settings.names.beliefs_changelog, "the changelog"
-    try:
-        from beliefstream.streams.state.codec import DamagedRecord, UnknownVersion
+    from beliefstream.streams.state.codec import DamagedRecord, UnknownVersion
 
-        faults, whole = _unreadable(settings, topic)
-    except ModuleNotFoundError as error:
-        remedy = "pip install 'beliefstream[worker]'"
-        yield Finding(SUBJECT, Status.skipped, f"{what}: {error.name} is missing", remedy)
-        return
-    except NOT_READABLE as error:
-        yield not_readable(SUBJECT, what, error)
-        return
+    topic = settings.names.beliefs_changelog
+    faults, whole = _unreadable(settings, topic)
     for kind, fault, remedy in (
         (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
         (UnknownVersion, "are of another version: no worker starts", STRANGE),
@@ -256,7 +244,7 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
             detail = printable(f"{len(some)} records of {topic!r} {fault}: {examples}")
             yield Finding(SUBJECT, Status.problem, detail, remedy)
     if not whole:
-        detail = f"{what} is too long to read in {READING_SECONDS:.0f} s, the rest was not checked"
+        detail = f"the changelog is too long to read in {READING_SECONDS:.0f} s, the rest was not checked"
         yield Finding(SUBJECT, Status.skipped, detail)
 
 

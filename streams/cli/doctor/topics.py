@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import AuthorizationError
@@ -14,12 +13,9 @@ from beliefstream.schemas import Reason, printable, to_rfc3339
 from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
 from beliefstream.streams.cli.remedies import remedy_for, remedy_for_topics
 from beliefstream.streams.cli.setup import opened
-from beliefstream.streams.client.dead_letters import DeadLetterConsumer
+from beliefstream.streams.client.dead_letters import DeadLetterConsumer, ReceivedDeadLetter
 from beliefstream.streams.kafka.topics import UNPACKED, TopicError, administration, check
 from beliefstream.streams.settings import Settings
-
-if TYPE_CHECKING:
-    from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
 
 SUBJECT = "dead-letters"
 PERIOD_SECONDS = 3600.0

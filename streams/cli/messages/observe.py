@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Self
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +19,7 @@ from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import DeadLetter, Posterior
-    from beliefstream.streams.client.producers import Place
+    from beliefstream.streams.client import DeadLetterConsumer, Place, PosteriorConsumer
     from beliefstream.streams.settings import Settings
 
 POLL_SECONDS = 0.1  # for each of the two topics in turn
@@ -62,12 +64,12 @@ def observe(
             report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             return
         control = is_control(settings, sensor)
-        with ObservationResult(settings, entity) as outcome:
+        with _results(settings, entity) as wait_for:
             place = sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             shape = resolve(format)
             where = f"{place.topic} {place.partition}:{place.offset}"
             print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
-            found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
+            found = wait_for(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
     if found is None and control:
         print(
             f"{sensor} is a control: it moves the belief, but no posterior reports it alone", file=sys.stderr
@@ -97,55 +99,45 @@ def _one_or_all(numbers: list[float]) -> float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-class ObservationResult:
-    """Waits for the result of an observation; create this before the observation is sent.
+@contextmanager
+def _results(
+    settings: Settings, entity: str
+) -> Iterator[Callable[[Place, str | None, float], Posterior | DeadLetter | None]]:
+    """Yield `_wait` for an observation that is sent later; raises CommandError if its result cannot be read."""
+    from kafka.errors import KafkaError
 
-    Raises CommandError if posteriors or dead letters cannot be read.
-    """
+    from beliefstream.streams.client import (
+        BrokerUnavailable,
+        DeadLetterConsumer,
+        PosteriorConsumer,
+        TopicMissing,
+    )
 
-    def __init__(self, settings: Settings, entity: str) -> None:
-        from kafka.errors import KafkaError
-
-        from beliefstream.streams.client import (
-            BrokerUnavailable,
-            DeadLetterConsumer,
-            PosteriorConsumer,
-            TopicMissing,
-        )
-
-        self._stack = ExitStack()
+    with ExitStack() as stack:
         try:
-            self._posteriors = self._stack.enter_context(
-                opened(PosteriorConsumer, settings, settings.posteriors, entities=[entity])
-            )
-            self._letters = self._stack.enter_context(
-                opened(DeadLetterConsumer, settings, settings.dead_letters)
-            )
+            posteriors = opened(PosteriorConsumer, settings, settings.posteriors, entities=[entity])
+            stack.enter_context(posteriors)
+            letters = stack.enter_context(opened(DeadLetterConsumer, settings, settings.dead_letters))
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-            self._stack.close()
             raise CommandError(f"nothing was sent: {error}; --no-wait sends without waiting") from None
+        yield partial(_wait, posteriors, letters)
 
-    def wait(self, place: Place, id: str | None, timeout: float) -> Posterior | DeadLetter | None:
-        """Return the posterior or dead letter of the observation at `place`; None if neither arrives in time (s)."""
-        name = id or f"{place.partition}:{place.offset}"
-        source = (place.topic, place.partition, place.offset)
-        deadline = time.monotonic() + timeout
-        while True:
-            for posterior in self._posteriors.poll(POLL_SECONDS):
-                if name in posterior.applied:
-                    return posterior
-            for received in self._letters.poll(POLL_SECONDS):
-                letter = received.letter
-                if (letter.topic, letter.partition, letter.offset) == source:
-                    return letter
-            if time.monotonic() > deadline:
-                return None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+def _wait(
+    posteriors: PosteriorConsumer, letters: DeadLetterConsumer, place: Place, id: str | None, timeout: float
+) -> Posterior | DeadLetter | None:
+    """Return the posterior or dead letter of the observation at `place`; None if neither arrives in time (s)."""
+    name = id or f"{place.partition}:{place.offset}"
+    deadline = time.monotonic() + timeout
+    while True:
+        for posterior in posteriors.poll(POLL_SECONDS):
+            if name in posterior.applied:
+                return posterior
+        for received in letters.poll(POLL_SECONDS):
+            if received.source == str(place):
+                return received.letter
+        if time.monotonic() > deadline:
+            return None
 
 
 def is_control(settings: Settings, sensor: str) -> bool:

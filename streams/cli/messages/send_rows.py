@@ -29,23 +29,14 @@ BATCHES = {"linger_ms": 50, "batch_size": 256 * 1024}  # a file does not mind wa
 
 @dataclass
 class Sent:
-    """What came of the rows.
+    """What came of the rows."""
 
-    Attributes:
-        sent: rows that were given to the producer.
-        acknowledged: those of them that the broker has.
-        unusable: rows that are no observation.
-        place: of the last row that was sent.
-        behind: observations older than one of their entity that was sent before.
-        furthest: of those, how far the farthest lies behind, s.
-    """
-
-    sent: int = 0
-    acknowledged: int = 0
-    unusable: int = 0
-    place: str = ""
-    behind: int = 0
-    furthest: float = 0.0
+    sent: int = 0  # rows that were given to the producer
+    acknowledged: int = 0  # those of them that the broker has
+    unusable: int = 0  # rows that are no observation
+    place: str = ""  # of the last row that was sent
+    behind: int = 0  # observations older than one of their entity that was sent before
+    furthest: float = 0.0  # of those, how far the farthest lies behind, s
     _latest: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

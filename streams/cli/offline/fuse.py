@@ -122,6 +122,7 @@ def _fill(
     """Fill the log with definitions, then with a file, and return how many of its lines cannot be used."""
     from beliefstream.streams.bridges.definition_files import parse_definitions
     from beliefstream.streams.bridges.mapping import ColumnMapping
+    from beliefstream.streams.bridges.tables import begins_object, no_json_lines
 
     as_messages = format is FileFormat.ndjson and columns == ColumnMapping()
     lines = _lines(file) if as_messages else []
@@ -129,7 +130,8 @@ def _fill(
     parse_definitions(read_definitions(models) if models else (), log.define_model)
     if not as_messages:
         return _read_table(log, file, format, columns)
-    _check_format(file, lines)
+    if lines and not any(begins_object(line) for _, line in lines):  # as in a CSV file
+        raise CommandError(no_json_lines(_name_of(file)))
     return _read(log, lines)
 
 
@@ -155,14 +157,6 @@ def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping)
 def _lines(file: str) -> list[tuple[int, bytes]]:
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     return [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
-
-
-def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
-    """Raise CommandError if no line is a JSON object, as in a CSV file."""
-    from beliefstream.streams.bridges.tables import begins_object, no_json_lines
-
-    if lines and not any(begins_object(line) for _, line in lines):
-        raise CommandError(no_json_lines(_name_of(file)))
 
 
 def _name_of(file: str) -> str:

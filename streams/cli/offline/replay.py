@@ -33,21 +33,13 @@ Scored = Annotated[
 
 
 class Files(NamedTuple):
-    """The files of a recording, and how they are read.
+    """The files of a recording, and how they are read."""
 
-    Attributes:
-        file: of the observations.
-        format: of the observations; None: by the file's name.
-        columns: of the observations.
-        truth: file of the true states; None if they are not known.
-        truth_map: its columns that are called otherwise, as `time=t`.
-    """
-
-    file: str
-    format: FileFormat | None
+    file: str  # of the observations, as the next two
+    format: FileFormat | None  # None: by the file's name
     columns: ColumnMapping
-    truth: str | None
-    truth_map: list[str]
+    truth: str | None  # file of the true states; None if they are not known
+    truth_map: list[str]  # its columns that are called otherwise, as `time=t`
 
 
 def replay(

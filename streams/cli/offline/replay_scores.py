@@ -6,20 +6,18 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+from rich.table import Table
 
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
 from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.scores import Row, score
 from beliefstream.streams.scores.methods import OURS, ScoredMethod
+from beliefstream.streams.scores.recording import Recording
+from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from beliefstream.streams.scores.recording import Recording
-    from beliefstream.streams.settings import Settings
 
 LENGTHS = (("RMSE", "rmse"), ("median", "median"), ("99 %", "error99"))
 COVERAGES = (("in 50 %", "coverage50"), ("in 90 %", "coverage90"), ("in 99 %", "coverage99"))
@@ -77,8 +75,6 @@ def ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int],
 
 
 def _show(recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
-    from rich.table import Table
-
     table = Table("recording", "method", title="against the truth, or each next report where it is unknown")
     for heading in (
         "cases",

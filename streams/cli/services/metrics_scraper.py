@@ -7,12 +7,11 @@ import threading
 import urllib.error
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+from pydantic import SecretStr
 
 from beliefstream.streams.monitoring.scraping import TIMEOUT, Snapshot, scrape
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 INTERVAL = 1.0  # seconds between two requests
 WINDOW = 10.0  # seconds that rates and quantiles cover
