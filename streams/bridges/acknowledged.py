@@ -46,19 +46,13 @@ class QueuedMessage(NamedTuple):
 
 
 class PartitionQueue:
-    """Messages of one partition, in order.
-
-    Attributes:
-        waiting: not sent yet.
-        sent: in the batch that is under way.
-        is_moving: whether a task sends them.
-    """
+    """Messages of one partition, in order."""
 
     def __init__(self, place: TopicPartition) -> None:
         self.place = place
-        self.waiting: deque[QueuedMessage] = deque()
-        self.sent: list[QueuedMessage] = []
-        self.is_moving = False
+        self.waiting: deque[QueuedMessage] = deque()  # not sent yet
+        self.sent: list[QueuedMessage] = []  # in the batch that is under way
+        self.is_moving = False  # whether a task sends them
 
     def pack(self, batch: Any) -> bool:
         """Move the first message to the batch; False if it is full. An empty batch takes any message."""
@@ -107,10 +101,6 @@ class Writer:
 
     Batches have sequence numbers of a producer id, so that the broker stores a batch once that is sent again. After a
     failure the next batch has another producer id, since it is not known whether the broker has the failed one.
-
-    Attributes:
-        in_flight: bytes of messages that Kafka has not acknowledged.
-        failing: whether the last outcome was a failure.
     """
 
     def __init__(self, settings: Settings, source: str) -> None:
@@ -122,8 +112,8 @@ class Writer:
         self._lease: Lease | None = None
         self._identifying, self._renewing = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.in_flight = 0
-        self.failing = False
+        self.in_flight = 0  # bytes of messages that Kafka has not acknowledged
+        self.failing = False  # whether the last outcome was a failure
 
     async def start(self) -> None:
         """Connect.

@@ -45,28 +45,18 @@ NOT_TRIED = "not tried, because others could not be sent"
 
 @dataclass(frozen=True, slots=True)
 class ChosenLetter:
-    """A dead letter to send again, without its bytes, which are read when it is sent.
+    """A dead letter to send again, without its bytes, which are read when it is sent."""
 
-    Attributes:
-        id: identifier of the message, topic/partition:offset#digest.
-        place: position of the dead letter.
-        time: time at which the dead letter was written, in seconds since the epoch.
-        source: position of the message, as topic/partition:offset.
-        topic: topic of the message.
-        is_empty: whether it has neither key nor value.
-        replay_of: earlier dead letter from which the message was already sent again.
-    """
-
-    id: str
-    place: Place
-    time: float
+    id: str  # of the message, topic/partition:offset#digest
+    place: Place  # of the dead letter
+    time: float  # at which the dead letter was written, in seconds since the epoch
     reason: Reason
-    topic: str
-    source: str
+    topic: str  # of the message
+    source: str  # position of the message, as topic/partition:offset
     entity: str | None
     sensor: str | None
-    is_empty: bool
-    replay_of: str | None
+    is_empty: bool  # whether it has neither key nor value
+    replay_of: str | None  # earlier dead letter from which the message was already sent again
 
     @classmethod
     def of(cls, received: ReceivedDeadLetter) -> Self:
@@ -134,15 +124,9 @@ def plan_of(
     most: int | None = None,
     force: bool = False,
 ) -> ReplayPlan:
-    """Plan a replay of the newest `most` letters that may be sent again.
+    """Plan a replay of the newest `most` letters that may be sent again to their topics, the `sources`; all if None.
 
-    Args:
-        letters: selected letters, in order of time.
-        history: earlier replays.
-        sources: topics to which messages may be sent again.
-        definitions: topics of definitions.
-        most: largest number of letters; all if None.
-        force: whether to include letters that were already sent again.
+    The letters are in order of time. With `force` those that were already sent again are included.
     """
     plan, chosen_ids = ReplayPlan(), set[str]()
     for letter in letters:

@@ -33,17 +33,11 @@ CLEAR = 3.0  # deviations from the definition that make a correction
 
 @dataclass(frozen=True)
 class SensorState:
-    """Health of one sensor over all partitions.
+    """Health of one sensor over all partitions."""
 
-    Attributes:
-        assessment: the verdict, and the estimates for each reported number.
-        window: the sums that it follows from.
-        definition: digest of the definition under which the sensor reported last.
-    """
-
-    assessment: Assessment
-    window: Window
-    definition: str
+    assessment: Assessment  # the verdict, and the estimates for each reported number
+    window: Window  # the sums that it follows from
+    definition: str  # digest of the definition under which the sensor reported last
 
 
 def read_sensor_health(
@@ -91,10 +85,7 @@ def judged(
 
     Messages with an earlier definition of their sensor, or with another window, are left out. Silence is measured
     against the newest observation of all sensors, but not beyond where a partition of the sensor has come: a worker
-    may be behind there.
-
-    Args:
-        stamps: time of the newest record of each partition, in seconds; if absent, all are of one time.
+    may be behind there. The stamps are times of each partition's newest record, in seconds; all are equal if absent.
     """
     by_sensor: dict[str, list[SensorHealth]] = defaultdict(list)
     for message in messages:
@@ -151,12 +142,8 @@ def propose(definition: Sensor, assessment: Assessment, *, scale: bool = False) 
     """Return the definition with the bias and the noise that its observations show.
 
     A number is corrected where it differs clearly, by three of its standard deviations. The bias is what other sensors
-    contradict: a belief follows a biased sensor in part. So the correction is too small rather than too large.
-
-    Args:
-        definition: the definition under which the sensor was judged.
-        assessment: its health.
-        scale: whether to correct the scale of distances and speeds too, instead of their bias alone.
+    contradict: a belief follows a biased sensor in part. So the correction is too small rather than too large. With
+    `scale` that of distances and speeds is corrected too, instead of their bias alone.
     """
     fields = definition.model_dump(mode="json", exclude_none=True)
     reasons: list[str] = []

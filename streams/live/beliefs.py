@@ -124,16 +124,11 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """The last samples of an entity, in order of time; the oldest make room.
-
-    Attributes:
-        count: of all samples so far, those that are gone included.
-        last: time of the newest; minus infinity if there is none.
-    """
+    """The last samples of an entity, in order of time; the oldest make room."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.last = -np.inf
+        self.count = 0  # of all samples so far, those that are gone included
+        self.last = -np.inf  # time of the newest, if there is one
         self._heads = np.zeros(0, _HEAD)
         self._marginals = np.zeros((0, 0), np.float32)
         self._begin = self._length = 0

@@ -22,15 +22,7 @@ RATE_SECONDS = 5.0  # over which rates are taken
 
 
 class Overview:
-    """Definitions, rates and dead letters.
-
-    Attributes:
-        version: of the definitions: rises with every change.
-        letter_count: dead letters so far, those read at the start included.
-        verdicts: on the sensors.
-        latencies: from observations to posteriors.
-        group: the workers' consumer group.
-    """
+    """Definitions, rates and dead letters."""
 
     def __init__(self) -> None:
         self.sensors: dict[str, Sensor] = {}
@@ -38,9 +30,11 @@ class Overview:
         self.letters: deque[ReceivedDeadLetter] = deque(maxlen=MAXIMUM_LETTERS)
         self.reasons: Counter[str] = Counter()
         self.verdicts = SensorVerdicts()
-        self.latencies, self.group = Latencies(), GroupState()
+        self.latencies = Latencies()  # from observations to posteriors
+        self.group = GroupState()  # the workers' consumer group
         self._listed: tuple[object, dict[str, Any]] = (None, {})  # verdicts, and of which versions
-        self.version, self.letter_count = 0, 0
+        self.version = 0  # of the definitions: rises with every change
+        self.letter_count = 0  # so far, those read at the start included
         self._delay: float | None = None
         self._counts: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
 

@@ -54,9 +54,6 @@ class TopicsReader:
 
     Of an entity it returns at most `kept` observations at once.
 
-    Attributes:
-        ends: of each partition, after the last record that was read or there at the start.
-
     Raises:
         BrokerUnavailable: no broker answers within 10 s.
         TopicMissing: the broker lacks one of the topics.
@@ -74,6 +71,7 @@ class TopicsReader:
             names.sensor_health: None,
         }
         self._starts = _starts(servers, look_back, options)
+        # of each partition, after the last record that was read or there at the start
         self.ends = {place: end for place, (_, end) in self._starts.items()}
         self._behind = {
             place: end

@@ -26,14 +26,10 @@ Summaries = Mapping[tuple[int, bytes], bytes | None]
 
 
 class SensorVerdicts:
-    """The newest verdict on each sensor.
-
-    Attributes:
-        version: rises with every judgement.
-    """
+    """The newest verdict on each sensor."""
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version = 0  # rises with every judgement
         self._new: dict[tuple[int, bytes], bytes | None] = {}
         self._messages: dict[tuple[int, bytes], SensorHealth] = {}
         self._stamps: dict[int, float] = {}

@@ -25,17 +25,13 @@ POLL_SECONDS, RETRY_SECONDS = 0.5, 2.0
 
 
 class Subscription:
-    """Posteriors that wait to be sent to one client.
-
-    Attributes:
-        dropped: how many were left out since the client was last told.
-    """
+    """Posteriors that wait to be sent to one client."""
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
-        self.dropped = 0
+        self.dropped = 0  # how many were left out since the client was last told
 
     def put(self, posterior: bytes) -> None:
         """Add one; the oldest is left out where too many wait."""
@@ -126,17 +122,13 @@ class Posteriors:
 
 
 class Reader:
-    """Reads the topic of posteriors in a thread of its own, and hands them to the event loop.
-
-    Attributes:
-        caught_up: whether what was in the topic at the start has been read.
-    """
+    """Reads the topic of posteriors in a thread of its own, and hands them to the event loop."""
 
     def __init__(self, settings: Settings, posteriors: Posteriors, loop: asyncio.AbstractEventLoop) -> None:
         self._settings, self._posteriors, self._loop = settings, posteriors, loop
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beliefstream-posteriors", daemon=True)
-        self.caught_up = False
+        self.caught_up = False  # whether what was in the topic at the start has been read
 
     def start(self) -> None:
         """Start to read."""

@@ -46,9 +46,6 @@ class MqttBridge:
     """A bridge from one MQTT broker (MQTT 5) to the topic of observations.
 
     Its session outlives it: the MQTT broker keeps messages of QoS 1 for it while it is away.
-
-    Attributes:
-        forwarded, refused: observations, and dead letters, that Kafka has acknowledged.
     """
 
     def __init__(self, settings: Settings, mapping: Mapping) -> None:
@@ -56,7 +53,7 @@ class MqttBridge:
         self._lock = threading.Lock()
         self._connected = threading.Event()
         self._was_connected = False
-        self.forwarded = self.refused = 0
+        self.forwarded = self.refused = 0  # observations, and dead letters, that Kafka has acknowledged
 
     @property
     def waiting_for(self) -> tuple[str, ...]:

@@ -70,14 +70,11 @@ class MetricsHistory:
 
 
 class Scraper:
-    """Reads a worker's metrics every second in a thread while its context is open.
-
-    Attributes:
-        problem: why the worker does not answer; empty while it answers.
-    """
+    """Reads a worker's metrics every second in a thread while its context is open."""
 
     def __init__(self, url: str, token: SecretStr | None = None) -> None:
-        self.url, self.history, self.problem = url, MetricsHistory(), ""
+        self.url, self.history = url, MetricsHistory()
+        self.problem = ""  # why the worker does not answer; empty while it answers
         self._token = token
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
