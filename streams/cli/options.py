@@ -152,10 +152,11 @@ def read_definitions(source: str) -> list[Stated]:
     """
     from beliefstream.streams.bridges import definition_files
 
-    return definition_files.read_definitions(read_source(source), _name_of(source))
+    return definition_files.read_definitions(read_source(source), name_of(source))
 
 
-def _name_of(source: str) -> str:
+def name_of(source: str) -> str:
+    """Return what errors call FILE, standard input or JSON."""
     if source == "-":
         return "standard input"
     return source[:40] if source.lstrip().startswith(("{", "[")) else source

@@ -153,8 +153,13 @@ def print_health(format: Format | None, found: Mapping[str, Assessment]) -> None
     if resolve(format) is Format.json:
         import json
 
+        from pydantic_core import from_json, to_json
+
         for sensor, assessment in found.items():
-            print(json.dumps({"sensor": sensor, **_finite(asdict(assessment))}))
+            finite = to_json(
+                asdict(assessment), inf_nan_mode="null"
+            )  # null for numbers that JSON does not have
+            print(json.dumps({"sensor": sensor, **from_json(finite)}))
         return
     rows: list[tuple[str, ...]] = []
     for sensor, assessment in found.items():
@@ -185,12 +190,3 @@ def _cells(number: int, channel: ChannelHealth) -> tuple[str, ...]:
 
 def _known(value: float, text: str) -> str:
     return text if math.isfinite(value) else "unknown"
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that JSON does not have by null."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

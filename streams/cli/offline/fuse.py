@@ -95,7 +95,9 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    empty = "" if log.entities else f"{_name_of(file)}: there is no observation in it; nothing was fused"
+    empty = (
+        "" if log.entities else f"{options.name_of(file)}: there is no observation in it; nothing was fused"
+    )
     if empty and strict:
         raise CommandError(empty)
     from beliefstream.streams.worker.entity_batch import NOT_FINITE
@@ -131,7 +133,7 @@ def _fill(
     if not as_messages:
         return _read_table(log, file, format, columns)
     if lines and not any(begins_object(line) for _, line in lines):  # as in a CSV file
-        raise CommandError(no_json_lines(_name_of(file)))
+        raise CommandError(no_json_lines(options.name_of(file)))
     return _read(log, lines)
 
 
@@ -157,10 +159,6 @@ def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping)
 def _lines(file: str) -> list[tuple[int, bytes]]:
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     return [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
-
-
-def _name_of(file: str) -> str:
-    return "standard input" if file == "-" else file
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
