@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.main import run
-from beliefstream.streams.cli.offline.replay import Particles, Scored, Seed, Speed
+from beliefstream.streams.cli.offline.replay import Particles, Scored, Seed
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

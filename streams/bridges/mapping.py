@@ -35,20 +35,14 @@ class ColumnMapping:
     entity comes from a column `id`, observations have no id. `value`, `standard_deviation`,
     `position` and `orientation` may also come from columns `value_1`, `value_2` and so on.
 
-    Attributes:
-        columns: the columns of a field, by the field's name.
-        constants: fields that are the same in every row.
-        time_unit: of times that are numbers, a key of TIME_UNITS.
-        topics: of a bag, what becomes an observation.
-
     Raises:
         ValueError: a field is not one of an observation, is stated twice, or has several columns where one is possible.
     """
 
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    constants: Mapping[str, Any] = field(default_factory=dict)
-    time_unit: str = "s"
-    topics: tuple[BagTopic, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a field, by its name
+    constants: Mapping[str, Any] = field(default_factory=dict)  # fields that are the same in every row
+    time_unit: str = "s"  # of times that are numbers, a key of TIME_UNITS
+    topics: tuple[BagTopic, ...] = ()  # of a bag, what becomes an observation
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *self.constants):

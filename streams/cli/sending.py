@@ -43,6 +43,9 @@ def report(future: Future[Place]) -> None:
     print(f"{place.topic} {place.partition}:{place.offset}")
 
 
+Speed = Annotated[
+    float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="replace existing definitions of the same names that differ")
 ]

@@ -45,23 +45,14 @@ _UNITS = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """Reports of the sensors and true states of the entities.
+    """Reports of the sensors and true states of the entities."""
 
-    Attributes:
-        model: model of every entity (`*`); its prior applies at the time of the first observation.
-        sensors: sensors that the observations name.
-        observations: observations sorted by time, no two at the same time.
-        entities: names of the E entities.
-        times: (T,), seconds since the epoch, evenly spaced.
-        truth: (E, T, 4), the true x, y (m), vx, vy (m/s) at those times.
-    """
-
-    model: Model
-    sensors: tuple[Simulated, ...]
-    observations: list[Observation]
-    entities: tuple[str, ...]
-    times: Array
-    truth: Array
+    model: Model  # of every entity (`*`); its prior applies at the time of the first observation
+    sensors: tuple[Simulated, ...]  # that the observations name
+    observations: list[Observation]  # sorted by time, no two at the same time
+    entities: tuple[str, ...]  # names of the E entities
+    times: Array  # (T,), seconds since the epoch, evenly spaced
+    truth: Array  # (E, T, 4), the true x, y (m), vx, vy (m/s) at those times
 
     def truth_at(self, entity: str, times: ArrayLike) -> Array:
         """Return the true state (N, 4) of one entity at N times.
@@ -120,13 +111,8 @@ def report(
 ) -> float | tuple[float, ...]:
     """Draw one report of a sensor, with its calibration, noise and outliers.
 
-    Args:
-        sensor: definition of the sensor.
-        state: true value of each coordinate, by name.
-        generator: random number generator.
-
     Raises:
-        KeyError: the state lacks a coordinate that the sensor observes.
+        KeyError: the state, which has the true value of each coordinate, lacks one that the sensor observes.
     """
     outlier = bool(generator.random() < sensor.outlier_probability)
     if isinstance(sensor, RangeSensor):

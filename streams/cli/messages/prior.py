@@ -102,13 +102,10 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
 def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | None) -> Mixture:
     from beliefstream.schemas import Mixture, parse
 
-    gaussian = mean is not None or standard_deviation is not None
-    if (mixture is not None) == gaussian or (mean is None) != (standard_deviation is None):
-        raise CommandError("give --mean and --standard-deviation, or --mixture")
-    if mixture is not None:
+    if mixture is not None and mean is None and standard_deviation is None:
         return parse(Mixture, read_source(mixture))
-    assert mean is not None
-    assert standard_deviation is not None
+    if mixture is not None or mean is None or standard_deviation is None:
+        raise CommandError("give --mean and --standard-deviation, or --mixture")
     point = _checked("--mean", mean, "finite", math.isfinite)
     deviations = _checked(
         "--standard-deviation", standard_deviation, "positive finite", lambda each: 0 < each < math.inf

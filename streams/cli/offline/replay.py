@@ -12,7 +12,7 @@ import typer
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers, keep_inputs, read_definitions
-from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from beliefstream.streams.scores.recording import Recording
     from beliefstream.streams.settings import Settings
 
-Speed = Annotated[
-    float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
-]
 Particles = Annotated[int, typer.Option(min=2, help="with --score: particles of the particle filter")]
 Seed = Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")]
 Scored = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.sending import Force, define, send
+from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import settings_for
 
 
@@ -17,9 +17,7 @@ def simulate(
     duration: Annotated[float, typer.Option(help="seconds of simulated time")] = 60.0,
     rate: Annotated[float, typer.Option(help="observations of each entity per second, on average")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="of the random numbers")] = 0,
-    speed: Annotated[
-        float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
-    ] = 1.0,
+    speed: Speed = 1.0,
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
