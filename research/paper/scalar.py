@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from beliefstream.inference.network.published.parametric import Family
+
 LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 
 
@@ -31,12 +33,14 @@ class ScalarTask(Protocol):
 
     Attributes:
         name: of the task, which is also that of its weights.
+        family: of its priors.
         prior_numbers: features of a prior.
         data_numbers: features of a datum.
         likelihood: whether `log_likelihood` is exact, or learned from the simulator.
     """
 
     name: str
+    family: Family
     prior_numbers: int
     data_numbers: int
     likelihood: Literal["exact", "learned"]
@@ -45,16 +49,8 @@ class ScalarTask(Protocol):
         """Draw priors, parameters and data."""
         ...
 
-    def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        """Return the log density of the priors at points ``(B, P)``."""
-        ...
-
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         """Return the log likelihood at points ``(B, P)``, up to a constant a problem."""
-        ...
-
-    def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and standard deviations ``(B,)`` of the priors."""
         ...
 
     def prior_features(self, prior: Tensor) -> Tensor:
@@ -99,4 +95,5 @@ class ScalarMixture(NamedTuple):
 
 def log_joint(task: ScalarTask, problems: Problems, points: Tensor) -> Tensor:
     """Return log prior plus log likelihood at points ``(B, P)``."""
-    return task.log_prior(problems.prior, points) + task.log_likelihood(problems.data, points)
+    prior = task.family.log_density(problems.prior, points)
+    return prior + task.log_likelihood(problems.data, points)

@@ -13,19 +13,8 @@ the log density of the next reports in the first third would be 0.2 nats lower.
 
 A ship may not report for half an hour and may turn or moor in this time, so the velocity of the model decays.
 
-Chosen on the first third of the recording, for the largest density of each next report under a Kalman filter.
-`python -m research.recordings ais_solent --tune` searches from there, for that density under our filter:
-
-    place_deviation         1.375 m
-    delay_deviation         1.1 s
-    speed_deviation         0.2254 kn
-    course_deviation        2.31 °
-    spectral_density        0.01 m²/s³
-    time_constant           500 s
-
-Not fitted:
-
-    outlier_probability     0
+The settings are chosen on the first third of the recording, for the largest density of each next report under a Kalman
+filter. `python -m research.recordings ais_solent --tune` searches from there, for that density under our filter.
 """
 
 from __future__ import annotations
@@ -63,15 +52,15 @@ PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, around the
 
 @dataclass(frozen=True)
 class AisSettings:
-    """Settings chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third."""
 
-    place_deviation: float = 1.375
-    delay_deviation: float = 1.1
-    speed_deviation: float = 0.2254
-    course_deviation: float = 2.31
-    spectral_density: float = 0.01
-    time_constant: float = 500.0
-    outlier_probability: float = 0.0  # of course and speed
+    place_deviation: float = 1.375  # m
+    delay_deviation: float = 1.1  # s
+    speed_deviation: float = 0.2254  # kn
+    course_deviation: float = 2.31  # °
+    spectral_density: float = 0.01  # m²/s³
+    time_constant: float = 500.0  # s
+    outlier_probability: float = 0.0  # of course and speed; not fitted
 
 
 @dataclass(frozen=True)

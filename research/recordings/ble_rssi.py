@@ -8,13 +8,7 @@ are about 6 dB, which is a factor of two in the distance at 10 m.
 The receivers are at heights of 1.2 m and 2.3 m, the beacon at about 1.8 m. The path loss is fitted to the distance in
 the plane.
 
-Chosen on the first third of ble_rssi by `python -m research.recordings ble_rssi --tune`, together with the offset of
-each receiver. ble_straight uses the same settings, and is scored from its beginning:
-
-    reference_power         -59.28 dBm
-    exponent                1.778
-    deviation               9.059 dB
-    spectral_density        0.05643 m²/s³
+ble_straight uses the settings of ble_rssi, and is scored from its beginning.
 """
 
 from __future__ import annotations
@@ -49,26 +43,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BleSettings:
-    """Settings chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third of ble_rssi by `python -m research.recordings ble_rssi --tune`."""
 
-    reference_power: float = -59.28
+    reference_power: float = -59.28  # dBm
     exponent: float = 1.778
-    deviation: float = 9.059
-    spectral_density: float = 0.05643
-    offsets: tuple[float, ...] = (
-        -0.9956,
-        0.7589,
-        2.523,
-        -1.753,
-        0.315,
-        1.071,
-        -5.508,
-        0.7163,
-        -0.8877,
-        0.6373,
-        1.117,
-        2.005,
+    deviation: float = 9.059  # dB
+    spectral_density: float = 0.05643  # m²/s³
+    # fmt: off
+    offsets: tuple[float, ...] = (  # dB, of each receiver
+        -0.9956, 0.7589, 2.523, -1.753, 0.315, 1.071, -5.508, 0.7163, -0.8877, 0.6373, 1.117, 2.005,
     )
+    # fmt: on
 
 
 @dataclass(frozen=True, eq=False)

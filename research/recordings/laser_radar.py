@@ -2,14 +2,6 @@
 
 500 rows 50 ms apart, alternately from a laser scanner (position) and a radar (range, bearing and range rate), both at
 the origin. From udacity/CarND-Extended-Kalman-Filter-Project (MIT).
-
-Chosen on the first third of the recording by `python -m research.recordings laser_radar --tune`:
-
-    laser_deviation         0.1437 m
-    range_deviation         0.2486 m
-    bearing_deviation       0.02821 rad
-    range_rate_deviation    0.3032 m/s
-    spectral_density        1.119 m²/s³
 """
 
 from __future__ import annotations
@@ -43,13 +35,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LaserRadarSettings:
-    """Settings chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third by `python -m research.recordings laser_radar --tune`."""
 
-    laser_deviation: float = 0.1437
-    range_deviation: float = 0.2486
-    bearing_deviation: float = 0.02821
-    range_rate_deviation: float = 0.3032
-    spectral_density: float = 1.119
+    laser_deviation: float = 0.1437  # m
+    range_deviation: float = 0.2486  # m
+    bearing_deviation: float = 0.02821  # rad
+    range_rate_deviation: float = 0.3032  # m/s
+    spectral_density: float = 1.119  # m²/s³
 
 
 @dataclass(frozen=True, eq=False)

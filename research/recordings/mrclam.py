@@ -7,20 +7,10 @@ other robots and of one unknown barcode are not used.
 The odometry is the control of the motion: speed and turn rate, averaged over 0.2 s. Each average is reported at the
 beginning of its interval, if it differs from the previous one.
 
-Chosen on the first third of the recording by `python -m research.recordings mrclam_robot1 --tune`. The deviations
-of the camera are four and five times those of its residuals, because its error for one landmark stays the same for
-about 8 s, in which it sees the landmark several times. The noise of the odometry is that of its residuals. A search
-for it on the first third, which has a quarter of all sightings, gave almost no noise, and far too confident beliefs on
-the rest.
-
-    range_deviation         0.3711 m
-    range_scale             1.025
-    range_bias              -0.08023 m
-    range_outliers          0.003001
-    bearing_deviation       0.1393 rad
-    bearing_outliers        0.002793
-    speed_deviation         0.02192 m/s
-    turn_rate_deviation     0.06793 rad/s
+The deviations of the camera are four and five times those of its residuals, because its error for one landmark stays
+the same for about 8 s, in which it sees the landmark several times. The noise of the odometry is that of its residuals.
+A search for it on the first third, which has a quarter of all sightings, gave almost no noise, and far too confident
+beliefs on the rest.
 """
 
 from __future__ import annotations
@@ -55,16 +45,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MrclamSettings:
-    """Settings chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third by `python -m research.recordings mrclam_robot1 --tune`."""
 
-    range_deviation: float = 0.3711
+    range_deviation: float = 0.3711  # m
     range_scale: float = 1.025
-    range_bias: float = -0.08023
+    range_bias: float = -0.08023  # m
     range_outliers: float = 0.003001
-    bearing_deviation: float = 0.1393
+    bearing_deviation: float = 0.1393  # rad
     bearing_outliers: float = 0.002793
-    speed_deviation: float = 0.02192
-    turn_rate_deviation: float = 0.06793
+    speed_deviation: float = 0.02192  # m/s
+    turn_rate_deviation: float = 0.06793  # rad/s
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,7 @@
 """Plaza: settings of the recordings that `streams.demo.plaza` reads, and how they were chosen.
 
-Chosen on the first third of plaza1 by `python -m research.recordings plaza1 --tune`:
-
-    scale                   1.069
-    bias                    0.05591 m
-    deviation               0.5366 m
-    outlier_probability     0.0008562
-    spectral_density        0.05 m²/s³
-
-plaza2 has the same radios and uses these settings, except for the density of its faster motion. It is chosen on the
-first third of plaza2 by `python -m research.recordings plaza2 --tune`:
-
-    spectral_density        0.45 m²/s³
+Those of plaza1 are chosen on its first third by `python -m research.recordings plaza1 --tune`. plaza2 has the same
+radios, and a faster motion.
 """
 
 from __future__ import annotations
@@ -30,13 +20,15 @@ from research.recordings.parts import interpolated, third
 
 @dataclass(frozen=True)
 class Plaza2Settings(PlazaSettings):
-    """Settings of plaza2, which differ in the motion."""
+    """Settings of plaza1 but for the motion, chosen by `python -m research.recordings plaza2 --tune`."""
 
-    spectral_density: float = 0.45
+    spectral_density: float = 0.45  # m²/s³
 
 
-def plaza(which: PlazaName, entity: str = "mower", settings: PlazaSettings | None = None) -> Recording:
-    """Read a recording, scored after its first third; see `streams.demo.plaza.plaza`."""
+def plaza(
+    which: PlazaName, entity: str = "mower", data: Path | None = None, settings: PlazaSettings | None = None
+) -> Recording:
+    """Read a recording, scored after its first third; `data` is not used, since its files are part of a package."""
     chosen = settings or (PlazaSettings() if which == "plaza1" else Plaza2Settings())
     recording = reader.plaza(which, entity, chosen)
     return replace(recording, scored_from=third([each.time for each in recording.observations]))

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from beliefstream.streams.demo.plaza import PlazaName
 from beliefstream.streams.scores.recording import Recording
 from research.recordings import ais_solent, ble_rssi, laser_radar, mrclam, uwb_planar
 from research.recordings.plaza import fit as fit_plaza, fit_plaza2, plaza
@@ -33,18 +32,11 @@ class RecordingReader:
     settings_of: str | None = None
 
 
-def _plaza(which: PlazaName) -> Callable[..., Recording]:
-    def read(data: Path | None = None, **options: Any) -> Recording:
-        return plaza(which, **options)  # its files are part of a package
-
-    return read
-
-
 READERS: dict[str, RecordingReader] = {
     "plaza1": RecordingReader(
-        _plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")
+        partial(plaza, "plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")
     ),
-    "plaza2": RecordingReader(_plaza("plaza2"), fit_plaza2, ("spectral_density",)),
+    "plaza2": RecordingReader(partial(plaza, "plaza2"), fit_plaza2, ("spectral_density",)),
     "uwb_planar": RecordingReader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
     "mrclam_robot1": RecordingReader(
         mrclam.mrclam,

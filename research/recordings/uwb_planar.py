@@ -11,14 +11,6 @@ finds by `BELIEFSTREAM_MEASUREMENTS=research.recordings.uwb_planar`.
 
 The columns of the quaternion are not in the published order w, x, y, z. With x, w, z, y the ranges fit the truth to
 8 cm, otherwise only to 23 cm.
-
-Chosen on the first third of the recording by `python -m research.recordings uwb_planar --tune`, together with the bias
-of each range:
-
-    deviation               0.09616 m
-    outlier_probability     0.001383
-    place_density           0.2068 m²/s³
-    heading_density         0.04079 rad²/s³
 """
 
 from __future__ import annotations
@@ -78,14 +70,14 @@ def tag_range(state: Tensor, lever: Tensor, height: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UwbSettings:
-    """Settings chosen on the first third; units as in the module's docstring, biases in m, one row per anchor."""
+    """Settings chosen on the first third by `python -m research.recordings uwb_planar --tune`."""
 
-    deviation: float = 0.09616
+    deviation: float = 0.09616  # m
     outlier_probability: float = 0.001383
-    place_density: float = 0.2068
-    heading_density: float = 0.04079
+    place_density: float = 0.2068  # m²/s³
+    heading_density: float = 0.04079  # rad²/s³
     # fmt: off
-    biases: tuple[float, ...] = (
+    biases: tuple[float, ...] = (  # m, a row for each anchor
         0.1847, 0.1435, 0.1258, 0.122, 0.0972, 0.0732,
         0.1616, 0.1136, 0.09393, 0.1732, 0.08092, 0.1383,
         0.2567, 0.1588, 0.189, 0.2503, 0.1873, 0.1812,

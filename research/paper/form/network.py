@@ -95,7 +95,7 @@ class Inputs(NamedTuple):
 def inputs(task: ScalarTask, problems: Problems) -> Inputs:
     """Whiten the problems."""
     frame = whiten(task, problems)
-    moments = task.prior_moments(problems.prior)
+    moments = task.family.moments(problems.prior)
     relative = torch.stack([(frame.centre - moments[0]) / moments[1], (frame.scale / moments[1]).log()], 1)
     prior = torch.cat([task.prior_features(problems.prior), relative.clamp(-30, 30)], 1)
     data = task.data_features(problems.data, moments)

@@ -56,7 +56,7 @@ def whiten(task: ScalarTask, problems: Problems) -> Frame:
 
     A frame that shrinks while mass sits at its edge never finds the posterior, so it walks on and widens first.
     """
-    frame = Frame(*task.prior_moments(problems.prior), torch.ones(len(problems.prior), dtype=torch.bool))
+    frame = Frame(*task.family.moments(problems.prior), torch.ones(len(problems.prior), dtype=torch.bool))
     for _ in range(ROUNDS):
         points = frame.points(POINTS)
         weights = torch.softmax(log_joint(task, problems, points), 1)

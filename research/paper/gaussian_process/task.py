@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import InverseGamma
+from beliefstream.inference.network.published.parametric import Family, InverseGamma
 from research.paper.scalar import LOG_ROOT_TAU, Problems, ScalarMixture
 
 SEEN = 5  # outputs
@@ -43,6 +43,7 @@ class GaussianProcess:
     """
 
     name = "gaussian-process"
+    family: Family = InverseGamma()
     prior_numbers = 1
     data_numbers = COORDINATES + 1
     likelihood: Literal["exact", "learned"] = "exact"
@@ -55,14 +56,11 @@ class GaussianProcess:
         low = torch.tensor([self.shapes[0], self.rates[0]], dtype=torch.float64)
         high = torch.tensor([self.shapes[1], self.rates[1]], dtype=torch.float64)
         prior = low + (high - low) * uniform
-        u = InverseGamma().draw(prior, generator)
+        u = self.family.draw(prior, generator)
         inputs = WIDEST * torch.rand(count, SEEN + 1, COORDINATES, generator=generator, dtype=torch.float64)
         noise = torch.randn(count, SEEN + 1, 1, generator=generator, dtype=torch.float64)
         outputs = torch.linalg.cholesky(kernel(inputs, u[:, None])[:, 0]) @ noise
         return Problems(prior, torch.cat([inputs, outputs], 2), u)
-
-    def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        return InverseGamma().log_density(prior, points)
 
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         seen = data[:, :SEEN]
@@ -71,9 +69,6 @@ class GaussianProcess:
         scaled: Tensor = torch.linalg.solve_triangular(factor, outputs, upper=False)[..., 0]
         determinant: Tensor = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -0.5 * scaled.square().sum(-1) - determinant - SEEN * LOG_ROOT_TAU
-
-    def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        return InverseGamma().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior[:, :1].log() - math.log(100)

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import Beta, log_gamma_draws
+from beliefstream.inference.network.published.parametric import Beta, Family, log_gamma_draws
 from research.paper.scalar import Problems
 
 STATES = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 2 + [[1.0, 1.0]] * 3, dtype=torch.float64)
@@ -89,6 +89,7 @@ class Quantum:
     """
 
     name = "quantum"
+    family: Family = Beta()
     prior_numbers = 2
     data_numbers = 1 + len(TIMES)
     likelihood: Literal["exact", "learned"] = "learned"
@@ -105,19 +106,13 @@ class Quantum:
             shape, rate = META_PRIOR
             draws = log_gamma_draws(torch.full((count, 2), shape, dtype=torch.float64), generator)
             prior = (math.log(rate) - draws).exp()
-        u = Beta().draw(prior, generator)
+        u = self.family.draw(prior, generator)
         return Problems(prior, simulate(torch.sigmoid(u), generator), u)
-
-    def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        return Beta().log_density(prior, points)
 
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         odds = basis(torch.sigmoid(points)) @ self.coefficients.T  # (B, P, 10)
         # log p = logsigmoid(odds) of a one, and odds less of a zero
         return (torch.nn.functional.logsigmoid(odds) - (1 - data[:, None]) * odds).sum(-1)
-
-    def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        return Beta().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior.log()

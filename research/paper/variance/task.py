@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import InverseGamma, log_gamma_draws
+from beliefstream.inference.network.published.parametric import Family, InverseGamma, log_gamma_draws
 from research.paper.scalar import Problems
 
 META_PRIORS = {"narrow": (1e4, 2e4), "wide": (4.0, 6.0), "unseen": (24.0, 6.0)}
@@ -30,6 +30,7 @@ class Variance:
     """
 
     name = "variance"
+    family: Family = InverseGamma()
     prior_numbers = 1
     data_numbers = 2
     likelihood: Literal["exact", "learned"] = "exact"
@@ -47,18 +48,12 @@ class Variance:
         else:
             shape, rate = META_PRIORS[self.meta]
             prior = (math.log(rate) - log_gamma_draws(torch.full((count, 2), shape), generator)).exp()
-        u = InverseGamma().draw(prior, generator)
+        u = self.family.draw(prior, generator)
         z = (u / 2).exp() * torch.randn(count, generator=generator, dtype=torch.float64)
         return Problems(prior, z[:, None], u)
 
-    def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        return InverseGamma().log_density(prior, points)
-
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         return -0.5 * points - 0.5 * (log_square(data) - points).exp()
-
-    def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        return InverseGamma().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior[:, :1].log()

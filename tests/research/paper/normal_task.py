@@ -7,13 +7,33 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.problems import Support
+from beliefstream.inference.network.published.parametric import Family
 from research.paper.scalar import LOG_ROOT_TAU, Problems
+
+
+class Normal:
+    """Normal priors of given mean and deviation."""
+
+    support: Support = "real"
+
+    def log_density(self, numbers: Tensor, points: Tensor) -> Tensor:
+        scaled = (points - numbers[:, :1]) / numbers[:, 1:]
+        return -0.5 * scaled.square() - numbers[:, 1:].log() - LOG_ROOT_TAU
+
+    def moments(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return numbers[:, 0], numbers[:, 1]
+
+    def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(len(numbers), generator=generator, dtype=torch.float64)
+        return numbers[:, 0] + numbers[:, 1] * noise
 
 
 class NormalTask:
     """Priors are means and deviations ``(B, 2)``, data ``(B, N)``."""
 
     name = "normal"
+    family: Family = Normal()
     prior_numbers = 1
     data_numbers = 1
     likelihood: Literal["exact", "learned"] = "exact"
@@ -27,14 +47,8 @@ class NormalTask:
         u = prior[:, 0] + prior[:, 1] * noise[:, 0]
         return Problems(prior, u[:, None] + noise[:, 1:], u)
 
-    def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        return -0.5 * ((points - prior[:, :1]) / prior[:, 1:]).square() - prior[:, 1:].log() - LOG_ROOT_TAU
-
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         return (-0.5 * (points[..., None] - data[:, None]).square() - LOG_ROOT_TAU).sum(-1)
-
-    def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        return prior[:, 0], prior[:, 1]
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior[:, 1:].log()

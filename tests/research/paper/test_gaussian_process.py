@@ -25,7 +25,10 @@ def test_densities_are_those_of_scipy() -> None:
     problems = task.sample(5, torch.Generator().manual_seed(0))
     points = problems.parameter[:, None] + torch.tensor([-0.1, 0.0, 0.1], dtype=torch.float64)
     matrices = kernel(problems.data[..., :COORDINATES], points).numpy()
-    prior, likelihood = task.log_prior(problems.prior, points), task.log_likelihood(problems.data, points)
+    prior, likelihood = (
+        task.family.log_density(problems.prior, points),
+        task.log_likelihood(problems.data, points),
+    )
     for row, (shape, rate) in enumerate(problems.prior.numpy()):
         scales = points[row].exp().numpy()
         expected = scipy.stats.invgamma.logpdf(scales, shape, scale=rate) + points[row].numpy()

@@ -32,7 +32,7 @@ def test_densities_are_those_of_scipy() -> None:
     delta = torch.sigmoid(points).numpy()
     a, b = (part[:, None] for part in problems.prior.numpy().T)
     expected = scipy.stats.beta.logpdf(delta, a, b) + np.log(delta * (1 - delta))
-    np.testing.assert_allclose(task.log_prior(problems.prior, points), expected, atol=1e-9)
+    np.testing.assert_allclose(task.family.log_density(problems.prior, points), expected, atol=1e-9)
     ones = 1 / (1 + np.exp(-(basis(torch.from_numpy(delta)) @ task.coefficients.T).numpy()))
     outcome = problems.data.numpy()[:, None]
     likelihood = scipy.stats.bernoulli.logpmf(outcome, ones).sum(-1)

@@ -18,7 +18,7 @@ def test_densities_are_those_of_scipy() -> None:
     alpha, beta = (part[:, None] for part in problems.prior.numpy().T)
     variance = points.exp().numpy()
     prior = scipy.stats.invgamma.logpdf(variance, alpha, scale=beta) + points.numpy()
-    np.testing.assert_allclose(task.log_prior(problems.prior, points), prior, rtol=1e-8)
+    np.testing.assert_allclose(task.family.log_density(problems.prior, points), prior, rtol=1e-8)
     likelihood = scipy.stats.norm.logpdf(problems.data.numpy(), scale=np.sqrt(variance))
     gap = task.log_likelihood(problems.data, points).numpy() - likelihood
     assert np.ptp(gap, axis=1).max() < 1e-8  # a constant a problem

@@ -15,7 +15,7 @@ def test_a_normal_posterior_is_found_exactly() -> None:
     task = NormalTask()
     problems = task.sample(50, torch.Generator().manual_seed(0))
     found = variational_gaussian(
-        lambda points: log_joint(task, problems, points), *task.prior_moments(problems.prior)
+        lambda points: log_joint(task, problems, points), *task.family.moments(problems.prior)
     )
     mean, deviation = posterior(problems)
     torch.testing.assert_close(found.means[:, 0], mean, atol=1e-6, rtol=0)
