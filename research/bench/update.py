@@ -116,7 +116,7 @@ def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[S
         few = slice(0, 64)
         cloud = ParticleFilter(prior.rows(few), PARTICLES, generator)
         cloud.update(observations.rows_of(few))
-        return cloud.mean()
+        return cloud.density().moments()[0]
 
     each = timed(particles, repeats) / 64
     lines.append(Speed(f"particle filter, {PARTICLES} particles", 1 / each, "the same tracks, 64 at a time"))

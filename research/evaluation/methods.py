@@ -132,6 +132,6 @@ def _particles(count: int) -> Respond:
     def respond(prior: GaussianMixture, observations: Observations, number: int) -> MethodAnswer:
         belief = ParticleFilter(prior, count, torch.Generator().manual_seed(number))
         belief.update(observations)
-        return MethodAnswer(belief.log_density, count)
+        return MethodAnswer(belief.density().log_density, count)
 
     return respond

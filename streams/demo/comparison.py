@@ -12,7 +12,7 @@ from rich.table import Table
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.demo.tracking import ReceivedBelief
-from beliefstream.streams.scores.measures import Cases, Mixtures, Row, Scores, batches, row_of
+from beliefstream.streams.scores.measures import Cases, Row, Scores, batches, row_of
 
 OURS = "Beliefstream"
 CALIBRATED = 0.9
@@ -62,7 +62,7 @@ def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Cases:
         entities, times = zip(*list(last)[part], strict=True)
         beliefs = list(last.values())[part]
         truths = torch.from_numpy(np.stack([belief.truth for belief in beliefs]))
-        scores.add_batch(entities, times, Mixtures(_stacked(beliefs)), truths)
+        scores.add_batch(entities, times, _stacked(beliefs), truths)
     return scores.found
 
 

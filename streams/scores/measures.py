@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.streams.scores.filters import ParticleFilter
+from beliefstream.streams.scores.filters.particle import KernelDensity
 
 REGIONS = (0.5, 0.9, 0.99)
 DRAWS = 128  # number of draws of each belief
@@ -39,54 +39,8 @@ _BATCH = 256
 Array = NDArray[np.float64]
 
 
-class Estimate(Protocol):
-    """Belief of one entity over the scored coordinates."""
-
-    def mean(self) -> Tensor:
-        """Return the mean, ``(1, d)``."""
-        ...
-
-    def log_density(self, points: Tensor) -> Tensor:
-        """Return the log density ``(1, P)`` at `points` ``(1, P, d)``."""
-        ...
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return independent draws, ``(1, count, d)``."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Mixtures:
-    """Gaussian mixture beliefs: an `Estimate` for one belief or a batch."""
-
-    mixture: GaussianMixture
-
-    def mean(self) -> Tensor:
-        return self.mixture.moments()[0]
-
-    def log_density(self, points: Tensor) -> Tensor:
-        return self.mixture.log_density(points)
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        return self.mixture.sample(count, generator)
-
-
-@dataclass(frozen=True, eq=False)
-class Particles:
-    """Kernel density of weighted particles over `axes`, with additional Gaussian noise of covariance ``(1, d, d)``."""
-
-    belief: ParticleFilter
-    axes: list[int]
-    noise: Tensor | None = None
-
-    def mean(self) -> Tensor:
-        return self.belief.mean(self.axes)
-
-    def log_density(self, points: Tensor) -> Tensor:
-        return self.belief.log_density(points, self.axes, self.noise)
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        return self.belief.sample(count, self.axes, self.noise)
+Estimate = GaussianMixture | KernelDensity
+"""Beliefs over the scored coordinates."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +107,7 @@ class Scores:
     ) -> None:
         """Add the cases of a batch of ``B`` beliefs with the `targets` ``(B, d)``."""
         first = len(self.found)
-        errors = (estimate.mean() - targets).square().sum(-1).sqrt()
+        errors = (estimate.moments()[0] - targets).square().sum(-1).sqrt()
         draws = estimate.sample(DRAWS, self._generator)
         chosen = torch.arange(first, first + len(times)) % self._stride == 0
         levels = torch.full_like(errors, math.nan)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.events import Instant
@@ -24,41 +21,22 @@ from beliefstream.streams.scores.filters import (
     ParticleFilter,
     RegularisedParticleFilter,
 )
-from beliefstream.streams.scores.measures import Estimate, Mixtures, Particles, Scores, batches
-from beliefstream.streams.scores.tracks import Case, Track
+from beliefstream.streams.scores.filters.gaussian import GaussianFilter, with_noise
+from beliefstream.streams.scores.measures import Scores, batches
+from beliefstream.streams.scores.tracks import Track
+
+OURS = "Beliefstream"
+PARTICLES = 10_000
 
 Tick = Callable[[], None]
+ClassicalFilter = GaussianFilter | ParticleFilter
 
 
-class ClassicalFilter(Protocol):
-    """Interface of a classical filter of one entity."""
+class ScoredMethod(NamedTuple):
+    """A classical filter of one entity: its name, and its constructor."""
 
-    def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None: ...
-
-    def update(self, observations: Observations) -> object: ...
-
-
-def _noisier(mixture: GaussianMixture, noise: Tensor) -> GaussianMixture:
-    """Return the distribution of the mixture plus Gaussian noise of covariance ``(B, d, d)``."""
-    return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + noise[:, None])
-
-
-class ScoredMethod:
-    """A classical filter with its name, its constructor and its belief as an `Estimate`."""
-
-    def __init__(self, name: str, begin: Callable[[GaussianMixture], ClassicalFilter]) -> None:
-        self.name, self.begin = name, begin
-
-    def estimate(self, belief: ClassicalFilter, axes: list[int], case: Case) -> Estimate:
-        """Return the belief over the scored coordinates, plus the noise of the report if one is predicted."""
-        if isinstance(belief, ParticleFilter):
-            return Particles(belief, axes, case.noise)
-        assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
-        mixture = belief.mixture().marginal(axes)
-        return Mixtures(mixture if case.noise is None else _noisier(mixture, case.noise))
-
-
-PARTICLES = 10_000
+    name: str
+    begin: Callable[[GaussianMixture], ClassicalFilter]
 
 
 def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[ScoredMethod, ...]:
@@ -84,9 +62,6 @@ def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[ScoredMethod, 
     )
 
 
-OURS = "Beliefstream"
-
-
 def run(method: ScoredMethod, track: Track, scores: Scores, tick: Tick) -> float:
     """Run a classical filter on one entity, and return the time for predictions and updates in seconds."""
     belief = method.begin(track.model.prior.mixture())
@@ -98,12 +73,12 @@ def run(method: ScoredMethod, track: Track, scores: Scores, tick: Tick) -> float
         seconds, before = seconds + time.perf_counter() - began, instant.time
         case = track.cases.get(number)
         if case is not None and case.noise is not None:
-            scores.add(track.entity, instant.time, method.estimate(belief, track.axes, case), case.target)
+            scores.add(track.entity, instant.time, belief.density(track.axes, case.noise), case.target)
         began = time.perf_counter()
         belief.update(encode([list(expanded(instant.readings))], motion.dimension))
         seconds += time.perf_counter() - began
         if case is not None and case.noise is None:
-            scores.add(track.entity, instant.time, method.estimate(belief, track.axes, case), case.target)
+            scores.add(track.entity, instant.time, belief.density(track.axes, case.noise), case.target)
         tick()
     return seconds
 
@@ -129,10 +104,10 @@ def _score_some(some: Sequence[tuple[Track, int, Step]], scores: Scores) -> None
     chosen = [track.cases[number] for track, number, _ in some]
     seen = moved.marginal(axes)
     if chosen[0].noise is not None:
-        seen = _noisier(seen, torch.cat([case.noise for case in chosen if case.noise is not None]))
+        seen = with_noise(seen, torch.cat([case.noise for case in chosen if case.noise is not None]))
     scores.add_batch(
         [track.entity for track, _, _ in some],
         [track.instants[number].time for track, number, _ in some],
-        Mixtures(seen),
+        seen,
         torch.cat([case.target for case in chosen]),
     )

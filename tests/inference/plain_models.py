@@ -12,6 +12,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import FixedStep
 from beliefstream.inference.tracking.events import Array, Belief
 
 
@@ -46,6 +47,12 @@ def random_covariances(seed: int, *shape: int, dimension: int) -> Tensor:
     """Well conditioned, of about unit size."""
     root = random_normal(seed, *shape, dimension, dimension)
     return root @ root.mT / dimension + 0.2 * torch.eye(dimension, dtype=torch.float64)
+
+
+def fixed_step(transition: Tensor, noise: Tensor) -> FixedStep:
+    """The motion ``x ← transition x + N(0, noise)``, once a second."""
+    matrix, spread = (tuple(map(tuple, part.tolist())) for part in (transition, noise))
+    return FixedStep(matrix, spread)
 
 
 def random_mixture(seed: int, batch: int, components: int, dimension: int) -> GaussianMixture:

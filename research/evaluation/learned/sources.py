@@ -190,7 +190,7 @@ def compare(scenes: int, counts: int, seed: int = 0) -> dict[str, list[float]]:
         row = {
             "transformer": grid.divergence(belief.log_density),
             "as reported": reported,
-            "particles": grid.divergence(cloud.log_density, DRAWN),
+            "particles": grid.divergence(cloud.density().log_density, DRAWN),
             "kalman": grid.divergence(kalman(scene).posterior().log_density),
             "transformer, seconds": middle - start,
             "particles, seconds": end - middle,

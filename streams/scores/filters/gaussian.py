@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,12 +28,6 @@ class GaussianFilter(ABC):
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
         self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
 
-    def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Predict by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
-        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
-        self.mean = la.times(transition, self.mean)
-        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
-
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
         """Predict by `motion`, linearised at the mean, over `interval` ``(B,)``, seconds, with a constant control."""
         self.mean, self.covariance = _linearised(motion, self.mean, self.covariance, interval, control)
@@ -44,6 +39,10 @@ class GaussianFilter(ABC):
     def mixture(self) -> GaussianMixture:
         """Return the belief, with one component per entity."""
         return GaussianMixture.gaussian(self.mean, self.covariance)
+
+    def density(self, axes: Sequence[int], noise: Tensor | None = None) -> GaussianMixture:
+        """Return the distribution of the coordinates `axes`, plus Gaussian noise of covariance ``(B, d, d)``."""
+        return with_noise(self.mixture().marginal(axes), noise)
 
 
 class GatedFilter(GaussianFilter):
@@ -89,6 +88,13 @@ class GatedFilter(GaussianFilter):
         """Set mean and covariance where the observation is accepted."""
         self.mean = torch.where(accepted[:, None], mean, self.mean)
         self.covariance = torch.where(accepted[:, None, None], covariance, self.covariance)
+
+
+def with_noise(mixture: GaussianMixture, noise: Tensor | None) -> GaussianMixture:
+    """Return the distribution of the mixture plus Gaussian noise of covariance ``(B, d, d)``, if there is any."""
+    if noise is None:
+        return mixture
+    return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + noise[:, None])
 
 
 def _linearised(

@@ -26,6 +26,7 @@ from beliefstream.streams.scores.filters.gaussian import GaussianFilter
 from beliefstream.streams.scores.filters.kalman import measure
 
 _SETTLED = 1e-6  # step below which the search ends, in standard deviations of the prior
+_MOST_STEPS = 20  # of Gauss-Newton
 _HALVINGS = 10
 
 
@@ -39,31 +40,17 @@ class _Point(NamedTuple):
 
 
 class IteratedKalmanFilter(GaussianFilter):
-    """Iterated extended Kalman filter without a gate; see `GaussianFilter`.
+    """Iterated extended Kalman filter without a gate; see `GaussianFilter` for arguments.
 
     With linear sensors it is the Kalman filter. It ignores outlier probabilities.
-
-    Args:
-        mean: ``(B, D)``.
-        covariance: ``(B, D, D)``, positive definite.
-        iterations: largest number of Gauss-Newton steps per instant, at least 1.
-
-    Raises:
-        ValueError: `iterations` is less than 1.
     """
-
-    def __init__(self, mean: Tensor, covariance: Tensor, iterations: int = 20) -> None:
-        if iterations < 1:
-            raise ValueError(f"iterations: expected at least 1, got {iterations}")
-        super().__init__(mean, covariance)
-        self.iterations = iterations
 
     def update(self, observations: Observations) -> Tensor:
         """Update with all observations together, and return which were used: all of them, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         factor = _root(self.covariance)
         here = self._see(observations, factor, torch.zeros_like(self.mean))
-        for _ in range(self.iterations):
+        for _ in range(_MOST_STEPS):
             there = self._search(observations, factor, here)
             moved = (there.y - here.y).square().sum(-1).amax().sqrt()
             here = there

@@ -3,14 +3,15 @@
 The motion model moves the particles, and the exact likelihood, including outliers, weights them. Entities with an
 effective sample size below half are resampled systematically, just before the next prediction, whose noise spreads the
 copies. The density uses Gaussian kernels with the full covariance of the particles, scaled by Silverman's rule for the
-effective sample size. After Gordon, Salmond and Smith, "Novel
-approach to nonlinear/non-Gaussian Bayesian state estimation", IEE Proceedings F 140(2), 1993.
+effective sample size. After Gordon, Salmond and Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state
+estimation", IEE Proceedings F 140(2), 1993.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,6 +23,77 @@ from beliefstream.inference.motion import Control, Motion
 
 _PAIRS_AT_ONCE = 4_000_000  # number of kernels times points in memory
 _VALUES_AT_ONCE = 200_000  # number of predicted values in memory, so that they fit the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class KernelDensity:
+    """Gaussian kernels around weighted points of ``B`` entities in ``d`` coordinates.
+
+    Attributes:
+        points: ``(B, count, d)``.
+        log_weights: ``(B, count)``.
+        generator: of the draws.
+        noise: covariance ``(B, d, d)`` that is added to that of the kernels.
+    """
+
+    points: Tensor
+    log_weights: Tensor
+    generator: torch.Generator
+    noise: Tensor | None = None
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean ``(B, d)`` and unbiased covariance ``(B, d, d)`` of the points."""
+        weights = self.log_weights.exp()
+        mean = (weights[..., None] * self.points).sum(1)
+        offset = self.points - mean[:, None]
+        covariance = (weights[..., None] * offset).mT @ offset
+        correction = (1 - weights.square().sum(-1)).clamp_min(1e-3)
+        return mean, la.symmetrise(covariance) / correction[:, None, None]
+
+    def spread(self) -> Tensor:
+        """Return a positive definite covariance of the points."""
+        # if one point has all weight, the covariance is zero; the floor is 1e-4 of the width of all points
+        cloud = self.points.var(1, unbiased=False)
+        return self.moments()[1] + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
+
+    def bandwidth(self) -> Tensor:
+        """Return Silverman's bandwidth, relative to the spread of the points, ``(B,)``."""
+        size = self.points.shape[-1]
+        return (effective_sample_size(self.log_weights) * (size + 2) / 4) ** (-1 / (size + 4))
+
+    def sample(self, count: int, _: torch.Generator | None = None) -> Tensor:
+        """Draw independent points by the filter's own generator, ``(B, count, d)``."""
+        index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
+        centres = self.points.gather(1, index[..., None].expand(-1, -1, self.points.shape[-1]))
+        draw = torch.randn(
+            centres.shape, generator=self.generator, dtype=centres.dtype, device=centres.device
+        )
+        return centres + draw @ self._factor().mT
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """Return the log density ``(B, P)`` at `points` ``(B, P, d)``."""
+        factor, middle = self._factor(), self.moments()[0][:, None]
+        whitened = torch.linalg.solve_triangular(factor, (self.points - middle).mT, upper=False)
+        constant = la.log_diagonal(factor) + 0.5 * factor.shape[-1] * LOG_TWO_PI
+        bias = self.log_weights - 0.5 * whitened.square().sum(1) - constant[:, None]
+        targets = torch.linalg.solve_triangular(factor, (points.to(factor.dtype) - middle).mT, upper=False).mT
+        chunk = max(1, _PAIRS_AT_ONCE // bias.numel())
+        parts = [
+            torch.logsumexp(torch.baddbmm(bias[:, None], part, whitened), -1) - 0.5 * part.square().sum(-1)
+            for part in torch.split(targets, chunk, 1)
+        ]
+        return torch.cat(parts, 1)
+
+    def _factor(self) -> Tensor:
+        """Return the lower factor of the kernels' covariance, ``(B, d, d)``."""
+        kernel = self.bandwidth().square()[:, None, None] * self.spread()
+        factor: Tensor = torch.linalg.cholesky(kernel if self.noise is None else kernel + self.noise)
+        return factor
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    """Return ``1 / Σ w²``, ``(B,)``, between 1 and the number of points."""
+    return (-torch.logsumexp(2 * log_weights, -1)).exp()
 
 
 class ParticleFilter:
@@ -39,27 +111,6 @@ class ParticleFilter:
         self.generator = generator
         self.particles = prior.to(dtype=torch.float64).sample(particles, generator)
         self.log_weights = self.particles.new_full(self.particles.shape[:2], -math.log(particles))
-
-    @property
-    def effective_sample_size(self) -> Tensor:
-        """``1 / Σ w²``, ``(B,)``, between 1 and the number of particles."""
-        return (-torch.logsumexp(2 * self.log_weights, -1)).exp()
-
-    def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Resample where needed, then ``x ← transition x + N(0, noise)``.
-
-        Both ``(B, D, D)``; the noise may be singular.
-        """
-        self.resample()
-        values, vectors = torch.linalg.eigh(noise.to(self.particles.dtype))
-        root = vectors * values.clamp_min(0).sqrt()[:, None, :]
-        draw = torch.randn(
-            self.particles.shape,
-            generator=self.generator,
-            dtype=self.particles.dtype,
-            device=self.particles.device,
-        )
-        self.particles = self.particles @ transition.to(self.particles.dtype).mT + draw @ root.mT
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
         """Resample where needed, then draw the state of each particle after `interval` ``(B,)``, seconds."""
@@ -86,7 +137,7 @@ class ParticleFilter:
 
     def resample(self) -> None:
         """Resample the entities with an effective sample size below half, systematically."""
-        poor = self.effective_sample_size < 0.5 * self.particles.shape[1]
+        poor = effective_sample_size(self.log_weights) < 0.5 * self.particles.shape[1]
         if bool(poor.any()):
             self._redraw(poor)
 
@@ -104,65 +155,7 @@ class ParticleFilter:
         self.particles[poor] = chosen
         self.log_weights[poor] = -math.log(count)
 
-    def moments(self, axes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Return mean ``(B, d)`` and unbiased covariance ``(B, d, d)`` over the coordinates `axes`; None for all."""
-        points, weights = self._over(axes), self.log_weights.exp()
-        mean = (weights[..., None] * points).sum(1)
-        offset = points - mean[:, None]
-        covariance = (weights[..., None] * offset).mT @ offset
-        correction = (1 - weights.square().sum(-1)).clamp_min(1e-3)
-        return mean, la.symmetrise(covariance) / correction[:, None, None]
-
-    def mean(self, axes: Sequence[int] | None = None) -> Tensor:
-        """Return the mean ``(B, d)`` over the coordinates `axes`; None for all."""
-        return (self.log_weights.exp()[..., None] * self._over(axes)).sum(1)
-
-    def sample(self, count: int, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> Tensor:
-        """Draw independent points of the kernel density, ``(B, count, d)``, with `noise` as in `log_density`."""
-        points = self._over(axes)
-        index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
-        centres = points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
-        draw = torch.randn(
-            centres.shape, generator=self.generator, dtype=centres.dtype, device=centres.device
-        )
-        return centres + draw @ self._kernel_factor(axes, noise).mT
-
-    def log_density(
-        self, points: Tensor, axes: Sequence[int] | None = None, noise: Tensor | None = None
-    ) -> Tensor:
-        """Return the log kernel density over the coordinates `axes` at `points` ``(B, P, d)``, ``(B, P)``.
-
-        With a covariance `noise` ``(B, d, d)`` it is the density of those coordinates plus Gaussian noise.
-        """
-        centres, factor = self._over(axes), self._kernel_factor(axes, noise)
-        middle = self.mean(axes)[:, None]
-        whitened = torch.linalg.solve_triangular(factor, (centres - middle).mT, upper=False)  # (B, d, count)
-        constant = la.log_diagonal(factor) + 0.5 * factor.shape[-1] * LOG_TWO_PI
-        bias = self.log_weights - 0.5 * whitened.square().sum(1) - constant[:, None]
-        targets = torch.linalg.solve_triangular(factor, (points.to(factor.dtype) - middle).mT, upper=False).mT
-        chunk = max(1, _PAIRS_AT_ONCE // bias.numel())
-        parts = [
-            torch.logsumexp(torch.baddbmm(bias[:, None], part, whitened), -1) - 0.5 * part.square().sum(-1)
-            for part in torch.split(targets, chunk, 1)
-        ]
-        return torch.cat(parts, 1)
-
-    def _over(self, axes: Sequence[int] | None) -> Tensor:
-        return self.particles if axes is None else self.particles[..., list(axes)]
-
-    def _kernel_factor(self, axes: Sequence[int] | None, noise: Tensor | None = None) -> Tensor:
-        """Return the lower factor of the kernels' covariance by Silverman's rule, ``(B, d, d)``."""
-        covariance = self._spread(axes)
-        kernel = self._silverman(covariance.shape[-1]).square()[:, None, None] * covariance
-        factor: Tensor = torch.linalg.cholesky(kernel if noise is None else kernel + noise)
-        return factor
-
-    def _spread(self, axes: Sequence[int] | None) -> Tensor:
-        """Return a positive definite covariance of the particles, ``(B, d, d)``."""
-        # if one particle has all weight, the covariance is zero; the floor is 1e-4 of the width of all particles
-        cloud = self._over(axes).var(1, unbiased=False)
-        return self.moments(axes)[1] + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
-
-    def _silverman(self, size: int) -> Tensor:
-        """Return Silverman's bandwidth in `size` coordinates, relative to the spread of the particles, ``(B,)``."""
-        return (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))
+    def density(self, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> KernelDensity:
+        """Return the kernel density of the coordinates `axes`, or of all, plus noise of covariance ``(B, d, d)``."""
+        points = self.particles if axes is None else self.particles[..., list(axes)]
+        return KernelDensity(points, self.log_weights, self.generator, noise)

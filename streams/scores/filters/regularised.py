@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.streams.scores.filters.particle import ParticleFilter
+from beliefstream.streams.scores.filters.particle import ParticleFilter, effective_sample_size
 
+BANDWIDTH = 0.5  # of the kernels, as a fraction of Silverman's rule
 LEAST_SHARE = 0.1  # smallest effective share of the particles after a part of the likelihood
 MOST_PARTS = 50
 _HALVINGS = 20  # number of halvings of the interval that contains the power
@@ -31,25 +31,7 @@ _LOWEST = -1e30  # log likelihood of impossible values; finite, so that its powe
 
 
 class RegularisedParticleFilter(ParticleFilter):
-    """Weighted particles of ``B`` entities in ``D`` coordinates, float64; see `ParticleFilter`.
-
-    Args:
-        prior: distribution of the initial particles, ``(B, K)``.
-        particles: number per entity, at least 2.
-        generator: random number generator on the prior's device.
-        bandwidth: bandwidth of the kernels as a fraction of Silverman's rule, in [0, 1].
-
-    Raises:
-        ValueError: a number is outside its range.
-    """
-
-    def __init__(
-        self, prior: GaussianMixture, particles: int, generator: torch.Generator, bandwidth: float = 0.5
-    ) -> None:
-        super().__init__(prior, particles, generator)
-        if not 0 <= bandwidth <= 1:
-            raise ValueError(f"bandwidth: expected a fraction in [0, 1], got {bandwidth}")
-        self.bandwidth = bandwidth
+    """Weighted particles of ``B`` entities in ``D`` coordinates, float64; see `ParticleFilter` for arguments."""
 
     def update(self, observations: Observations) -> None:
         """Multiply the weights by the likelihood of all observations of an entity, in parts if it is narrow."""
@@ -72,8 +54,7 @@ class RegularisedParticleFilter(ParticleFilter):
 
         def enough(power: Tensor) -> Tensor:
             weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
-            effective: Tensor = (-torch.logsumexp(2 * weights, -1)).exp()
-            return effective >= LEAST_SHARE * weights.shape[1]
+            return effective_sample_size(weights) >= LEAST_SHARE * weights.shape[1]
 
         whole = enough(left)
         if bool(whole.all()):
@@ -87,8 +68,9 @@ class RegularisedParticleFilter(ParticleFilter):
 
     def _redraw(self, poor: Tensor) -> None:
         """Resample the entities `poor`, drawing each particle from the kernel around its original."""
-        mean, bandwidth = self.mean()[poor, None], self.bandwidth * self._silverman(self.particles.shape[-1])
-        factor, bandwidth = torch.linalg.cholesky(self._spread(None)[poor]), bandwidth[poor, None, None]
+        density = self.density()
+        mean, bandwidth = density.moments()[0][poor, None], BANDWIDTH * density.bandwidth()[poor, None, None]
+        factor = torch.linalg.cholesky(density.spread()[poor])
         super()._redraw(poor)
         chosen = self.particles[poor]
         noise = torch.randn(chosen.shape, generator=self.generator, dtype=chosen.dtype, device=chosen.device)

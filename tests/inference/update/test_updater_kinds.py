@@ -225,7 +225,7 @@ def test_the_baselines_measure_the_same_sensors() -> None:
         particles.update(observations)
         moved = float((exact_mean - center[0]).norm())
         assert moved > 0.005
-        for mean, covariance in ((kalman.mean, kalman.covariance), particles.moments()):
+        for mean, covariance in ((kalman.mean, kalman.covariance), particles.density().moments()):
             assert float((mean[0] - exact_mean).norm()) < 0.05 * moved
             torch.testing.assert_close(covariance[0], exact_covariance, rtol=0.05, atol=1e-5)
 

@@ -134,7 +134,7 @@ def test_particles_are_drawn_anew_for_every_batch() -> None:
     assert not torch.equal(first, second)
     belief = ParticleFilter(problems.prior, 1_000, torch.Generator().manual_seed(8))
     belief.update(problems.observations)
-    torch.testing.assert_close(second, belief.log_density(problems.state[:, None]))
+    torch.testing.assert_close(second, belief.density().log_density(problems.state[:, None]))
 
 
 def test_a_run_cut_off_keeps_its_exact_posteriors(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.scores.filters import ParticleFilter
-from beliefstream.streams.scores.measures import LOST_FOR, Mixtures, Particles, Scores
+from beliefstream.streams.scores.measures import LOST_FOR, Scores
 
 # not imported with this file: that takes seconds in every process that collects it
 pytestmark = pytest.mark.skipif(find_spec("scoringrules") is None, reason="the energy score comes from it")
@@ -27,7 +27,7 @@ def test_a_gaussian_that_is_right_has_the_scores_of_the_closed_form() -> None:
     for start in range(0, count, 500):
         part = truth[start : start + 500]
         times = [float(start + i) for i in range(500)]
-        scores.add_batch(["a"] * 500, times, Mixtures(standard(500)), part)
+        scores.add_batch(["a"] * 500, times, standard(500), part)
     row = scores.row("recording", "method", 7.0)
     assert row.cases == count
     assert row.rmse == pytest.approx(math.sqrt(2), rel=0.05)
@@ -51,8 +51,8 @@ def test_particles_score_as_the_density_they_came_from() -> None:
     ours, theirs = Scores(50, 10.0), Scores(50, 10.0)
     for number in range(50):
         target = torch.tensor([[0.05 * number, -0.02 * number]], dtype=torch.float64)
-        ours.add("a", number, Mixtures(wider), target)
-        theirs.add("a", number, Particles(belief, [0, 1], noise), target)
+        ours.add("a", number, wider, target)
+        theirs.add("a", number, belief.density([0, 1], noise), target)
     first, second = ours.row("r", "m", 1.0), theirs.row("r", "p", 1.0)
     assert second.negative_log_likelihood == pytest.approx(first.negative_log_likelihood, abs=0.02)
     assert second.rmse == pytest.approx(first.rmse, rel=0.02)
@@ -64,9 +64,9 @@ def test_nll_over_ours_is_paired_by_case_whatever_the_order() -> None:
     ours, theirs = Scores(40, 10.0), Scores(40, 10.0)
     targets = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for number in range(40):
-        ours.add("a", number, Mixtures(standard(1)), targets[number])
+        ours.add("a", number, standard(1), targets[number])
     for number in reversed(range(40)):
-        theirs.add("a", number, Mixtures(wide), targets[number])
+        theirs.add("a", number, wide, targets[number])
     squared = targets.square().sum(-1)[:, 0]
     expected = math.log(4.0) + 0.5 * squared / 4 - 0.5 * squared
     over, error = theirs.over(ours)
@@ -80,7 +80,7 @@ def lost_for(*runs: tuple[int, float]) -> int:
     scores, number = Scores(100, 5.0), 0
     for count, error in runs:
         for _ in range(count):
-            scores.add("a", number, Mixtures(standard(1)), torch.tensor([[error, 0.0]], dtype=torch.float64))
+            scores.add("a", number, standard(1), torch.tensor([[error, 0.0]], dtype=torch.float64))
             number += 1
     return scores.row("r", "m", 1.0).divergences
 

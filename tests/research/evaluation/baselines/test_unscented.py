@@ -16,6 +16,7 @@ from tests.inference.plain_models import (
     assert_near,
     bearing,
     distance,
+    fixed_step,
     generator,
     linear,
     numbers,
@@ -39,12 +40,11 @@ def test_with_linear_sensors_it_is_the_kalman_filter(seed: int, dimension: int) 
         belief.update(observe(sensors, sensors[:1]))
     assert_near(found.mean, kalman.mean, 1e-8)
     assert_near(found.covariance, kalman.covariance, 1e-8)
-    transition, noise = (
-        random_normal(seed + 3, 2, dimension, dimension),
-        random_covariances(seed, 2, dimension=dimension),
+    motion = fixed_step(
+        random_normal(seed + 3, dimension, dimension), random_covariances(seed, dimension=dimension)
     )
     for belief in (found, kalman):
-        belief.predict(transition, noise)
+        belief.move(motion, torch.ones(2))
     assert_near(found.mean, kalman.mean, 1e-8)
     assert_near(found.covariance, kalman.covariance, 1e-8)
 

@@ -15,6 +15,7 @@ from tests.inference.plain_models import (
     assert_near,
     bearing,
     distance,
+    fixed_step,
     generator,
     linear,
     numbers,
@@ -57,14 +58,14 @@ def test_with_linear_sensors_it_is_the_kalman_filter(dimension: int) -> None:
 
 
 def test_a_linear_chain_is_that_of_the_plain_filter() -> None:
-    transition, noise = numbers(1.0, 0.5, 0.0, 0.9).view(1, 2, 2), random_covariances(1, 1, dimension=2)
+    motion = fixed_step(numbers(1.0, 0.5, 0.0, 0.9).view(2, 2), random_covariances(1, dimension=2))
     start = random_covariances(2, 1, dimension=2)
     plain = ExtendedKalmanFilter(torch.zeros(1, 2), start, gate=None)
     belief = IteratedKalmanFilter(torch.zeros(1, 2), start)
     for value in random_normal(3, 8):
         observations = observe([linear(numbers(1.0, 0.3)[None], value[None], 0.4)])
         for one in (plain, belief):
-            one.predict(transition, noise)
+            one.move(motion, torch.ones(1))
             one.update(observations)
     assert_near(belief.mean, plain.mean, 1e-9)
     assert_near(belief.covariance, plain.covariance, 1e-9)
@@ -103,7 +104,7 @@ def test_a_step_that_would_lead_uphill_is_halved() -> None:
     # seen from close by, the tangent of a sharp range leads far off; whole steps jump to and fro for ever
     mean, covariance = numbers(0.3, 0.0), torch.diag(numbers(4.0, 4.0))
     sensors = [distance(numbers(0.0, 0.0), 6.0, 0.05), distance(numbers(0.0, 8.0), 4.0, 0.05)]
-    belief = IteratedKalmanFilter(mean[None], covariance[None], iterations=50)
+    belief = IteratedKalmanFilter(mean[None], covariance[None])
     belief.update(observe(sensors))
     found = cost(mean, covariance, sensors, belief.mean[0])
     slope = torch.func.grad(lambda state: cost(mean, covariance, sensors, state))(belief.mean[0])
@@ -177,8 +178,3 @@ def test_a_coordinate_known_exactly_stays_so() -> None:
     belief.update(observe([linear(numbers(1.0, 1.0)[None], numbers(7.0), 1.0)]))
     assert_near(belief.mean[0], numbers(1.0 + 4 / 5 * 4, 2.0), 1e-12)
     assert_near(belief.covariance[0], torch.diag(numbers(4 / 5, 0.0)), 1e-12)
-
-
-def test_no_iterations_are_refused() -> None:
-    with pytest.raises(ValueError, match="iterations"):
-        IteratedKalmanFilter(torch.zeros(1, 2), torch.eye(2)[None], iterations=0)

@@ -15,6 +15,7 @@ from tests.inference.plain_models import (
     assert_near,
     bearing,
     distance,
+    fixed_step,
     generator,
     linear,
     numbers,
@@ -77,7 +78,7 @@ def test_a_chain_of_steps_is_the_regression_on_all_of_them() -> None:
     spread = seen @ joint @ seen.mT + deviation**2 * torch.eye(steps, dtype=torch.float64)
     gain = joint @ seen.mT @ torch.linalg.inv(spread)
     for value in values:
-        belief.predict(transition[None], noise[None])
+        belief.move(fixed_step(transition, noise), torch.ones(1))
         belief.update(observe([linear(row[None], value[None], deviation)]))
     assert_near(belief.mean[0], (gain @ values)[-2:], EXACTLY)
     assert_near(belief.covariance[0], (joint - gain @ seen @ joint)[-2:, -2:], EXACTLY)

@@ -69,7 +69,7 @@ def test_particles_move_as_the_motion_samples_them() -> None:
     belief = ParticleFilter(prior, 40_000, generator(1))
     belief.move(motion, interval(0.5, 1.5))
     exact_mean, exact = motion.predict(prior, interval(0.5, 1.5)).moments()
-    found_mean, found = belief.moments()
+    found_mean, found = belief.density().moments()
     torch.testing.assert_close(found_mean, exact_mean, rtol=0, atol=0.04)
     torch.testing.assert_close(found, exact, rtol=0.1, atol=0.05)
 
