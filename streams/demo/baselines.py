@@ -65,7 +65,7 @@ def _recording(schedule: Schedule, entity: str) -> Recording:
 def scored(group: Sequence[Recording], method: ScoredMethod) -> Cases:
     """Run a baseline on all recordings of a group, and return the scores of its beliefs."""
     tracks = [track for each in group for track in tracks_of(each, log_of(each))]
-    scores = Scores(sum(len(track.cases) for track in tracks), lost_beyond=np.inf)
+    scores = Scores(sum(len(track.cases) for track in tracks))
     for track in tracks:
         run(method, track, scores, lambda: None)
     return scores.found

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.streams.demo.tracking import ReceivedBelief
 from beliefstream.streams.scores.measures import Cases, Row, Scores, batches, row_of
 
@@ -57,7 +57,7 @@ def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Cases:
     for entity, track in tracks.items():
         for belief in track:
             last[entity, belief.time] = belief
-    scores = Scores(len(last), lost_beyond=math.inf)
+    scores = Scores(len(last))
     for part in batches(len(last)):
         entities, times = zip(*list(last)[part], strict=True)
         beliefs = list(last.values())[part]
@@ -68,14 +68,10 @@ def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Cases:
 
 def _stacked(beliefs: Sequence[ReceivedBelief]) -> GaussianMixture:
     """Stack the beliefs into one batch of mixtures over the position."""
-    most = max(len(belief.weights) for belief in beliefs)
-    weights, means = np.zeros((len(beliefs), most)), np.zeros((len(beliefs), most, 2))
-    covariances = np.tile(np.eye(2), (len(beliefs), most, 1, 1))
-    for row, belief in enumerate(beliefs):
-        count = len(belief.weights)
-        weights[row, :count], means[row, :count] = belief.weights, belief.means
-        covariances[row, :count] = belief.covariances
-    return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))
+    parts = [(belief.weights, belief.means, belief.covariances) for belief in beliefs]
+    return concatenate(
+        [GaussianMixture.from_weights(*(torch.from_numpy(part)[None] for part in each)) for each in parts]
+    )
 
 
 def compare(group: str, title: str, received: Cases, baselines: Mapping[str, Cases]) -> Comparison:

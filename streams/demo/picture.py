@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-REGION = 2 * np.sqrt(
-    np.log(10.0)
-)  # diameter of a Gaussian's 90 % ellipse, in units of √2 standard deviations
+REGION = 2 * np.sqrt(np.log(10.0))  # diameter of a 90 % ellipse, in units of √2 standard deviations
 BELIEF, TRUTH, JUMP, BEACON = "#1f77b4", "#333333", "#c2185b", "#e69f00"
 STYLE: Any = {
     "font.size": 10.5,

@@ -12,7 +12,7 @@ from rich.console import Console
 from beliefstream.streams.demo.comparison import Comparison
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Schedule
 from beliefstream.streams.demo.services import DemonstrationError, WorkerFigures
-from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
+from beliefstream.streams.demo.tracking import Figures, Tracker
 from beliefstream.streams.demo.view import dead_letters, jump_lines, number, span
 from beliefstream.streams.local.broker import GuardedProcess
 from beliefstream.streams.scores.measures import Cases
@@ -29,10 +29,6 @@ class Result:
     figures: Figures
     worker: WorkerFigures
     comparisons: list[Comparison]
-
-    @property
-    def jump(self) -> Jump | None:
-        return self.tracker.jump()
 
 
 def wait_for_baselines(process: GuardedProcess, path: Path, log: Path, console: Console) -> dict[str, Cases]:
@@ -116,7 +112,7 @@ def summary_lines(result: Result) -> list[str]:
             f"the worker ({worker.device}) spent {worker.update_seconds:.1f} s on updates, in {worker.batches} "
             f"batches: {figures.posteriors / worker.update_seconds:.0f} updates/s while updating",
         )
-    gates, jump = result.schedule.gates, result.jump
+    gates, jump = result.schedule.gates, result.tracker.jump()
     if jump is not None:
         lines.append(
             f'the prior of {gates.entity} was replaced through the topic priors: "seen at the north or at the south '

@@ -146,9 +146,7 @@ class DemoServices:
 
     def _news(self) -> str:
         """How far the worker is with its native code; empty if it does not compile any."""
-        lines = self.log_file.read_text(errors="replace").split("\n")[
-            :-1
-        ]  # the last is empty, or not whole yet
+        *lines, _ = self.log_file.read_text(errors="replace").split("\n")  # the last may not be whole yet
         told = [json.loads(line)["event"] for line in lines if COMPILING in line]
         return told[-1] if told else ""
 

@@ -61,9 +61,8 @@ class DemoSession:
             TopicError: the topics cannot be created.
             RecordingUnavailable: the package with the recording is not installed.
         """
-        rehearsal = schedule_of(
-            self._scenario(time.time())
-        )  # finds errors in the scenario before any process starts
+        # finds errors in the scenario before any process starts
+        rehearsal = schedule_of(self._scenario(time.time()))
         services = self._stack.enter_context(
             DemoServices(self._settings, self._folder, self._say, self._options.page)
         )

@@ -105,10 +105,8 @@ class Stream:
         )
         self._worker = WorkerFigures()
         self._next_figures = 0.0
-        self._progress = (
-            0,
-            0.0,
-        )  # number of observations without a posterior, and the time of its last change
+        # number of observations without a posterior, and the time of its last change
+        self._progress = 0, 0.0
         self._jump_shown = False
 
     def run(self) -> WorkerFigures:

@@ -86,15 +86,13 @@ class Scores:
 
     Args:
         cases: expected number of cases, to spread the cases whose region is computed evenly.
-        lost_beyond: error above which the entity counts as lost.
 
     Attributes:
         found: the cases by entity and time.
     """
 
-    def __init__(self, cases: int, lost_beyond: float) -> None:
+    def __init__(self, cases: int) -> None:
         self._stride = max(1, math.ceil(cases / LEVELS))
-        self._lost_beyond = lost_beyond
         self._generator = torch.Generator().manual_seed(17)
         self.found: Cases = {}
 
@@ -133,15 +131,11 @@ class Scores:
         error = np.std(blocks, ddof=1) / math.sqrt(len(blocks)) if len(blocks) > 1 else math.nan
         return float(difference.mean()), float(error)
 
-    def row(self, recording: str, method: str, updates_per_second: float) -> Row:
-        """Return the scores over all cases."""
-        return row_of(self.found, recording, method, updates_per_second, self._lost_beyond)
-
 
 def row_of(
     found: Cases, recording: str, method: str, updates_per_second: float, lost_beyond: float = math.inf
 ) -> Row:
-    """Return the scores over all cases; they are NaN if there are none."""
+    """Return the scores over all cases, NaN if there are none; an entity is lost above the error `lost_beyond`."""
     columns = np.array(list(found.values())).reshape(-1, 4).T if found else np.full((4, 1), math.nan)
     errors, log_densities, energies, levels = columns
     levels = levels[~np.isnan(levels)]

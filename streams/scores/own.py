@@ -10,8 +10,8 @@ import numpy as np
 from beliefstream.schemas import Model, Observation, Sensor, Unusable
 from beliefstream.streams.bridges.mapping import ColumnMapping, Found, observations
 from beliefstream.streams.bridges.tables import Table
-from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.scores.recording import Recording
+from beliefstream.streams.scores.tracks import defined
 
 
 def usable(
@@ -21,11 +21,7 @@ def usable(
     refuse: Callable[[Found], None],
 ) -> list[Observation]:
     """The observations that a worker with these definitions would apply, by time; `refuse` is given the other rows."""
-    log = Log()
-    for sensor in sensors:
-        log.define_sensor(sensor)
-    for model in models:
-        log.define_model(model)
+    log = defined(sensors, models)
     kept: list[Observation] = []
     for each in found:
         try:

@@ -11,7 +11,7 @@ from functools import partial
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.local.offline_log import Fused
-from beliefstream.streams.scores.measures import Row, Scores
+from beliefstream.streams.scores.measures import Row, Scores, row_of
 from beliefstream.streams.scores.methods import OURS, ScoredMethod, run, score_ours
 from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of, tracks_of
@@ -45,15 +45,15 @@ def score(
         taken += time.perf_counter() - paused
     log.require_no_failure()
     seconds = time.perf_counter() - began - taken
-    scores = Scores(cases, recording.lost_beyond)
+    scores = Scores(cases)
     score_ours(tracks, outcomes, scores)
-    rows = [scores.row(recording.name, OURS, instants / seconds)]
+    rows = [row_of(scores.found, recording.name, OURS, instants / seconds, recording.lost_beyond)]
     for method in methods:
-        theirs = Scores(cases, recording.lost_beyond)
+        theirs = Scores(cases)
         spent = sum(
             run(method, track, theirs, partial(progress, method.name, 1, instants)) for track in tracks
         )
-        row = theirs.row(recording.name, method.name, instants / spent)
+        row = row_of(theirs.found, recording.name, method.name, instants / spent, recording.lost_beyond)
         over, error = theirs.over(scores)
         rows.append(replace(row, over_ours=over, over_ours_error=error))
     return rows

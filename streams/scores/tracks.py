@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.motion import Control
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.events import Instant, StateModel
+from beliefstream.schemas import Model, Sensor
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.scores.recording import Recording
@@ -64,16 +65,21 @@ class Track:
     controls: Controls
 
 
-def log_of(*recordings: Recording) -> Log:
-    """Combine recordings of different entities into one log."""
+def defined(sensors: Iterable[Sensor], models: Iterable[Model]) -> Log:
+    """Return a log without observations, with these definitions."""
     log = Log()
-    for recording in recordings:
-        for sensor in recording.sensors:
-            log.define_sensor(sensor)
-        for model in recording.models:
-            log.define_model(model)
-        for number, observation in enumerate(recording.observations, 1):
-            log.add(observation.to_json(), f"line:{number}")
+    for sensor in sensors:
+        log.define_sensor(sensor)
+    for model in models:
+        log.define_model(model)
+    return log
+
+
+def log_of(recording: Recording) -> Log:
+    """Return the recording as a log."""
+    log = defined(recording.sensors, recording.models)
+    for number, observation in enumerate(recording.observations, 1):
+        log.add(observation.to_json(), f"line:{number}")
     return log
 
 

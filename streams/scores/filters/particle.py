@@ -91,6 +91,17 @@ class KernelDensity:
         return factor
 
 
+def systematic(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Resample systematically by `weights` ``(..., P)``, and return indices ``(..., P)``."""
+    count = weights.shape[-1]
+    start = torch.rand(
+        (*weights.shape[:-1], 1), generator=generator, dtype=weights.dtype, device=weights.device
+    )
+    comb = (torch.arange(count, dtype=weights.dtype, device=weights.device) + start) / count
+    total = weights.cumsum(-1)
+    return torch.searchsorted(total / total[..., -1:], comb).clamp_max(count - 1)
+
+
 def effective_sample_size(log_weights: Tensor) -> Tensor:
     """Return ``1 / Σ w²``, ``(B,)``, between 1 and the number of points."""
     return (-torch.logsumexp(2 * log_weights, -1)).exp()
@@ -143,17 +154,11 @@ class ParticleFilter:
 
     def _redraw(self, poor: Tensor) -> None:
         """Resample the entities `poor` ``(B,)`` bool systematically; their weights become equal."""
-        count, weights = self.particles.shape[1], self.log_weights[poor].exp()
-        start = torch.rand(
-            len(weights), 1, generator=self.generator, dtype=weights.dtype, device=weights.device
-        )
-        comb = (torch.arange(count, dtype=weights.dtype, device=weights.device) + start) / count
-        total = weights.cumsum(-1)
-        index = torch.searchsorted(total / total[:, -1:], comb).clamp_max(count - 1)
+        index = systematic(self.log_weights[poor].exp(), self.generator)
         chosen = self.particles[poor].gather(1, index[..., None].expand(-1, -1, self.particles.shape[-1]))
         self.particles, self.log_weights = self.particles.clone(), self.log_weights.clone()
         self.particles[poor] = chosen
-        self.log_weights[poor] = -math.log(count)
+        self.log_weights[poor] = -math.log(self.particles.shape[1])
 
     def density(self, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> KernelDensity:
         """Return the kernel density of the coordinates `axes`, or of all, plus noise of covariance ``(B, d, d)``."""

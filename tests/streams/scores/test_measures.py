@@ -10,7 +10,7 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.scores.filters import ParticleFilter
-from beliefstream.streams.scores.measures import LOST_FOR, Scores
+from beliefstream.streams.scores.measures import LOST_FOR, Scores, row_of
 
 # not imported with this file: that takes seconds in every process that collects it
 pytestmark = pytest.mark.skipif(find_spec("scoringrules") is None, reason="the energy score comes from it")
@@ -22,13 +22,13 @@ def standard(batch: int, dimension: int = 2) -> GaussianMixture:
 
 
 def test_a_gaussian_that_is_right_has_the_scores_of_the_closed_form() -> None:
-    count, scores = 2000, Scores(2000, 10.0)
+    count, scores = 2000, Scores(2000)
     truth = torch.randn(count, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for start in range(0, count, 500):
         part = truth[start : start + 500]
         times = [float(start + i) for i in range(500)]
         scores.add_batch(["a"] * 500, times, standard(500), part)
-    row = scores.row("recording", "method", 7.0)
+    row = row_of(scores.found, "recording", "method", 7.0, 10.0)
     assert row.cases == count
     assert row.rmse == pytest.approx(math.sqrt(2), rel=0.05)
     assert row.median == pytest.approx(math.sqrt(2 * math.log(2)), rel=0.05)  # of a Rayleigh distribution
@@ -48,12 +48,12 @@ def test_particles_score_as_the_density_they_came_from() -> None:
     wider = GaussianMixture.gaussian(
         torch.zeros(1, 2, dtype=torch.float64), torch.eye(2).double()[None] + noise
     )
-    ours, theirs = Scores(50, 10.0), Scores(50, 10.0)
+    ours, theirs = Scores(50), Scores(50)
     for number in range(50):
         target = torch.tensor([[0.05 * number, -0.02 * number]], dtype=torch.float64)
         ours.add("a", number, wider, target)
         theirs.add("a", number, belief.density([0, 1], noise), target)
-    first, second = ours.row("r", "m", 1.0), theirs.row("r", "p", 1.0)
+    first, second = (row_of(each.found, "r", "m", 1.0) for each in (ours, theirs))
     assert second.negative_log_likelihood == pytest.approx(first.negative_log_likelihood, abs=0.02)
     assert second.rmse == pytest.approx(first.rmse, rel=0.02)
     assert second.energy_score == pytest.approx(first.energy_score, rel=0.05)
@@ -61,7 +61,7 @@ def test_particles_score_as_the_density_they_came_from() -> None:
 
 def test_nll_over_ours_is_paired_by_case_whatever_the_order() -> None:
     wide = GaussianMixture.gaussian(*(4.0 * part for part in standard(1).moments()))
-    ours, theirs = Scores(40, 10.0), Scores(40, 10.0)
+    ours, theirs = Scores(40), Scores(40)
     targets = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for number in range(40):
         ours.add("a", number, standard(1), targets[number])
@@ -77,12 +77,12 @@ def test_nll_over_ours_is_paired_by_case_whatever_the_order() -> None:
 
 def lost_for(*runs: tuple[int, float]) -> int:
     """Divergences of errors one after the other: so many cases with such an error each."""
-    scores, number = Scores(100, 5.0), 0
+    scores, number = Scores(100), 0
     for count, error in runs:
         for _ in range(count):
             scores.add("a", number, standard(1), torch.tensor([[error, 0.0]], dtype=torch.float64))
             number += 1
-    return scores.row("r", "m", 1.0).divergences
+    return row_of(scores.found, "r", "m", 1.0, 5.0).divergences
 
 
 def test_errors_that_stay_large_are_divergences_and_single_ones_are_not() -> None:
@@ -93,6 +93,6 @@ def test_errors_that_stay_large_are_divergences_and_single_ones_are_not() -> Non
 
 
 def test_nothing_scored_is_nothing_said() -> None:
-    row = Scores(0, 5.0).row("r", "m", 1.0)
+    row = row_of({}, "r", "m", 1.0)
     assert row.cases == row.divergences == 0
     assert math.isnan(row.rmse) and math.isnan(row.coverage90) and math.isnan(row.energy_score)
