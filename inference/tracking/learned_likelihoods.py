@@ -21,9 +21,8 @@ from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import Belief
 
 RARE = 0.2  # p-value of data below which a learned likelihood is said to be worse
-UNKNOWN = (
-    1.0  # nats that an observation counts whose likelihood does not say its error: far from a good answer
-)
+# nats that an observation counts whose likelihood does not say its error: far from a good answer
+UNKNOWN = 1.0
 TAIL = 0.005  # mass of a posterior that may lie beyond either end of the range
 _ROUNDS = 50  # of a bisection
 

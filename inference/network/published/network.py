@@ -124,9 +124,8 @@ class PublishedForm(nn.Module):
     def forward(self, whitened: Whitened) -> Answered:
         """Return whitened posteriors."""
         embedded = self.prior(whitened.inputs)
-        out = self.layers(
-            embedded, self.data(whitened.memory), memory_key_padding_mask=whitened.absent
-        )  # (B, K, W)
+        memory = self.data(whitened.memory)
+        out = self.layers(embedded, memory, memory_key_padding_mask=whitened.absent)  # (B, K, W)
         return self._decoded(self.head(out), whitened.start)
 
     def reconstruction(self, whitened: Whitened) -> Answered:

@@ -51,11 +51,10 @@ class Training(Run[Plan]):
 
     def _initial(self) -> LearnedLikelihood:
         """Likelihood with random weights, and with laws that fit simulated data."""
-        coordinates, numbers = self.simulated(PILOT, self.generator(-1))
+        coordinates, numbers = simulated(self.function, self.trained_on, PILOT, self.generator(-1))
         context = numbers[:, self.function.data_length :]
-        self._means = [
-            f"{mean:.6g}" for mean in numbers.mean(0).tolist()
-        ]  # they tell a simulator from another
+        # they tell a simulator from another
+        self._means = [f"{mean:.6g}" for mean in numbers.mean(0).tolist()]
         data = self._rows(numbers)
         laws = [law_of(data[:, i], domain) for i, (_, domain) in enumerate(self.function.data)]
         features = None
@@ -72,13 +71,6 @@ class Training(Run[Plan]):
         """Data ``(M L, m)`` of observations `numbers` ``(M, Q)``."""
         return numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
 
-    def simulated(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw coordinates ``(count, n)``, and numbers ``(count, Q)`` of observations, on the CPU.
-
-        Raises ProblemError if the simulator fails.
-        """
-        return simulated(self.function, self.trained_on, count, generator)
-
     def facts(self) -> list[Any]:
         """Return the laws of the data, the range, and the means of the first simulations."""
         ends = [self.trained_on.low.tolist(), self.trained_on.high.tolist()]
@@ -87,7 +79,7 @@ class Training(Run[Plan]):
     def batch_loss(self, generator: torch.Generator) -> Tensor:
         """Return the mean of −log q of simulated data; raises ProblemError if the simulator fails."""
         try:
-            coordinates, numbers = self.simulated(self.plan.batch, generator)
+            coordinates, numbers = simulated(self.function, self.trained_on, self.plan.batch, generator)
         except ProblemError as error:
             raise ProblemError(f"step {self.step}: {error}") from error
         self._data = self._rows(numbers).to(self.device)
@@ -104,7 +96,10 @@ class Training(Run[Plan]):
 def simulated(
     function: ProblemFunction, trained_on: TrainingRange, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw coordinates ``(count, n)`` from the range, and numbers ``(count, Q)`` of observations there."""
+    """Draw coordinates ``(count, n)`` from the range, and numbers ``(count, Q)`` of observations there, on the CPU.
+
+    Raises ProblemError if the simulator fails.
+    """
     known = trained_on.draw(count, generator)
     coordinates, context = known.tensor_split([len(function.parameters)], -1)
     data = function.simulate(coordinates, context, generator)

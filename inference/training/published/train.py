@@ -86,9 +86,8 @@ class Training(Run[Plan]):
     def _initial(self) -> PublishedForm:
         pilot = self.problems(PILOT, 4, self.generator(-1), whole=True)
         data = pilot.numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
-        self._means = [
-            f"{mean:.6g}" for mean in pilot.numbers.mean(0).tolist()
-        ]  # tell a simulator from another
+        # they tell a simulator from another
+        self._means = [f"{mean:.6g}" for mean in pilot.numbers.mean(0).tolist()]
         laws = [law_of(data[:, i], domain) for i, (_, domain) in enumerate(self.function.data)]
         shape = Shape(self.plan.width, self.plan.layers, self.plan.heads, self.plan.hidden)
         with torch.random.fork_rng(devices=[]):
