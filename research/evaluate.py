@@ -20,7 +20,8 @@ from beliefstream.streams.cli.setup import CommandError, cache_directory, settin
 
 if TYPE_CHECKING:
     from research.evaluation.methods import ComparedMethod
-    from research.evaluation.report import Comparison, Progress
+    from research.evaluation.progress import Progress
+    from research.evaluation.report import Comparison
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 MOST_DIMENSIONS = 9

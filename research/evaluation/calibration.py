@@ -12,7 +12,7 @@ if the answers are the exact posteriors, then over many problems
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,11 +24,10 @@ from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from research.evaluation.methods import ComparedMethod
 from research.evaluation.problems import held_out_problems, rows
+from research.evaluation.progress import Progress, silent
 
 BINS = 20
 SEED = 1  # seed of the problems, different from that of the accuracy tables
-
-Progress = Callable[[str, int, int], None]
 
 
 class Uniformity(NamedTuple):
@@ -123,26 +122,16 @@ def calibrate(
     dimension: int,
     count: int,
     family: str = "mixed",
-    seed: int = SEED,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Calibration]:
-    """Compute the calibration of each method on the same held-out problems.
+    """Compute the calibration of each method on the same `count` held-out problems.
 
-    Args:
-        methods: methods that answer with a mixture.
-        dimension: number of coordinates.
-        count: number of problems, at least 1.
-        family: name of the family.
-        seed: seed of the problems, 0 to 99.
-        progress: called with the current task, the number of problems done, and the total.
-
-    Raises:
-        ValueError: a method does not answer with a mixture, or the family, the count or the seed is invalid.
+    Raises ValueError if a method does not answer with a mixture, or the family or the count is invalid.
     """
-    problems = held_out_problems(family, dimension, count, seed)
+    problems = held_out_problems(family, dimension, count, SEED)
     found = []
     for method in methods:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(SEED)
         parts: list[tuple[Tensor, Tensor]] = []
         for index in torch.split(torch.arange(count), method.batch):
             some = rows(problems, index)
@@ -150,8 +139,7 @@ def calibrate(
             if answer is None:
                 raise ValueError(f"methods: {method.name} does not answer with a mixture")
             parts.append((ranks(answer, some.state), levels(answer, some.state, generator)))
-            if progress is not None:
-                progress(f"calibration of {method.name}, d = {dimension}", int(index[-1]) + 1, count)
+            progress(f"calibration of {method.name}, d = {dimension}", int(index[-1]) + 1, count)
         both = [torch.cat(column) for column in zip(*parts, strict=True)]
         found.append(Calibration(method.name, dimension, *both))
     return found

@@ -13,7 +13,8 @@ from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import UpdateSettings
 from research.evaluation.methods import ComparedMethod, baselines, network_alone, updated
 from research.evaluation.problems import held_out_problems
-from research.evaluation.report import ALL, Progress, compare
+from research.evaluation.progress import Progress, silent
+from research.evaluation.report import ALL, compare
 
 THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # effective sample sizes below which answers are refined
 DIMENSION = 2
@@ -42,7 +43,7 @@ def front(
     family: str = "mixed",
     components: int = 8,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Point]:
     """Measure each network alone, fast, checked, and refined below each of `THRESHOLDS`, and the classical filters.
 

@@ -79,23 +79,12 @@ class LongRun:
 
 def run(
     updater: Updater,
-    steps: int = 1000,
-    entities: int = 32,
+    steps: int,
+    entities: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LongRun:
-    """Simulate and filter.
-
-    Args:
-        updater: computes the updates.
-        steps: number of steps, at least 1.
-        entities: number of entities, at least 1.
-        seed: seed of the simulation.
-        progress: called with the number of steps done, and the total.
-
-    Raises:
-        ValueError: there are no steps or no entities.
-    """
+    """Simulate and filter; raises ValueError if there are no steps or no entities."""
     if steps < 1 or entities < 1:
         raise ValueError(f"steps, entities: expected at least 1 of each, got {steps}, {entities}")
     generator, numbers = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
@@ -109,8 +98,7 @@ def run(
             belief = MOTION.predict(belief, interval)
         belief = updater.update(belief, _observe(truth, numbers)).posterior
         found.append((ranks(belief, truth), levels(belief, truth, generator)))
-        if progress is not None:
-            progress(step + 1, steps)
+        progress(step + 1, steps)
     return LongRun(*(torch.stack(column) for column in zip(*found, strict=True)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from beliefstream.streams.scores.filters import ExtendedKalmanFilter, ParticleFi
 from research.evaluation.baselines import UnscentedKalmanFilter, gaussian_sum_update
 
 PARTICLES = (1_000, 10_000)
-ITERATIONS = 3  # linearisations per observation of the Gaussian sum
 
 
 class MethodAnswer(NamedTuple):
@@ -84,14 +83,11 @@ def of_mixture(mixture: GaussianMixture) -> MethodAnswer:
     return MethodAnswer(mixture.log_density, mixture.components, mixture)
 
 
-def ours(
-    network: DistributionTransformer, components: Sequence[int], settings: UpdateSettings | None = None
-) -> list[ComparedMethod]:
+def ours(network: DistributionTransformer, components: Sequence[int]) -> list[ComparedMethod]:
     """Return the network alone, and checked and refined, for each number of components."""
-    settings = settings or UpdateSettings()
     alone = [network_alone(network, number) for number in components]
     checked = [
-        updated(network, replace(settings, components=number), f"checked and refined, K = {number}")
+        updated(network, UpdateSettings(components=number), f"checked and refined, K = {number}")
         for number in components
     ]
     return alone + checked
@@ -111,7 +107,7 @@ def gaussian_sum() -> ComparedMethod:
     """Return the Gaussian-sum filter, with iterated linearisation and a model of outliers."""
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
-        return of_mixture(gaussian_sum_update(prior, observations, ITERATIONS))
+        return of_mixture(gaussian_sum_update(prior, observations))
 
     return ComparedMethod("iterated Gaussian-sum EKF", respond)
 

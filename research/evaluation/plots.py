@@ -30,9 +30,8 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.fontsize": 8.5,
 }
-NAME_OFFSETS = [
-    (right, up) for up in (-11, 6, -22, 17, -33, 28, -44, 39) for right in (7, -7)
-]  # points, from a marker
+# points, from a marker
+NAME_OFFSETS = [(right, up) for up in (-11, 6, -22, 17, -33, 28, -44, 39) for right in (7, -7)]
 
 
 def front(points: Sequence[Point], directory: Path) -> Path:

@@ -13,23 +13,15 @@ from beliefstream.inference.training.families import FAMILIES, Problems
 
 # PyTorch uses only the low 32 bits of the seed of a CPU generator; training with seed 0 uses small numbers.
 HELD_OUT_SEED = 4_000_000_007
-_BLOCK = (
-    64  # problems per generator, so that a smaller number of problems gives the first ones of a larger number
-)
+# problems per generator, so that a smaller number of problems gives the first ones of a larger number
+_BLOCK = 64
 _BLOCKS_A_SEED = 1_000_003
 
 
 def held_out_problems(family: str, dimension: int, count: int, seed: int = 0) -> Problems:
     """Return the first `count` problems of an endless list that is not used in training, in float64.
 
-    Args:
-        family: name in `FAMILIES`.
-        dimension: number of coordinates.
-        count: number of problems, at least 1.
-        seed: seed of the list, 0 to 99.
-
-    Raises:
-        ValueError: the family, the count or the seed is invalid.
+    Raises ValueError for an unknown family, no problems, or a seed beyond 0 to 99.
     """
     if family not in FAMILIES:
         raise ValueError(f"family: expected {' or '.join(FAMILIES)}, got {family!r}")

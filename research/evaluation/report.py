@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,10 @@ from beliefstream.inference.training.families import Problems
 from research.evaluation.exact.reference import Reference, references
 from research.evaluation.methods import ComparedMethod, MethodAnswer
 from research.evaluation.problems import kinds, rows
+from research.evaluation.progress import Progress, silent
 
 ALL = "all"
 TRUSTED = 0.5  # effective sample size above which the log evidence is compared with the exact one
-
-Progress = Callable[[str, int, int], None]
 
 
 class Row(NamedTuple):
@@ -143,30 +143,18 @@ def compare(
     count: int,
     costly_count: int | None = None,
     family: str = "mixed",
-    seed: int = 0,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Comparison:
-    """Run every method on the same held-out problems.
+    """Run every method on the same `count` held-out problems, costly ones on the first `costly_count`.
 
-    Args:
-        methods: methods with distinct names.
-        dimension: number of coordinates.
-        count: number of problems, at least 1.
-        costly_count: number of problems for costly methods; all if None.
-        family: name in `FAMILIES`.
-        seed: seed of the problems, 0 to 99.
-        cache: file for the exact posteriors.
-        progress: called with the current task, the number of problems done, and the total.
-
-    Raises:
-        ValueError: the family, the count or the seed is invalid.
+    The exact posteriors are kept in the file `cache`. Raises ValueError if the family or the count is invalid.
     """
 
     def tell(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(f"{what}, d = {dimension}", done, total) if progress else None
+        return partial(progress, f"{what}, d = {dimension}")
 
-    problems, reference = references(family, dimension, count, seed, cache, tell("exact posteriors"))
+    problems, reference = references(family, dimension, count, 0, cache, tell("exact posteriors"))
     divergences, errors, sizes = {}, {}, {}
     for method in methods:
         number = count if costly_count is None or not method.costly else min(count, costly_count)
@@ -193,7 +181,7 @@ def _run(
     for index in torch.split(torch.arange(count), method.batch):
         some = rows(problems, index)
         answer = method.respond(some.prior, some.observations, int(index[0]))
-        found = reference.rows(index).divergence_from(answer.log_density, answer.kernels)
+        found = reference.rows(index).divergence(answer.log_density, answer.kernels)
         divergences.append(torch.nan_to_num(found, nan=math.inf, posinf=math.inf))
         answers.append(answer)
         progress(int(index[-1]) + 1, count)

@@ -38,9 +38,8 @@ TASKS: dict[str, Measure] = {
         trained.load("variance", weights), size.count, seed
     ),
     "quantum": lambda size, seed, weights: quantum_table(trained.load("quantum", weights), size.count, seed),
-    "fusion": lambda size, seed, _: fusion_table(
-        size.series, size.steps, seed
-    ),  # with the library's own weights
+    # with the library's own weights
+    "fusion": lambda size, seed, _: fusion_table(size.series, size.steps, seed),
     "gaussian-process": lambda size, seed, weights: gaussian_process_table(
         trained.load("gaussian-process", weights), size.count, seed
     ),

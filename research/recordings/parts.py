@@ -83,15 +83,9 @@ def third(times: ArrayLike, share: float = 1 / 3) -> float:
 
 
 def data_file(recording: str, path: str, data: Path | None) -> Path:
-    """Return the path of a recorded file.
+    """Return the file at `path` inside the folder `data`, or that of the variable BELIEFSTREAM_DATA if it is None.
 
-    Args:
-        recording: name of the recording, for the error message.
-        path: path of the file inside the data folder.
-        data: the data folder; that in the environment variable BELIEFSTREAM_DATA if None.
-
-    Raises:
-        RecordingUnavailable: no folder is given, or it lacks the file.
+    Raises RecordingUnavailable, which names the recording, if no folder is given, or it lacks the file.
     """
     named = data if data is not None else os.environ.get(DATA_VARIABLE)
     if not named:

@@ -23,24 +23,23 @@ BATCH = 128
 
 
 class Answer(NamedTuple):
-    """A posterior with its reported quality."""
+    """A posterior with what is reported of it."""
 
     mixture: Mixture
     effective_sample_size: float
-    quality: float  # the reported quality; for a single update the effective sample size
     log_evidence: float
     method: str
     seconds: float  # per problem of the batch; for a chain per update
     accumulated_error: float | None = None  # reported for the belief of a chain, nats
 
 
-def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
+def answers(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
     """Return answers in the order of the problems; problems of equal dimension are batched, as in a worker."""
     found: dict[int, Answer] = {}
     for size in sorted({problem.dimension for problem in problems}):
         alike = [i for i, problem in enumerate(problems) if problem.dimension == size]
-        for start in range(0, len(alike), batch):
-            some = alike[start : start + batch]
+        for start in range(0, len(alike), BATCH):
+            some = alike[start : start + BATCH]
             found |= dict(zip(some, _together([problems[i] for i in some], updater), strict=True))
     return [found[i] for i in range(len(problems))]
 
@@ -51,7 +50,6 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
     started = time.perf_counter()
     update = updater.update(prior, observations)
     seconds = (time.perf_counter() - started) / len(problems)
-    quality = getattr(update, "quality", update.effective_sample_size)
     posterior, made = update.posterior, []
     for row in range(len(problems)):
         there = posterior.present[row]
@@ -62,7 +60,6 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
             Answer(
                 Mixture(weights / weights.sum(), means, covariances),
                 float(update.effective_sample_size[row]),
-                float(quality[row]),
                 float(update.log_evidence[row]),
                 Method(int(update.method[row])).name.lower(),
                 seconds,
@@ -88,13 +85,11 @@ def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
             evidence[i] += outcome.log_evidence
     made = []
     for i, outcome in enumerate(last):
-        belief, size = outcome.belief, float(outcome.effective_sample_size)
-        lost = outcome.accumulated_error
+        belief, lost = outcome.belief, outcome.accumulated_error
         made.append(
             Answer(
                 Mixture(belief.weights, belief.means, belief.covariances),
-                min(size, math.exp(-lost)),
-                min(float(getattr(outcome, "quality", size)), math.exp(-lost)),
+                min(float(outcome.effective_sample_size), math.exp(-lost)),
                 float(evidence[i]),
                 outcome.method,
                 float(seconds[i]) / len(chains[i].instants),

@@ -91,7 +91,7 @@ def show(content: dict[str, Any]) -> None:
     print(
         "dishonest: more than .5 nats off while the effective sample size (ESS) is above .5; "
         "false alarm: ESS below .5 though less than .05 nats off;\n"
-        "near: of answers of quality .9 or more, the share at most .1 nats off; undecided: the exact posterior's own "
+        "near: of answers of ESS .9 or more, the share at most .1 nats off; undecided: the exact posterior's own "
         "error is too large; faults: not positive definite, or refused by the schema"
     )
     worst = number(content["batch_difference_worst"] or 0.0)

@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from research.evaluation.adversarial.likelihood import LOG_TWO_PI, Array, seen
-from research.evaluation.adversarial.mixtures import (
-    Mixture,
-    log_density,
-    logsumexp,
-    sample,
-    sound,
-)
+from research.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp, sample, sound
 from research.evaluation.adversarial.oracle import Distance, Points, divergences
 from research.resampling import systematic
 
@@ -68,9 +62,7 @@ def walk(prior: Mixture, readings: Sequence[Sequence[Any]], drift: float) -> Fil
             shape = mass.reshape(_CELLS, _CELLS)
             moved = np.fft.irfft2(np.fft.rfft2(shape) * kernel, s=shape.shape)
             mass = np.maximum(moved.reshape(-1), 0.0)
-        likelihood = np.zeros(len(mass))
-        for sensor in seen(row, [0, 1]):
-            likelihood += sensor.log_likelihood(sensor.predictions(points))
+        likelihood = _log_likelihood(row, points)
         top = float(likelihood[mass > 1e-12].max())
         mass = mass * np.exp(np.minimum(likelihood - top, 0.0))
         total = float(mass.sum())

@@ -26,12 +26,7 @@ from research.evaluation.adversarial.mixtures import Mixture, log_density, logsu
 CHANGE = 1.0  # largest change across a resolved cell, nats
 _NEGLIGIBLE = 1e-7  # share of the mass below which a cell is dropped
 _ENOUGH = 1e-2  # share of the mass that may remain unresolved, as it always does along a jump
-_FIRST = {
-    1: 300,
-    2: 40,
-    3: 13,
-    4: 8,
-}  # number of cells along an axis within `_INNER` standard deviations, by d
+_FIRST = {1: 300, 2: 40, 3: 13, 4: 8}  # cells along an axis within `_INNER` standard deviations, by d
 _INNER = 6.0
 _OUTER = {1: (9.0, 14.0, 24.0, 45.0), 2: (9.0, 14.0, 24.0, 45.0), 3: (12.0, 45.0), 4: (30.0,)}
 _MOST_PASSES = 120

@@ -99,16 +99,14 @@ class Exact:
         return found - self.log_evidence - min(3 * error, 0.5)
 
 
-def solve(
-    prior: Mixture, readings: Sequence[Any], generator: np.random.Generator, runs: int = 2, scale: float = 1.0
-) -> Exact:
-    """Solve a problem exactly, with `scale` times the usual number of cells."""
+def solve(prior: Mixture, readings: Sequence[Any], generator: np.random.Generator) -> Exact:
+    """Solve a problem exactly."""
     axes = touched(readings, prior.means.shape[1])
     target = grid.Target(prior.marginal(axes), seen(readings, axes))
-    most = int(scale * MOST_CELLS.get(len(axes), 6000))
+    most = MOST_CELLS.get(len(axes), 6000)
     found = [grid.posterior(target, most, generator)]
     if found[0].drawn > _SURE:  # only another run shows the error of drawn cells
-        found += [grid.posterior(target, most, generator) for _ in range(runs - 1)]
+        found.append(grid.posterior(target, most, generator))
     evidences = [each.log_evidence for each in found]
     together = float(np.logaddexp.reduce(evidences)) - math.log(len(found))
     drawn = max(each.drawn for each in found)
@@ -140,10 +138,8 @@ def _completed(
     below = np.cumsum(np.exp(log_source), 0) < generator.random(_MOST_POINTS)
     source = below.sum(0).clip(max=components - 1)
     noise = generator.standard_normal((len(rest), _MOST_POINTS))
-    predicted, left = (
-        np.empty((components, len(rest), _MOST_POINTS)),
-        np.empty((components, len(rest), len(rest))),
-    )
+    predicted = np.empty((components, len(rest), _MOST_POINTS))
+    left = np.empty((components, len(rest), len(rest)))
     for k in range(components):
         across = prior.covariances[k][np.ix_(axes, rest)]
         gain = np.linalg.solve(prior.covariances[k][np.ix_(axes, axes)], across).T

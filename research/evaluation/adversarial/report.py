@@ -12,7 +12,7 @@ from research.evaluation.adversarial.run import Finding
 
 DISHONEST = 0.5, 0.5  # divergence of at least the first (nats), effective sample size above the second
 FALSE_ALARM = 0.05, 0.5  # divergence of at most the first (nats), effective sample size below the second
-NEAR = 0.9, 0.1  # quality of at least the first, divergence of at most the second (nats)
+NEAR = 0.9, 0.1  # effective sample size of at least the first, divergence of at most the second (nats)
 SAME = 0.01  # allowed difference of an answer in another batch: nats, or effective sample size
 
 
@@ -33,9 +33,9 @@ def is_notable(finding: Finding) -> bool:
 
 
 def near(findings: Sequence[Finding]) -> float | None:
-    """Return the share of near answers among those of high quality; None if there are none."""
-    quality, off = NEAR
-    good = [f.distance.value <= off for f in findings if f.decided and f.answer.quality >= quality]
+    """Return the share of near answers among those that say they are good; None if there are none."""
+    size, off = NEAR
+    good = [f.distance.value <= off for f in findings if f.decided and f.answer.effective_sample_size >= size]
     return float(np.mean(good)) if good else None
 
 
@@ -99,7 +99,6 @@ def _single(finding: Finding) -> dict[str, Any]:
         "divergence": _number(finding.distance.value),
         "error": _number(finding.distance.error),
         "effective_sample_size": finding.answer.effective_sample_size,
-        "quality": finding.answer.quality,
         "accumulated_error": _number(finding.answer.accumulated_error),
         "evidence_error": _number(finding.evidence_error),
         "method": finding.answer.method,

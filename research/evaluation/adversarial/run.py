@@ -16,17 +16,15 @@ from research.evaluation.adversarial.filters import Filtered
 from research.evaluation.adversarial.mixtures import Mixture, positive_definite
 from research.evaluation.adversarial.oracle import Distance, Exact, solve
 from research.evaluation.adversarial.problems import Problem
+from research.evaluation.progress import Progress, silent
 
 Accept = Callable[[Mixture], str]
 """Function that returns why a posterior cannot be sent, or an empty string."""
-Progress = Callable[[str, int, int], None]
 Known = dict[tuple[str, int], Exact | Filtered]
 """Exact posteriors by family and number of the problem."""
 MISSED = 0.1  # nats by which the evidence of an answer may exceed that of the oracle
-UNSURE = (
-    0.05,
-    0.1,
-)  # a problem is undecided if the error of its divergence is larger, in nats or as a share of the divergence
+# a problem is undecided if the error of its divergence is larger, in nats or as a share of the divergence
+UNSURE = 0.05, 0.1
 ALONE_EVERY = 10  # every n-th problem is also answered alone
 
 
@@ -37,7 +35,6 @@ class Finding:
     Attributes:
         family: name of the family.
         number: index of the problem in its family.
-        size: number of coordinates.
         distance: KL(exact ‖ answer), nats.
         answer: the answer.
         evidence_error: answered minus exact log evidence, nats.
@@ -48,7 +45,6 @@ class Finding:
 
     family: str
     number: int
-    size: int
     distance: Distance
     answer: Answer
     evidence_error: float
@@ -71,25 +67,15 @@ def findings(
     count: int,
     seed: int,
     families: Sequence[str] | None = None,
-    accept: Accept | None = None,
-    progress: Progress | None = None,
+    accept: Accept = lambda _: "",
+    progress: Progress = silent,
     alone_every: int = ALONE_EVERY,
     known: Known | None = None,
 ) -> list[Finding]:
     """Evaluate `count` problems of each family, or fewer chains, and return findings in the order of the families.
 
-    Args:
-        updater: the updater to evaluate.
-        count: number of problems, at least 1.
-        seed: seed of the problems, not negative.
-        families: names of families; all if None.
-        accept: checks whether a posterior may be sent.
-        progress: called with the current task, the number of problems done, and the total.
-        alone_every: every n-th problem is also answered alone; 0 for none.
-        known: exact posteriors of an earlier call with the same seed; those that it lacks are added.
-
-    Raises:
-        ValueError: a family is unknown.
+    Every `alone_every`-th problem is also answered alone, unless it is 0. `known` has exact posteriors of an earlier
+    call with the same seed; those that it lacks are added. Raises ValueError for an unknown family.
     """
     names = families_of(families)
     drawn = [
@@ -109,10 +95,9 @@ def findings(
         if alone_every and place % alone_every == 0:
             lonely = answers([problem], updater)[0]
             alone = exact.divergence(lonely.mixture), lonely
-        held = _held(problem.family, number, exact, given[place], accept, seed)
-        found.append(Finding(problem.family, number, problem.dimension, *held, alone))
-        if progress is not None:
-            progress("problems", place + 1, len(drawn))
+        held = _held(number, exact, given[place], accept, seed)
+        found.append(Finding(problem.family, number, *held, alone))
+        progress("problems", place + 1, len(drawn))
     chained = [name for name in names if name in CHAINS]
     found += _chains(chained, updater, count, seed, accept, progress, known)
     return sorted(found, key=lambda one: names.index(one.family))
@@ -123,8 +108,8 @@ def _chains(
     updater: Updater,
     count: int,
     seed: int,
-    accept: Accept | None,
-    progress: Progress | None,
+    accept: Accept,
+    progress: Progress,
     known: Known,
 ) -> list[Finding]:
     found = []
@@ -133,10 +118,9 @@ def _chains(
         for number, (chain, answer) in enumerate(zip(some, chain_answers(some, updater), strict=True)):
             if (name, number) not in known:
                 known[name, number] = chain.exact(_draws(seed, number))
-            held = _held(name, number, known[name, number], answer, accept, seed)
-            found.append(Finding(name, number, chain.model.motion.dimension, *held))
-        if progress is not None:
-            progress("chains", done + 1, len(names))
+            held = _held(number, known[name, number], answer, accept, seed)
+            found.append(Finding(name, number, *held))
+        progress("chains", done + 1, len(names))
     return found
 
 
@@ -149,15 +133,14 @@ def _answered(some: Sequence[Problem], updater: Updater, seed: int) -> list[Answ
 
 
 def _held(
-    family: str, number: int, exact: Exact | Filtered, answer: Answer, accept: Accept | None, seed: int
+    number: int, exact: Exact | Filtered, answer: Answer, accept: Accept, seed: int
 ) -> tuple[Distance, Answer, float, bool, str]:
     distance = exact.divergence(answer.mixture)
     absolute, share = UNSURE
     decided = not math.isfinite(distance.value) or distance.error <= absolute + share * abs(distance.value)
     decided = decided and exact.missed(answer.mixture, _draws(seed, number)) <= MISSED
-    fault = "" if positive_definite(answer.mixture.covariances) else "not positive definite"
-    if not fault and accept is not None:
-        fault = accept(answer.mixture)
+    sound = positive_definite(answer.mixture.covariances)
+    fault = accept(answer.mixture) if sound else "not positive definite"
     return distance, answer, answer.log_evidence - exact.log_evidence, decided, fault
 
 

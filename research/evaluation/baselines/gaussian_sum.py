@@ -19,35 +19,21 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.scores.filters.kalman import Innovation, Measured, innovate, joseph, measure
 
+_LINEARISATIONS = 3  # of each observation
 _LEAST_PROBABILITY = 1e-12  # as in the likelihood of the observations
 
 
-def gaussian_sum_update(
-    prior: GaussianMixture, observations: Observations, iterations: int = 3
-) -> GaussianMixture:
-    """Return the posterior ``(B, K)`` of a prior ``(B, K)``, in float64; exact for linear sensors without outliers.
-
-    Args:
-        prior: ``(B, K)`` over ``D`` coordinates.
-        observations: observations of the ``B`` entities.
-        iterations: linearisations per observation, at least 1.
-
-    Raises:
-        ValueError: `iterations` is less than 1.
-    """
-    if iterations < 1:
-        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+def gaussian_sum_update(prior: GaussianMixture, observations: Observations) -> GaussianMixture:
+    """Return the posterior ``(B, K)`` of a prior ``(B, K)``, in float64; exact for linear sensors without outliers."""
     belief, observations = prior.to(dtype=torch.float64), observations.to(dtype=torch.float64)
     for index in range(observations.kind.shape[1]):
-        belief = _update_one(belief, observations, index, iterations)
+        belief = _update_one(belief, observations, index)
     return belief.normalised()
 
 
-def _update_one(
-    belief: GaussianMixture, observations: Observations, index: int, iterations: int
-) -> GaussianMixture:
+def _update_one(belief: GaussianMixture, observations: Observations, index: int) -> GaussianMixture:
     means, covariances = belief.means, belief.covariances
-    innovation, updated = _iterate(observations, index, means, covariances, iterations)
+    innovation, updated = _iterate(observations, index, means, covariances)
     probability = observations.outlier_probability[:, index, None]
     normaliser = observations.log_normaliser[:, index, None]
     keep = (1 - probability).clamp_min(_LEAST_PROBABILITY).log() + innovation.log_density - normaliser
@@ -65,14 +51,14 @@ def _update_one(
 
 
 def _iterate(
-    observations: Observations, index: int, means: Tensor, covariances: Tensor, iterations: int
+    observations: Observations, index: int, means: Tensor, covariances: Tensor
 ) -> tuple[Innovation, Tensor]:
     """Update ``K`` Gaussians with one observation each, linearised again at each new mean (Bell and Cathey 1993).
 
     Returns the last innovation and the covariances.
     """
     states = means
-    for _ in range(iterations):
+    for _ in range(_LINEARISATIONS):
         measured = measure(observations, index, states)
         innovation = innovate(measured, means - states, covariances)
         states = means + innovation.step

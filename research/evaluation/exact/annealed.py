@@ -27,6 +27,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.streams.scores.filters.particle import systematic
 from research.evaluation.exact.fitting import Proposal, fit, improve
 
 RUNS = 4  # number of populations per problem
@@ -100,19 +101,12 @@ def annealed_posterior(
     observations: Observations,
     particles: int,
     generator: torch.Generator,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AnnealedPosterior:
     """Draw exact samples and compute the log evidence of every problem of a batch, in float64 on the CPU.
 
-    Args:
-        prior: ``(B, K)`` over ``d`` coordinates.
-        observations: observations of the ``B`` problems.
-        particles: number per problem over all runs; a multiple of `RUNS`, at least 64 per run.
-        generator: random number generator.
-        progress: called with the number of problems done, and the total.
-
-    Raises:
-        ValueError: `particles` is not such a number.
+    The `particles` of a problem are those of all runs; raises ValueError unless they are a multiple of `RUNS`, at least
+    64 per run. `progress` is called with the number of problems done, and the total.
     """
     if particles % RUNS or particles < 64 * RUNS:
         raise ValueError(f"particles: expected a multiple of {RUNS}, at least {64 * RUNS}, got {particles}")
@@ -124,8 +118,7 @@ def annealed_posterior(
     for index in torch.split(torch.arange(prior.batch), at_once):
         problem = _Problem(prior.rows(index), observations.rows_of(index), generator)
         parts.append(_anneal(problem, particles // RUNS))
-        if progress is not None:
-            progress(int(index[-1]) + 1, prior.batch)
+        progress(int(index[-1]) + 1, prior.batch)
     return AnnealedPosterior(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -177,10 +170,7 @@ def _temperature_step(log_likelihood: Tensor, room: Tensor) -> Tensor:
 def _resampled(log_weight: Tensor, generator: torch.Generator) -> Tensor:
     """Resample each run systematically by `log_weight` ``(B, R, P)``, and return indices ``(B, R·P)``."""
     batch, runs, count = log_weight.shape
-    start = torch.rand((batch, runs, 1), generator=generator, dtype=torch.float64)
-    comb = (torch.arange(count, dtype=torch.float64) + start) / count
-    total = torch.softmax(log_weight, -1).cumsum(-1)
-    index = torch.searchsorted(total / total[..., -1:], comb).clamp_max(count - 1)
+    index = systematic(torch.softmax(log_weight, -1), generator)
     return (index + count * torch.arange(runs)[:, None]).view(batch, -1)
 
 

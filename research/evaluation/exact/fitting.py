@@ -16,6 +16,7 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_density
 
 _LEAST_SHARE = 0.1  # weight below which a component restarts, relative to equal weights
+_WIDENING = 1.2  # factor on the covariances of a fitted mixture
 _RIDGE = 1e-6  # share of the samples' covariance that is added to that of every component
 
 
@@ -80,14 +81,11 @@ class Proposal:
     Args:
         fitted: fitted mixture, ``(B, J)``.
         prior: prior, ``(B, K)``.
-        widening: factor on the covariances of `fitted`.
         defence: probability of drawing from the prior.
     """
 
-    def __init__(
-        self, fitted: GaussianMixture, prior: GaussianMixture, widening: float = 1.2, defence: float = 0.05
-    ) -> None:
-        wide = GaussianMixture(fitted.log_weights, fitted.means, widening * fitted.covariances)
+    def __init__(self, fitted: GaussianMixture, prior: GaussianMixture, defence: float = 0.05) -> None:
+        wide = GaussianMixture(fitted.log_weights, fitted.means, _WIDENING * fitted.covariances)
         parts = [wide.scaled_by(math.log1p(-defence)), prior.scaled_by(math.log(defence))]
         self.mixture = beside(parts).normalised()
         self.factors = self.mixture.factors()
@@ -107,13 +105,6 @@ class Proposal:
         """Return the log density at `points` ``(B, P, d)``, ``(B, P)``."""
         logs = component_log_density(points, self.mixture.means, self.factors)
         return torch.logsumexp(self.mixture.log_weights[..., None] + logs, 1)
-
-    def rows(self, index: Tensor) -> Proposal:
-        """Return the proposals of the problems at `index`."""
-        other = object.__new__(Proposal)
-        other.mixture, other.fitted = self.mixture.rows(index), self.fitted.rows(index)
-        other.factors = self.factors[index]
-        return other
 
     def _sources(self, log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
         return torch.multinomial(log_weights.exp(), count, replacement=True, generator=generator)

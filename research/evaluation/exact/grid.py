@@ -22,9 +22,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 NEGLIGIBLE = 18.0  # nats below the best point; dropped cells have less than 1e-6 of the mass
 _HEAVY = 10.0  # nats below the best point; cells in between may be coarse
 _FINE = 0.8  # widest cell, in standard deviations of the posterior
-_DOUBTFUL = (
-    3e-3  # largest error of the mass by wider cells, by the bound of the rule; the error is a tenth of it
-)
+# largest error of the mass by wider cells, by the bound of the rule; the error is a tenth of it
+_DOUBTFUL = 3e-3
 _SUPPORT = 7.0  # standard deviations of a prior component that the grid covers
 _FIRST_CELLS = 64  # number of cells along the longest side
 _FAR = 1e30  # farther than any value

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.training.families import Problems
 from research.evaluation.exact.annealed import annealed_posterior
 from research.evaluation.exact.grid import grid_posterior
@@ -32,6 +31,10 @@ _BLOCK = 128  # number of problems between two writes of the file
 _BLOCK_SEEDS = 1_000_003
 
 Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Reference:
     resolved: Tensor
 
     @classmethod
-    def of(cls, problems: Problems, seed: int = 0, progress: Progress | None = None) -> Reference:
+    def of(cls, problems: Problems, seed: int = 0, progress: Progress = _silent) -> Reference:
         """Compute the exact posteriors; `progress` is called with the number of problems done, and the total."""
         if problems.state.shape[1] <= GRID_DIMENSIONS:
             return cls._on_grid(problems, progress)
@@ -73,7 +76,7 @@ class Reference:
         )
 
     @classmethod
-    def _on_grid(cls, problems: Problems, progress: Progress | None) -> Reference:
+    def _on_grid(cls, problems: Problems, progress: Progress) -> Reference:
         count = problems.prior.batch
         points, density, evidence, resolved = [], [], [], []
         for index in range(count):
@@ -84,20 +87,18 @@ class Reference:
             density.append(exact.log_density[chosen])
             evidence.append(exact.log_evidence)
             resolved.append(exact.resolved)
-            if progress is not None:
-                progress(index + 1, count)
+            progress(index + 1, count)
         stacked, total = torch.stack(points), torch.tensor(evidence, dtype=torch.float64)
         modes = _modes(problems, stacked)
         return cls(
             stacked, torch.stack(density), total, torch.zeros_like(total), modes, torch.tensor(resolved)
         )
 
-    def divergence(self, answer: GaussianMixture) -> Tensor:
-        """Return KL(exact ‖ answer) of every problem in nats, ``(B,)``; it may be slightly negative by chance."""
-        return self.divergence_from(answer.log_density, answer.components)
+    def divergence(self, log_density: Callable[[Tensor], Tensor], components: int = 1) -> Tensor:
+        """Return KL(exact ‖ answer) of every problem in nats, ``(B,)``; it may be slightly negative by chance.
 
-    def divergence_from(self, log_density: Callable[[Tensor], Tensor], components: int = 1) -> Tensor:
-        """Return the divergence of an answer given as a function for the log density at points ``(B, P, d)``."""
+        The answer is the function of its log density at points ``(B, P, d)``, with its number of components.
+        """
         at_once = max(1, _DENSITIES_AT_ONCE // (components * self.points.shape[0]))
         parts = [log_density(chunk) for chunk in torch.split(self.points, at_once, 1)]
         return (self.log_density - torch.cat(parts, 1)).mean(1)
@@ -130,16 +131,13 @@ def references(
     count: int,
     seed: int = 0,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = _silent,
 ) -> tuple[Problems, Reference]:
     """Return held-out problems and their exact posteriors, which are stored in the file `cache`, if given.
 
     Stored posteriors of the same problems are used. The others are computed and stored, `_BLOCK` problems at a time, so
     an interrupted run can continue. A file of other problems is replaced. `progress` is called with the number of
-    problems done, and the total.
-
-    Raises:
-        ValueError: the family, the count or the seed is invalid.
+    problems done, and the total. Raises ValueError for a family, count or seed that is invalid.
     """
     problems = held_out_problems(family, dimension, count, seed)
     reference = _stored(cache, problems) if cache is not None else None
@@ -147,8 +145,7 @@ def references(
     for start in range(done, count, _BLOCK):
 
         def tell(number: int, _: int, start: int = start) -> None:
-            if progress is not None:
-                progress(start + number, count)
+            progress(start + number, count)
 
         block = rows(problems, slice(start, start + _BLOCK))
         fresh = Reference.of(block, seed * _BLOCK_SEEDS + start, tell)

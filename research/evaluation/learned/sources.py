@@ -39,12 +39,8 @@ SENSOR = of_problem(
     ["count", "counter_x", "counter_y"],
     KNOWN,
 )
-CELLS, LAST_CELLS, ZOOMS, DEEP = (
-    48,
-    72,
-    5,
-    25.0,
-)  # of the grid, along each axis; nats below the peak that are kept
+CELLS, LAST_CELLS, ZOOMS = 48, 72, 5  # of the grid, along each axis
+DEEP = 25.0  # nats below the peak that are kept
 PARTICLES = 10_000
 DRAWN = 4_000  # states of the grid at which the kernel density of the particles is computed
 

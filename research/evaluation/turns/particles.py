@@ -85,32 +85,23 @@ def _log_likelihood(points: Array, report: Array) -> Array:
 
 def hold(
     updater: Updater,
-    count: int = 40_000,
-    steps: int = 40,
-    entities: int = 12,
+    count: int,
+    steps: int,
+    entities: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Held:
-    """Compare beliefs on the tracks of `turns.run` with exact posteriors.
+    """Compare beliefs on the tracks of `turns.run` with exact posteriors of `count` particles per track.
 
-    Args:
-        updater: computes the updates.
-        count: number of particles per track, at least `KEPT`.
-        steps: number of steps, at least 1.
-        entities: number of tracks, at least 1.
-        seed: seed of the simulation.
-        progress: called with the number of tracks whose exact posteriors are done, and the total.
-
-    Raises:
-        ValueError: there are no steps or no entities, or too few particles.
+    `progress` is called with the number of tracks whose exact posteriors are done, and the total. Raises ValueError if
+    there are no steps or no entities, or fewer than `KEPT` particles.
     """
     if count < KEPT:
         raise ValueError(f"count: expected at least {KEPT} particles, got {count}")
     reports, several = simulate(entities, steps, seed).reports, []
     for track in range(entities):
         several.append(particles(reports[:, track], count, seed + 1 + track))
-        if progress is not None:
-            progress(track + 1, entities)
+        progress(track + 1, entities)
     exact = torch.from_numpy(np.stack(several, 1))  # (S, E, KEPT, 5)
     generator = torch.Generator().manual_seed(seed)
     mass: list[Tensor] = []

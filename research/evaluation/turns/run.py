@@ -142,24 +142,15 @@ def prior(entities: int) -> GaussianMixture:
 
 def run(
     updater: Updater,
-    steps: int = 200,
-    entities: int = 40,
+    steps: int,
+    entities: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    watch: Callable[[GaussianMixture], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    watch: Callable[[GaussianMixture], None] = lambda belief: None,
 ) -> TurnRun:
-    """Simulate and filter.
+    """Simulate and filter; `watch` is called with the beliefs after each step.
 
-    Args:
-        updater: computes the updates.
-        steps: number of steps, at least 1.
-        entities: number of tracks, at least 1.
-        seed: seed of the simulation.
-        progress: called with the number of steps done, and the total.
-        watch: called with the beliefs after each step.
-
-    Raises:
-        ValueError: there are no steps or no entities.
+    Raises ValueError if there are no steps or no entities.
     """
     tracks, generator = simulate(entities, steps, seed), torch.Generator().manual_seed(seed)
     belief, interval = prior(entities), torch.full((entities,), STEP, dtype=torch.float64)
@@ -177,10 +168,8 @@ def run(
         surprise = -belief.log_density(truth[:, None])[:, 0]
         size, count = update.effective_sample_size, belief.present.sum(1)
         rows.append((levels(belief, truth, generator), surprise, size, loss, count.double()))
-        if watch is not None:
-            watch(belief)
-        if progress is not None:
-            progress(step + 1, steps)
+        watch(belief)
+        progress(step + 1, steps)
     each = (seconds[0] / (steps * entities) * 1e3, seconds[1] / (steps * entities) * 1e3)
     level, surprise, size, loss, count = (torch.stack(column) for column in zip(*rows, strict=True))
     return TurnRun(level, surprise, size, loss, count, each)

@@ -93,20 +93,15 @@ def quantum_posterior(a: Array, b: Array, outcomes: Array) -> GridPosterior:
     return GridPosterior.normalised(points, prior + np.log(likelihood).sum(-1))
 
 
-def process_exact(prior: Array, data: Array, log_scale: float, nodes: int = 151) -> tuple[float, float]:
+def process_exact(prior: Array, data: Array, log_scale: float) -> tuple[float, float]:
     """Return exact log densities of the true next output and of the true lengthscale of one Gaussian process.
 
-    Quadrature over l, with evenly spaced logarithms.
-
-    Args:
-        prior: shape and rate of the inverse gamma of l, ``(2,)``.
-        data: coordinates and outputs of the points; the last is the next one, ``(6, 6)``.
-        log_scale: logarithm of the true lengthscale.
-        nodes: of the quadrature.
+    Quadrature over the lengthscale l, whose inverse gamma has the shape and rate `prior` ``(2,)``, with evenly spaced
+    logarithms. The `data` ``(6, 6)`` are coordinates and outputs of the points; the last is the next one.
     """
     shape, rate = prior
     typical = rate / shape
-    logs = np.linspace(-0.9, 0.9, nodes)
+    logs = np.linspace(-0.9, 0.9, 151)
     scales = typical * np.exp(logs)
     true = math.exp(log_scale)
     joint = np.array([_process_joint(each, shape, rate, data) for each in (*scales, true)])

@@ -147,4 +147,4 @@ def test_calibrations_and_runs_are_json(found: list[Calibration], runs: list[Lon
 
 def test_a_run_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="steps, entities"):
-        long_run.run(updater(), 0)
+        long_run.run(updater(), 0, 1)

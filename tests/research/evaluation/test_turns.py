@@ -98,9 +98,9 @@ def test_a_track_that_is_lost_where_components_stay_whole_is_kept_where_they_are
 
 def test_a_run_of_nothing_or_of_too_few_particles_is_refused() -> None:
     with pytest.raises(ValueError, match="steps, entities"):
-        run(fast(), 0)
+        run(fast(), 0, 6)
     with pytest.raises(ValueError, match="count"):
-        hold(fast(), 10)
+        hold(fast(), 10, STEPS, TRACKS)
 
 
 @pytest.mark.soak

@@ -20,9 +20,9 @@ PLAIN = Mixture(np.ones(1), np.zeros((1, 1)), np.ones((1, 1, 1)))
 def finding(
     off: float, size: float, decided: bool = True, fault: str = "", alone: float | None = None
 ) -> Finding:
-    answer = Answer(PLAIN, size, size, 0.0, "refined", 0.002)
+    answer = Answer(PLAIN, size, 0.0, "refined", 0.002)
     lonely = None if alone is None else (Distance(alone, 0.0), answer)
-    return Finding("some", 0, 1, Distance(off, 0.01), answer, 0.1, decided, fault, lonely)
+    return Finding("some", 0, Distance(off, 0.01), answer, 0.1, decided, fault, lonely)
 
 
 def test_an_answer_is_dishonest_if_it_is_off_and_does_not_say_so() -> None:

@@ -103,10 +103,3 @@ def test_no_observation_changes_nothing() -> None:
     torch.testing.assert_close(found.log_weights, prior.log_weights)
     torch.testing.assert_close(found.covariances, prior.covariances)
     assert math.isclose(float(found.log_weights.exp().sum()), 2.0)
-
-
-def test_no_iterations_are_refused() -> None:
-    with pytest.raises(ValueError, match="iterations"):
-        gaussian_sum_update(
-            random_mixture(1, 1, 1, 2), observe([distance(numbers(0.0, 0.0), 2.0, 0.1)]), iterations=0
-        )
