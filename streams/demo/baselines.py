@@ -107,6 +107,11 @@ def _begin() -> None:
     Thread(target=end, daemon=True).start()
 
 
+def pool(processes: int) -> ProcessPoolExecutor:
+    """Return processes that end with this one, however it ends."""
+    return ProcessPoolExecutor(processes, get_context("spawn"), _begin)
+
+
 def answer(scenario: str, group: str, name: str) -> Cases:
     """Run a baseline on a group; in a process of its own."""
     return scored(recordings(schedule_of(Scenario.from_json(scenario)))[group], baselines()[name])
@@ -119,10 +124,10 @@ def main(arguments: Sequence[str]) -> None:
     groups = recordings(schedule_of(Scenario.from_json(scenario)))
     names = list(baselines())
     processes = min(len(groups) * len(names), os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
+    with pool(processes) as started:
         # those that take longest come first, so that the processes end together
         running = {
-            (group, name): pool.submit(answer, scenario, group, name)
+            (group, name): started.submit(answer, scenario, group, name)
             for name in reversed(names)
             for group in reversed(groups)
         }

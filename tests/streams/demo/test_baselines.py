@@ -9,32 +9,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from beliefstream.streams.demo.scenario import Scenario
-from tests.conftest import eventually
+PROGRAM = """
+import os
+from beliefstream.streams.demo.baselines import pool
+
+if __name__ == "__main__":
+    with pool(1) as started:
+        print(started.submit(os.getpid).result(), flush=True)
+        input()
+"""
 
 
 @pytest.mark.timeout(120)
 def test_processes_of_the_baselines_end_with_the_program_that_started_them(tmp_path: Path) -> None:
-    scenario = Scenario(speed=18.0, entities=2, start=1.7e9).to_json()
-    command = [
-        sys.executable,
-        "-m",
-        "beliefstream.streams.demo.baselines",
-        scenario,
-        str(tmp_path / "answers"),
-    ]
-    with subprocess.Popen(command) as program:
-        try:
-            started = psutil.Process(program.pid)
-
-            def workers() -> list[psutil.Process]:
-                return [each for each in started.children() if "spawn_main" in " ".join(each.cmdline())]
-
-            busy = eventually(
-                lambda: [each for each in workers() if each.cpu_times().user > 1], 90, "a baseline is run"
-            )
-            found = {*busy, *workers()}
-        finally:
-            program.kill()
-    gone, alive = psutil.wait_procs(found, timeout=20)
-    assert gone and not alive
+    file = tmp_path / "program.py"  # which the processes of its pool import
+    file.write_text(PROGRAM)
+    command = [sys.executable, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        found = psutil.Process(int(program.stdout.readline()))
+        program.kill()
+    gone, _ = psutil.wait_procs([found], timeout=60)
+    assert gone
