@@ -27,7 +27,7 @@ from beliefstream.inference.tracking import accumulated_error, native_bent_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import curved, evidence
 from beliefstream.inference.update.check import climb, importance, prior_scan, unobserved
-from beliefstream.inference.update.closed import nearly_linear, reduction_cost, scaled_problem
+from beliefstream.inference.update.closed import updates
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
@@ -40,19 +40,17 @@ MODULES = (
     several_observations,
     curved,
     reduction,
-    scaled_problem,
+    updates,
     native_observations,
     unobserved,
     importance,
     native_density,
     native_fits,
     climb,
-    nearly_linear,
     native_maximisation,
     native_linear_algebra,
     accumulated_error,
     prior_scan,
-    reduction_cost,
     predicted_observations,
     evidence,
 )

@@ -30,7 +30,7 @@ from beliefstream.inference.tracking.accumulated_error import (
     space_for,
 )
 from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.update.closed.kalman import Components
+from beliefstream.inference.update.closed.nearly_linear import Components
 from beliefstream.inference.update.closed.reduction_cost import points_of
 from beliefstream.inference.update.closed.updates import (
     BENT,

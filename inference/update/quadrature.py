@@ -390,7 +390,7 @@ def linear_share(posed: Posed, observations: Observations, settings: UpdateSetti
     The error of a linearised function has a sign, and adds up over many observations.
     """
     if observations.functions is None or settings.quadrature_below <= 0:
-        return 1.0  # without the parts of the posed problem, which a closed form does not need
+        return 1.0
     replaced = observations.has_functions & (posed.touched.sum(1) < max(RULES))
     return torch.where(replaced, LESS_LINEAR, 1.0).double()
 

@@ -124,8 +124,8 @@ class Updater:
         code = torch.where(posed.closed, _CLOSED, code)
         parts = list(self._closed(posed, code))
         if bool((code == _OPEN).any()):
-            prior, touched, scaled = posed.parts
-            index, settled = settle(prior, observations, touched, scaled, code == _OPEN, self.settings)
+            given = posed.prior, observations, posed.touched, posed.scaled
+            index, settled = settle(*given, code == _OPEN, self.settings)
             if settled is not None:
                 code[index] = _SETTLED
                 parts.append((index, settled))

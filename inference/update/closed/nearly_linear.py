@@ -37,7 +37,6 @@ from beliefstream.inference.likelihood.native_terms import (
     linearise_at,
     new_space,
     scalar_residual,
-    smallest,
 )
 from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
@@ -53,25 +52,29 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.closed.kalman import Components, moved
 from beliefstream.inference.update.closed.reduction_cost import condense
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
+Components = tuple[Array, Array, Array]  # log weights, means, covariances
 
-MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
+MOST_ANGLE, MOST_TURNED = 0.4, 2.0  # rad; a less certain direction, or one farther off, may wrap
 MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back
 UNDEFINED = 0.99 * FAR  # residual of a function that has no value
 
 
-class Bends(NamedTuple):
-    """What says how far observations are from linear, of each component and observation."""
+class Shapes(NamedTuple):
+    """Fields of a `Linearisation`, and of the residuals in it, of each component and observation."""
 
-    information: Array  # (B, K, N, D, D)
-    curvature: Array  # (B, K, N, D, D)
+    gradient: Array  # (B, K, N, D)
+    information: Array  # (B, K, N, D, D), as the next
+    curvature: Array
     slope: Array  # (B, K, N, D)
-    signed: Array  # (B, K, N)
-    factors: Array  # (B, K, D, D)
+    signed: Array  # (B, K, N), as all below
+    squared: Array
+    log_odds: Array
+    log_likelihood: Array
+    deviation: Array
 
 
 class Work(NamedTuple):
@@ -90,56 +93,36 @@ class Work(NamedTuple):
     lower: Array
 
 
-def prepare() -> None:
-    """Compile all functions, or load them from Numba's cache."""
-    seen, point, _ = smallest()
-    one = point.numpy()
-    order_all(seen.mask, (one[0], one, one[..., None, None]), np.zeros((1, 1), np.int64))
-    joint = one[0].copy(), one.copy(), one[..., None].copy()
-    hypotheses_of((one[0], one, one[..., None]), seen, np.zeros(1, np.int64), joint)
-    bends = Bends(one[..., None, None], one[..., None, None], one[..., None], one, one[..., None])
-    divergence_all(one[0], one, seen, bends, 1.0, np.empty((0, 0, 0, 0)), np.empty(1))
-
-
 def divergence(
-    prior: GaussianMixture,
-    observations: Observations,
-    below: float = math.inf,
-    linear: Linearisation | None = None,
-) -> Tensor:
+    prior: Components,
+    seen: Seen,
+    linear: Shapes,
+    factors: Array,
+    below: float,
+    observations: Callable[[], Observations] | None,
+) -> Array:
     """Approximate divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
     Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise is not one
     Gaussian, a direction may wrap, a distance may turn back or a function is undefined at a mean: those need the
     network, which is checked.
-    `linear` is the linearisation at the prior's means, in the frames of its factors, if known.
+
+    Args:
+        prior: the priors.
+        seen: their observations.
+        linear: the linearisation at the prior's means, in the frames of its `factors`.
+        factors: of the prior's covariances.
+        below: nats.
+        observations: gives the observations where they have functions of the user, which PyTorch evaluates.
     """
-    factors = prior.factors()
-    linear = linear or observations.linearise(prior.means, factors)
-    parts = (linear.information, linear.curvature, linear.slope, linear.residuals.signed, factors)
-    log_weights, means, covariances = numbers_of(prior)
-    given = (log_weights, means, covariances)
-    later = (lambda: observations) if observations.has_own_functions else None
-    return torch.from_numpy(
-        find_divergence(given, observations.numbers, Bends(*map(array, parts)), below, later)
-    )
-
-
-def find_divergence(
-    prior: Components, seen: Seen, bends: Bends, below: float, observations: Callable[[], Observations] | None
-) -> Array:
-    """As `divergence`; `observations` gives them where they have functions of the user, which PyTorch evaluates."""
-    found, unknown = np.empty(len(prior[1])), np.empty((0, 0, 0, 0))
-    divergence_all(
-        prior[0], prior[1], seen, bends, below if observations is None else -math.inf, unknown, found
-    )
+    found, unknown = np.empty(len(prior[1])), np.empty((0, 0, 0))
+    limit = below if observations is None else -math.inf
+    divergence_all(prior, factors, seen, linear, limit, unknown, found)
     if observations is not None and (found < below).any():
-        steps = 2 * bends.factors.swapaxes(-1, -2)  # rows: the columns of the factor
-        points = np.concatenate([prior[1][:, :, None] - steps, prior[1][:, :, None] + steps], 2)
-        batch, count, several, size = points.shape
-        at = torch.from_numpy(points.reshape(batch, -1, size))
-        there = array(observations().residuals(at).signed).reshape(batch, count, several, -1)
-        divergence_all(prior[0], prior[1], seen, bends, below, there, found)
+        mixture = GaussianMixture(*map(torch.from_numpy, prior))
+        signed, slope = torch.from_numpy(linear.signed), torch.from_numpy(linear.slope)
+        known = array(missed(mixture, observations(), signed, slope))
+        divergence_all(prior, factors, seen, linear, below, known, found)
     return found
 
 
@@ -214,40 +197,21 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
 
 @native
 def divergence_all(
-    log_weights: Array, means: Array, seen: Seen, bends: Bends, below: float, there: Array, found: Array
+    prior: Components, factors: Array, seen: Seen, linear: Shapes, below: float, known: Array, found: Array
 ) -> None:
     """Fill the divergence of each entity ``(B,)``.
 
-    `there` ``(B, K, 2 D, N)`` are the residuals two deviations below and above the means along each column of the
-    factors; empty if they are not known, which matters for functions of the user.
+    `known` ``(B, K, N)`` is what `missed` finds; empty if it is not known, which matters for functions of the user.
     """
-    space, point = new_space(seen), np.empty(means.shape[2])
-    for b in range(len(means)):
-        divergence_of(log_weights, means, seen, bends, below, there, b, space, point, found)
-
-
-@borrowing
-def divergence_of(
-    log_weights: Array,
-    means: Array,
-    seen: Seen,
-    bends: Bends,
-    below: float,
-    there: Array,
-    b: int,
-    space: Space,
-    point: Array,
-    found: Array,
-) -> None:
-    """As `divergence_all`, of one entity."""
-    if not is_plain(seen, b):
+    space, point = new_space(seen), np.empty(factors.shape[2])
+    for b in range(len(factors)):
         found[b] = math.inf
-        return
-    found[b] = _total(log_weights, means, seen, bends, b, False, there, space, point)
-    if found[b] < below:
-        found[b] = _total(log_weights, means, seen, bends, b, True, there, space, point)
-        if _turns_back(log_weights, means, seen, bends, b, space, point):
-            found[b] = math.inf
+        if is_plain(seen, b):
+            found[b] = _total(prior, factors, seen, linear, b, False, known, space, point)
+            if found[b] < below:
+                found[b] = _total(prior, factors, seen, linear, b, True, known, space, point)
+                if _turns_back(prior, factors, seen, linear, b, space, point):
+                    found[b] = math.inf
 
 
 @borrowing
@@ -283,33 +247,34 @@ def is_closed(seen: Seen, b: int) -> bool:
 
 @borrowing
 def _total(
-    log_weights: Array,
-    means: Array,
+    prior: Components,
+    factors: Array,
     seen: Seen,
-    bends: Bends,
+    linear: Shapes,
     b: int,
     beyond: bool,
-    there: Array,
+    known: Array,
     space: Space,
     point: Array,
 ) -> float:
-    """Sum over observations and components; `beyond` looks at two standard deviations too, with `there` if need be."""
+    """Sum over observations and components; `beyond` looks at two standard deviations too."""
     total = 0.0
-    for k in range(log_weights.shape[1]):
-        share, defects = math.exp(log_weights[b, k]), 0.0
+    for k in range(factors.shape[1]):
+        share, defects = math.exp(prior[0][b, k]), 0.0
         if share == 0:
             continue
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
-                bent = _bent(bends.curvature[b, k, n])
+                bent = _bent(linear.curvature[b, k, n])
                 if beyond:
-                    own = seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED
-                    if own and len(there) == 0:
-                        return math.inf
-                    other = _missed(means[b, k], seen, bends, b, k, n, there, own, space, point)
+                    other = 0.0
+                    if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
+                        other = known[b, k, n] if len(known) > 0 else math.inf
+                    else:
+                        other = _missed(prior[1][b, k], factors[b, k], seen, linear, b, k, n, space, point)
                     if other > bent or other != other:
                         bent = other
-                defects += _defect(seen, bends, b, k, n, bent)
+                defects += _defect(seen, linear, b, k, n, bent)
         total += share * defects
     return total
 
@@ -324,52 +289,55 @@ def _bent(curvature: Array) -> float:
 
 
 @borrowing
-def _defect(seen: Seen, bends: Bends, b: int, k: int, n: int, bent: float) -> float:
+def _defect(seen: Seen, linear: Shapes, b: int, k: int, n: int, bent: float) -> float:
     """The defect for the residual; infinite where a direction may wrap, or a function is undefined."""
-    signed, deviation = bends.signed[b, k, n], seen.deviation[b, n]
+    signed, deviation = linear.signed[b, k, n], seen.deviation[b, n]
     if seen.kind[b, n] == FUNCTION and not abs(signed) <= UNDEFINED:
         return math.inf
     if seen.wraps[b, n]:
         variance = 0.0
-        for i in range(bends.slope.shape[3]):
-            variance += bends.information[b, k, n, i, i]
-        if math.sqrt(variance) * deviation > MOST_ANGLE or abs(signed) * deviation > 2.0:
+        for i in range(linear.slope.shape[3]):
+            variance += linear.information[b, k, n, i, i]
+        if may_wrap(math.sqrt(variance) * deviation, signed * deviation):
             return math.inf
     squared = signed * signed
     return bent if squared < 1.0 else bent * squared
 
 
 @borrowing
+def may_wrap(spread: float, off: float) -> bool:
+    """Whether a direction is so uncertain, or so far off, that it may wrap; both in radians."""
+    return spread > MOST_ANGLE or abs(off) > MOST_TURNED
+
+
+@borrowing
 def _missed(
     mean: Array,
+    factor: Array,
     seen: Seen,
-    bends: Bends,
+    linear: Shapes,
     b: int,
     k: int,
     n: int,
-    there: Array,
-    own: bool,
     space: Space,
     point: Array,
 ) -> float:
-    """Mean square error of a linear h at two standard deviations, over sixteen, of one component and observation."""
+    """As `missed`, of one component and observation."""
     total, size = 0.0, len(mean)
     for column in range(size):
         for side in range(2):
             way = 4.0 * side - 2.0
             for i in range(size):
-                point[i] = mean[i] + way * bends.factors[b, k, i, column]
-            expected = bends.signed[b, k, n] - way * bends.slope[b, k, n, column]
-            signed = (
-                there[b, k, side * size + column, n] if own else scalar_residual(seen, b, n, point, space)
-            )
+                point[i] = mean[i] + way * factor[i, column]
+            expected = linear.signed[b, k, n] - way * linear.slope[b, k, n, column]
+            signed = scalar_residual(seen, b, n, point, space)
             total += (signed - expected) * (signed - expected)
     return total / (2 * size) / 16
 
 
 @borrowing
 def _turns_back(
-    log_weights: Array, means: Array, seen: Seen, bends: Bends, b: int, space: Space, point: Array
+    prior: Components, factors: Array, seen: Seen, linear: Shapes, b: int, space: Space, point: Array
 ) -> bool:
     """Whether the posterior may have mass where a distance has turned back.
 
@@ -382,16 +350,16 @@ def _turns_back(
             continue
         odds = seen.log_inlier[b, n] - seen.constant[b, n] - seen.log_outlier[b, n] - seen.outlier[b, n]
         least = -math.inf
-        for k in range(log_weights.shape[1]):
-            spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+        for k in range(factors.shape[1]):
+            spread, signed = _squared(linear.slope[b, k, n]), linear.signed[b, k, n]
             unlikely = 0.5 * signed * signed / (1 + spread) + 0.5 * math.log1p(spread)
-            least = max(least, log_weights[b, k] - min(unlikely, max(odds, 0.0)))
-        for k in range(log_weights.shape[1]):
-            if log_weights[b, k] > -math.inf:
-                foot = _foot(means[b, k], bends.factors[b, k], seen, b, n, space, point)
-                spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+            least = max(least, prior[0][b, k] - min(unlikely, max(odds, 0.0)))
+        for k in range(factors.shape[1]):
+            if prior[0][b, k] > -math.inf:
+                foot = _foot(prior[1][b, k], factors[b, k], seen, b, n, space, point)
+                spread, signed = _squared(linear.slope[b, k, n]), linear.signed[b, k, n]
                 off = math.log(4 * spread * (1 + signed * signed))
-                if not log_weights[b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
+                if not prior[0][b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
                     return True
     return False
 
@@ -547,6 +515,35 @@ def _kalman(mean: Array, squared: float, constant: float, work: Work, into: tupl
             squared -= work.gradient[i] * work.gain[i, j] * work.gradient[j]
     moved(mean, work.factor, work.gain, work.gradient, work.pull, work.total, into)
     return evidence - 0.5 * (0.0 if squared < 0 else squared)
+
+
+@borrowing
+def moved(
+    mean: Array,
+    factor: Array,
+    gain: Array,
+    gradient: Array,
+    pull: Array,
+    product: Array,
+    into: tuple[Array, Array],
+) -> None:
+    """Mean ``m + L G g`` and covariance ``L G Lᵀ``, with L the lower factor, G the gain and g the gradient."""
+    size = len(mean)
+    for i in range(size):
+        pull[i] = 0.0
+        for j in range(size):
+            pull[i] += gain[i, j] * gradient[j]
+            product[i, j] = 0.0
+            for k in range(i + 1):
+                product[i, j] += factor[i, k] * gain[k, j]
+    for i in range(size):
+        into[0][i] = mean[i]
+        for j in range(i + 1):
+            into[0][i] += factor[i, j] * pull[j]
+            total = 0.0
+            for k in range(j + 1):
+                total += product[i, k] * factor[j, k]
+            into[1][i, j] = into[1][j, i] = total
 
 
 @borrowing

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,42 +18,19 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
-from beliefstream.inference.mixtures.native_density import (
-    BLOCK,
-    Block,
-    fill,
-    new_block,
-    sum_components,
-    whiten,
-)
+from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components, whiten
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.update.check.importance import Seed, normal_points
+from beliefstream.inference.update.check.unobserved import Densities, new_densities
+from beliefstream.inference.update.settings import UpdateSettings
 
-CHEAP = 0.005  # nats; a smaller bound is not worth measuring, as `UpdateSettings.quadrature_below`
+CHEAP = UpdateSettings.quadrature_below  # nats; a smaller bound is not worth measuring
 POINTS = 512  # of the estimate of a divergence: its error is a few hundredths of a nat
-LEAST_COST = 1e-9  # nats; a smaller bound is rounding
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covariances (K, D, D)
-
-
-class Densities(NamedTuple):
-    """A mixture whose densities are asked for, with a block of points."""
-
-    inverse: Array  # (K, D, D)
-    shift: Array  # (K, D)
-    peaks: Array  # (K,)
-    block: Block
-
-
-def prepare() -> None:
-    """Compile all functions, or load them from Numba's cache."""
-    one = torch.ones(1, 1, 1, dtype=torch.float64)
-    mixture = GaussianMixture(one[0].log(), one, one[..., None])
-    counts_and_bounds(mixture, mixture)
-    divergence(mixture, mixture)
 
 
 def condense(mixture: GaussianMixture, components: int, threshold: float) -> tuple[GaussianMixture, Tensor]:
@@ -107,9 +83,8 @@ def _measure_all(whole: Numbers, few: Numbers, points: Array, costs: Array) -> N
 @inner
 def measured_cost(whole: Mixture, few: Mixture, points: Array) -> float:
     """As `divergence`, of one mixture `whole`; `points` are `points_of` its coordinates."""
-    weights, factors = np.empty(len(whole[0])), np.empty_like(whole[2])
-    one = _densities_of(whole, weights, factors)
-    other = _densities_of(few, np.empty(len(few[0])), np.empty_like(few[2]))
+    weights = np.empty(len(whole[0]))
+    one, other = _densities_of(whole, weights), _densities_of(few, np.empty(len(few[0])))
     logs, place, below, total = np.empty((2, BLOCK)), 0, weights[0], 0.0
     for start in range(0, len(points), BLOCK):
         some = min(BLOCK, len(points) - start)
@@ -121,7 +96,7 @@ def measured_cost(whole: Mixture, few: Mixture, points: Array) -> float:
             for i in range(points.shape[1]):
                 number = whole[1][place, i]
                 for j in range(i + 1):
-                    number += factors[place, i, j] * points[start + p, j]
+                    number += one.factors[place, i, j] * points[start + p, j]
                 one.block.points[i, p] = other.block.points[i, p] = number
         for densities, values in ((one, logs[0]), (other, logs[1])):
             fill(densities.inverse, densities.shift, densities.peaks, densities.block)
@@ -132,23 +107,19 @@ def measured_cost(whole: Mixture, few: Mixture, points: Array) -> float:
 
 
 @inner
-def _densities_of(mixture: Mixture, weights: Array, factors: Array) -> Densities:
-    """What the densities of a mixture take; fills its `weights`, which sum to one, and the `factors` of covariances."""
+def _densities_of(mixture: Mixture, weights: Array) -> Densities:
+    """What the densities of a mixture take; fills its `weights`, which sum to one."""
     log_weights, means, covariances = mixture
-    count, size = means.shape
-    highest, total = -math.inf, 0.0
+    densities, highest, total = new_densities(len(means), means.shape[1]), -math.inf, 0.0
     for value in log_weights:
         highest = max(highest, value)
-    for k in range(count):
-        factorise(covariances[k], TINY, ROUNDING, factors[k])
+    for k in range(len(means)):
+        factorise(covariances[k], TINY, ROUNDING, densities.factors[k])
         weights[k] = math.exp(log_weights[k] - highest)
         total += weights[k]
     own = log_weights - (highest + math.log(total))
-    densities = Densities(
-        np.empty((count, size, size)), np.empty((count, size)), np.empty(count), new_block(count, size)
-    )
-    whiten(own, means, factors, densities.inverse, densities.shift, densities.peaks)
-    for k in range(count):
+    whiten(own, means, densities.factors, densities.inverse, densities.shift, densities.peaks)
+    for k in range(len(means)):
         weights[k] /= total
     return densities
 
@@ -168,7 +139,7 @@ def bound_all(given: tuple[Array, Array, Array, Array], counts: Counts, bounds: 
         if counts[row] > left:
             cost = _entropy(few, merged[row], factor) - _entropy(weights, covariances[row], factor)
             # what is not a number is no bound: the cost is then measured
-            bounds[row] = math.inf if math.isnan(cost) else cost if cost > LEAST_COST else 0.0
+            bounds[row] = math.inf if math.isnan(cost) else max(cost, 0.0)
 
 
 @borrowing

@@ -29,15 +29,10 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
-from beliefstream.inference.likelihood.predicted_observations import (
-    Predicted,
-    Prediction,
-    new_predicted,
-    predict,
-)
+from beliefstream.inference.likelihood.predicted_observations import Predicted, Prediction, predict
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import borrowing, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     ROUNDING,
@@ -46,8 +41,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.update.closed.kalman import Components, Predictions, exact
-from beliefstream.inference.update.closed.nearly_linear import Bends, find_divergence, is_closed
+from beliefstream.inference.update.closed.nearly_linear import Components, Shapes, divergence, is_closed
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.bool_]
@@ -62,18 +56,15 @@ class Frame(NamedTuple):
     scale: Array  # (B,)
 
 
-class Shapes(NamedTuple):
-    """Fields of a `Linearisation`, and of the residuals in it."""
+class Pose(NamedTuple):
+    """Problems in coordinates of about unit spread, in native code."""
 
-    gradient: Array
-    information: Array
-    curvature: Array
-    slope: Array
-    signed: Array
-    squared: Array
-    log_odds: Array
-    log_likelihood: Array
-    deviation: Array
+    ordered: Components  # over all coordinates, in the state's own ones
+    frame: Frame
+    own: Components  # the same in the frame, as all below
+    there: Seen
+    linear: Shapes
+    predicted: Predicted
 
 
 class Scaled(NamedTuple):
@@ -113,51 +104,44 @@ class Scaled(NamedTuple):
         )
 
 
-Exact = tuple[GaussianMixture, Tensor, Tensor]
-Parts = tuple[GaussianMixture, Tensor, Scaled]
-
-
 @dataclass(frozen=True)
 class Posed:
     """A batch of problems, with the quantities that all methods share.
 
     Attributes:
-        closed: whether all of an entity's sensors are linear without outliers, ``(B,)`` bool.
+        pose: their numbers.
         divergence: `nearly_linear.divergence`, ``(B,)``.
-        exact: unreduced posterior, log evidence and surprise ``(B,)`` of the entities at an index, by one Kalman update
-            per component, weighted by its evidence; only for `closed` problems.
+        observations: gives the observations in coordinates of about unit spread, which closed forms do not need.
     """
 
-    closed: Tensor
+    pose: Pose
     divergence: Tensor
-    exact: Callable[[Tensor], Exact]
-    _parts: Callable[[], Parts]  # which one problem in closed form does not need
-
-    @cached_property
-    def parts(self) -> Parts:
-        """`prior`, `touched` and `scaled`."""
-        return self._parts()
+    observations: Callable[[], Observations]
 
     @property
-    def prior(self) -> GaussianMixture:
-        """The priors over all coordinates, their components in order."""
-        return self.parts[0]
+    def closed(self) -> Tensor:
+        """Whether all of an entity's sensors are linear without outliers, ``(B,)`` bool."""
+        return torch.from_numpy(self.pose.frame.closed)
 
     @property
     def touched(self) -> Tensor:
         """Coordinates that each entity's sensors touch, ``(B, D)`` bool."""
-        return self.parts[1]
+        return torch.from_numpy(self.pose.frame.touched)
 
-    @property
+    @cached_property
+    def prior(self) -> GaussianMixture:
+        """The priors over all coordinates, their components in order."""
+        return GaussianMixture(*map(torch.from_numpy, self.pose.ordered))
+
+    @cached_property
     def scaled(self) -> Scaled:
         """The problems in coordinates of about unit spread."""
-        return self.parts[2]
-
-
-def prepare() -> None:
-    """Compile all functions, or load them from Numba's cache."""
-    prior, observations = example()
-    pose(prior, observations, 1.0).exact(torch.zeros(1, dtype=torch.int64))
+        tensor, frame = torch.from_numpy, self.pose.frame
+        gradient, information, curvature, slope, *each = map(tensor, self.pose.linear)
+        linear = Linearisation(gradient, information, curvature, slope, Residuals(*each))
+        own, prediction = GaussianMixture(*map(tensor, self.pose.own)), map(tensor, self.pose.predicted)
+        where = tensor(frame.shift), tensor(frame.scale)
+        return Scaled(own, self.observations(), *where, linear, Prediction(*prediction))
 
 
 def example() -> tuple[GaussianMixture, Observations]:
@@ -174,37 +158,15 @@ def pose(prior: GaussianMixture, observations: Observations, below: float = math
 
     Components are ordered, so that the answer does not depend on the given order.
     """
-    seen, (batch, count, size) = observations.numbers, prior.means.shape
     given = (array(prior.log_weights), array(prior.means), array(prior.covariances))
-    ordered: Components = (np.empty((batch, count)), np.empty(given[1].shape), np.empty(given[2].shape))
-    touched, closed = np.empty((batch, size), np.bool_), np.empty(batch, np.bool_)
-    frame = Frame(touched, closed, np.empty((batch, size)), np.empty(batch))
-    own: Components = (ordered[0], np.empty(given[1].shape), np.empty(given[2].shape))
-    there = space_there(seen)
-    move_all(given, seen, ordered, frame, own, there)
-    moved = partial(_moved, observations, there)
+    posed = _pose(given, observations.numbers, observations.native is not None)
+    moved = partial(_moved, observations, posed.there)
     if observations.native is None:
-        linear, predicted = _with_functions(moved(), own)
-    else:
-        linear, predicted = _linear(own, seen.kind.shape[1])
-        linearise_all(own, there, linear, predicted)
-    bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, predicted.factors)
-    diverged = find_divergence(own, there, bends, below, moved if observations.has_own_functions else None)
-    return Posed(
-        torch.from_numpy(closed),
-        torch.from_numpy(diverged),
-        partial(exact, Predictions(own[0], own[1], *predicted), (frame.shift, frame.scale)),
-        partial(_parts, moved, (ordered, own), frame, (linear, predicted)),
-    )
-
-
-def _linear(own: Components, number: int) -> tuple[Shapes, Predicted]:
-    """Space for a linearisation and a prediction of `number` observations."""
-    batch, count, size = own[1].shape
-    each, matrix = (batch, count, number), (batch, count, size, size)
-    wide = (*each, size), (*each, size, size), (*each, size, size), (*each, size)
-    linear = Shapes(*(np.empty(shape) for shape in (*wide, each, each, each, each, each)))
-    return linear, new_predicted(linear.gradient, np.zeros(matrix))
+        linear, predicted = _with_functions(moved(), posed.own)
+        posed = posed._replace(linear=linear, predicted=predicted)
+    later = moved if observations.has_own_functions else None
+    known = posed.own, posed.there, posed.linear, posed.predicted.factors
+    return Posed(posed, torch.from_numpy(divergence(*known, below, later)), moved)
 
 
 def _with_functions(observations: Observations, own: Components) -> tuple[Shapes, Predicted]:
@@ -216,18 +178,6 @@ def _with_functions(observations: Observations, own: Components) -> tuple[Shapes
     deviation = linear.residuals.deviation.expand_as(linear.residuals.signed)
     shapes = Shapes(*map(array, (*linear[:4], *linear.residuals[:4], deviation)))
     return shapes, Predicted(*map(array, predicted))
-
-
-def space_there(seen: Seen) -> Seen:
-    """The same observations, with space for what changes with the coordinates."""
-    return seen._replace(
-        value=np.empty_like(seen.value),
-        matrix=np.empty_like(seen.matrix),
-        origin=np.empty_like(seen.origin),
-        heading=np.empty_like(seen.heading),
-        deviation=np.empty_like(seen.deviation),
-        noise=np.empty_like(seen.noise),
-    )
 
 
 def _moved(observations: Observations, there: Seen) -> Observations:
@@ -248,28 +198,54 @@ def _moved(observations: Observations, there: Seen) -> Observations:
     return moved
 
 
-def _parts(
-    moved: Callable[[], Observations],
-    priors: tuple[Components, Components],
-    frame: Frame,
-    found: tuple[Shapes, Predicted],
-) -> Parts:
-    """The results as tensors, which share the arrays' memory."""
-    tensor = torch.from_numpy
-    ordered, own = (GaussianMixture(*(tensor(part) for part in prior)) for prior in priors)
-    gradient, information, curvature, slope, *each = map(tensor, found[0])
-    linear = Linearisation(gradient, information, curvature, slope, Residuals(*each))
-    prediction = Prediction(*(tensor(part) for part in found[1]))
-    scaled = Scaled(own, moved(), tensor(frame.shift), tensor(frame.scale), linear, prediction)
-    return ordered, tensor(frame.touched), scaled
-
-
 @native
-def move_all(
-    given: Components, seen: Seen, ordered: Components, frame: Frame, own: Components, there: Seen
-) -> None:
+def _pose(given: Components, seen: Seen, is_native: bool) -> Pose:
+    """Pose a batch; without a linearisation where functions are not native."""
+    posed = new_pose(given[1].shape, seen)
+    move_all(given, seen, posed)
+    if is_native:
+        linearise_all(posed)
+    return posed
+
+
+@inner
+def new_pose(shape: tuple[int, int, int], seen: Seen) -> Pose:
+    """Space for priors ``(B, K, D)`` of a shape; what does not change with the coordinates is shared with `seen`."""
+    batch, count, size = shape
+    number, log_weights = seen.kind.shape[1], np.empty((batch, count))
+    means, covariances = np.empty((3, batch, count, size)), np.empty((4, batch, count, size, size))
+    slopes, squares = (
+        np.empty((2, batch, count, number, size)),
+        np.empty((2, batch, count, number, size, size)),
+    )
+    each, lengths = np.empty((5, batch, count, number)), np.empty((2, batch, count))
+    there = Seen(
+        seen.kind, seen.mask,
+        np.empty_like(seen.value), np.empty_like(seen.matrix), np.empty_like(seen.origin),
+        np.empty_like(seen.heading), np.empty_like(seen.deviation),
+        seen.rows, seen.constant, seen.log_inlier, seen.log_outlier, seen.outlier, seen.slope,
+        np.empty_like(seen.noise),
+        seen.wraps, seen.function, seen.parameters,
+    )  # fmt: skip
+    return Pose(
+        (log_weights, means[0], covariances[0]),
+        Frame(
+            np.empty((batch, size), np.bool_),
+            np.empty(batch, np.bool_),
+            np.empty((batch, size)),
+            np.empty(batch),
+        ),
+        (log_weights, means[1], covariances[1]),
+        there,
+        Shapes(slopes[0], squares[0], squares[1], slopes[1], each[0], each[1], each[2], each[3], each[4]),
+        Predicted(covariances[2], means[2], covariances[3], lengths[0], lengths[1], np.empty(batch)),
+    )
+
+
+@inner
+def move_all(given: Components, seen: Seen, posed: Pose) -> None:
     """Order the components, and move priors and observations to coordinates of about unit spread."""
-    order = np.empty(given[0].shape[1], np.int64)
+    order, ordered, own, frame = np.empty(given[0].shape[1], np.int64), posed.ordered, posed.own, posed.frame
     for b in range(len(given[0])):
         _sort(given[0][b], given[1][b], order)
         for k in range(len(order)):
@@ -285,7 +261,7 @@ def move_all(
                 for j in range(len(shift)):
                     own[2][b, k, i, j] = ordered[2][b, k, i, j] / (scale * scale)
         for n in range(seen.kind.shape[1]):
-            _move_observation(seen, b, n, shift, scale, there)
+            _move_observation(seen, b, n, shift, scale, posed.there)
 
 
 @borrowing
@@ -358,12 +334,13 @@ def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, th
         there.value[b, n, 0] = wrapped(seen.value[b, n, 0] + turn)
 
 
-@native
-def linearise_all(prior: Components, seen: Seen, linear: Shapes, predicted: Predicted) -> None:
+@inner
+def linearise_all(posed: Pose) -> None:
     """Linearise at the means, in the frames of the factors, and predict the observations."""
-    _, means, covariances = prior
+    (_, means, covariances), seen, linear, predicted = posed.own, posed.there, posed.linear, posed.predicted
     space, squares = new_space(seen), np.empty((3, means.shape[2], means.shape[2]))
     for b in range(len(means)):
+        predicted.rows[b] = 0.0
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n]:
                 predicted.rows[b] += seen.rows[b, n]

@@ -2,6 +2,10 @@
 
 `kalman` and `linearised` update a batch. `update` does all of it for one entity in compiled code, from prior and
 observations to the reduced posterior, for a compiled step (`inference.tracking`).
+
+In the frame ``x = m + L y`` of a component ``N(m, L Lᵀ)``, with the gradient g and the gain G of `Prediction`: the mean
+becomes ``m + L G g``, the covariance ``L G Lᵀ``, and the weight is multiplied by the evidence (R. E.
+Kalman, "A New Approach to Linear Filtering and Prediction Problems", Journal of Basic Engineering 82, 1960).
 """
 
 from __future__ import annotations
@@ -17,42 +21,68 @@ from torch import Tensor
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
-from beliefstream.inference.mixtures.native import borrowing, inlined, inner
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.reduction import Room, new_room, reduce_one
-from beliefstream.inference.update.closed import nearly_linear
-from beliefstream.inference.update.closed.kalman import Components, Predictions, exact_all, log_sum
+from beliefstream.inference.update.closed import nearly_linear, reduction_cost
 from beliefstream.inference.update.closed.nearly_linear import (
-    Bends,
+    Components,
     divergence_all,
     hypotheses_of,
     is_plain,
+    moved,
     order_all,
 )
 from beliefstream.inference.update.closed.reduction_cost import CHEAP, bound_all, condense, measured_cost
 from beliefstream.inference.update.closed.scaled_problem import (
     Frame,
-    Posed as PosedBatch,
+    Pose,
+    Posed,
     Scaled,
-    Shapes,
+    example,
     linearise_all,
     move_all,
+    new_pose,
+    pose,
 )
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
 SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
 
 
-def kalman(posed: PosedBatch, index: Tensor, settings: UpdateSettings) -> Update:
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    prior, observations = example()
+    exact(pose(prior, observations, 1.0), torch.zeros(1, dtype=torch.int64))
+    nearly_linear.update(prior, observations, 1, 0.0)
+    reduction_cost.divergence(prior, prior)
+
+
+def kalman(posed: Posed, index: Tensor, settings: UpdateSettings) -> Update:
     """Exact update of the entities at `index`, all of them closed; the loss by reduction is measured."""
-    exact, evidence, surprise = posed.exact(index)
-    posterior, loss = condense(exact, settings.most_components, settings.merge_below)
+    whole, evidence, surprise = exact(posed, index)
+    posterior, loss = condense(whole, settings.most_components, settings.merge_below)
     method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
     return Update(posterior, size_at(loss), evidence, surprise, method, loss)
+
+
+def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
+    """Unreduced posterior, log evidence and surprise ``(B,)`` of the entities at `index`, all of them closed.
+
+    By one Kalman update per component, weighted by its evidence.
+    """
+    (_, count, size), batch = posed.pose.own[1].shape, len(index)
+    found = np.empty((batch, count)), np.empty((batch, count, size)), np.empty((batch, count, size, size))
+    numbers = np.empty(batch), np.empty(batch)
+    exact_all(index.numpy(), posed.pose.own, posed.pose.predicted, posed.pose.frame, found, numbers)
+    evidence, surprise = map(torch.from_numpy, numbers)
+    return GaussianMixture(*map(torch.from_numpy, found)), evidence, surprise
 
 
 def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: UpdateSettings) -> Update:
@@ -81,33 +111,12 @@ class Limits(NamedTuple):
     points: Array  # (P, D) of a standard normal, on which the cost of a reduction is measured
 
 
-class PoseSpace(NamedTuple):
-    """Space for a posed problem of one entity, with so many components and observations."""
-
-    ordered: Components
-    frame: Frame
-    own: Components
-    there: Seen
-    linear: Shapes
-    predicted: Predicted
-
-
 class UpdateSpace(NamedTuple):
     """Space for the update of one entity; `room` is for as many components as one observation makes of its prior."""
 
-    pose: PoseSpace
+    pose: Pose
     room: Room
-    places: NDArray[np.int64]  # (1, N)
-
-
-class Posed(NamedTuple):
-    """A problem in coordinates of about unit spread, as `scaled_problem.Scaled`, for one entity."""
-
-    prior: Components
-    seen: Seen
-    frame: Frame
-    linear: Shapes
-    predicted: Predicted
+    places: Places  # (1, N)
 
 
 @inlined
@@ -118,11 +127,13 @@ def update(
 
     `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise.
     """
-    posed, numbers[EVIDENCE] = pose(prior, seen, space.pose), 0.0
-    belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
+    posed, numbers[EVIDENCE] = space.pose, 0.0
+    move_all(prior, seen, posed)
+    linearise_all(posed)
+    belief, predicted, is_exact = posed.own, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
     if not is_exact and not loss < _limit(posed, limits):
-        numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
+        numbers[SURPRISE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
         return BENT if _is_located(seen) else OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
     places, most = space.places, 1
@@ -133,25 +144,25 @@ def update(
     for at in range(1 if is_exact else most):
         # one call of each large function, as it is compiled into every one
         joint = (
-            _exact(posed, numbers) if is_exact else _hypotheses(belief, posed.seen, places[:, at], numbers)
+            _exact(posed, numbers) if is_exact else _hypotheses(belief, posed.there, places[:, at], numbers)
         )
         belief, more = _condense(joint, limits, space.room)
         loss += more
     if not is_exact:
-        move_back(belief, posed.frame)
-        numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
+        _move_back(belief, 0, posed.frame.shift[0], posed.frame.scale[0])
+        numbers[SURPRISE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return method, belief, loss
 
 
 @borrowing
-def _limit(posed: Posed, limits: Limits) -> float:
+def _limit(posed: Pose, limits: Limits) -> float:
     """The loss that a linearised update may have, as `quadrature.linear_share`."""
     touched, functions = 0, False
     for i in range(posed.frame.touched.shape[1]):
         touched += posed.frame.touched[0, i]
-    for n in range(posed.seen.kind.shape[1]):
-        functions |= posed.seen.mask[0, n] and posed.seen.kind[0, n] == FUNCTION
+    for n in range(posed.there.kind.shape[1]):
+        functions |= posed.there.mask[0, n] and posed.there.kind[0, n] == FUNCTION
     return limits.functions_below if functions and touched <= limits.most_touched else limits.linear_below
 
 
@@ -165,91 +176,66 @@ def _is_located(seen: Seen) -> bool:
 
 
 @inner
-def new_pose_space(count: int, size: int, seen: Seen) -> PoseSpace:
-    """Space for a prior of `count` components, and as many observations as `seen` has."""
-    ordered, own = _new(count, size), _new(count, size)
-    own = (ordered[0], own[1], own[2])
-    frame = Frame(np.empty((1, size), np.bool_), np.empty(1, np.bool_), np.empty((1, size)), np.empty(1))
-    linear, predicted = _space_to_predict(own, seen.kind.shape[1])
-    return PoseSpace(ordered, frame, own, _space_there(seen), linear, predicted)
-
-
-@inner
 def new_update_space(count: int, size: int, seen: Seen) -> UpdateSpace:
-    """Space for the update of priors of `count` components, as `new_pose_space`."""
+    """Space for the update of priors of `count` components with the numbers that `seen` will have."""
     places = np.empty(seen.kind.shape, np.int64)
-    return UpdateSpace(new_pose_space(count, size, seen), new_room(2 * count, size), places)
+    return UpdateSpace(new_pose((1, count, size), seen), new_room(2 * count, size), places)
 
 
 @inlined
-def pose(prior: Components, seen: Seen, space: PoseSpace) -> Posed:
-    """As `scaled_problem.pose`."""
-    own, linear, predicted = space.own, space.linear, space.predicted
-    there = Seen(
-        seen.kind,
-        seen.mask,
-        space.there.value,
-        space.there.matrix,
-        space.there.origin,
-        space.there.heading,
-        space.there.deviation,
-        seen.rows,
-        seen.constant,
-        seen.log_inlier,
-        seen.log_outlier,
-        seen.outlier,
-        seen.slope,
-        space.there.noise,
-        seen.wraps,
-        seen.function,
-        seen.parameters,
-    )
-    move_all(prior, seen, space.ordered, space.frame, own, there)
-    predicted.rows[0] = 0.0
-    linearise_all(own, there, linear, predicted)
-    return Posed(own, there, space.frame, linear, predicted)
-
-
-@inlined
-def _divergence(posed: Posed, limits: Limits) -> float:
+def _divergence(posed: Pose, limits: Limits) -> float:
     """As `nearly_linear.divergence`."""
-    linear, found = posed.linear, np.empty(1)
-    bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, posed.predicted.factors)
-    unknown = np.empty((0, 0, 0, 0))
-    divergence_all(posed.prior[0], posed.prior[1], posed.seen, bends, limits.linear_below, unknown, found)
+    found, unknown = np.empty(1), np.empty((0, 0, 0))
+    factors, below = posed.predicted.factors, limits.linear_below
+    divergence_all(posed.own, factors, posed.there, posed.linear, below, unknown, found)
     diverged: float = found[0]
     return diverged
 
 
 @inlined
-def _order(posed: Posed, places: NDArray[np.int64]) -> int:
+def _order(posed: Pose, places: Places) -> int:
     """As `nearly_linear.order`; how many places count."""
     linear = posed.linear
-    return order_all(posed.seen.mask, (posed.prior[0], linear.squared, linear.information), places)
+    return order_all(posed.there.mask, (posed.own[0], linear.squared, linear.information), places)
 
 
 @inlined
-def _exact(posed: Posed, numbers: Array) -> Components:
+def _exact(posed: Pose, numbers: Array) -> Components:
     """As `exact`; fills evidence and surprise."""
-    prior, predicted, frame = posed.prior, posed.predicted, posed.frame
-    predictions = Predictions(
-        prior[0],
-        prior[1],
-        predicted.factors,
-        predicted.gradient,
-        predicted.gain,
-        predicted.distance,
-        predicted.log_evidence,
-        predicted.rows,
-    )
-    joint = _new(prior[1].shape[1], prior[1].shape[2])
+    joint = _new(posed.own[1].shape[1], posed.own[1].shape[2])
     into = (numbers[EVIDENCE : EVIDENCE + 1], numbers[SURPRISE : SURPRISE + 1])
-    exact_all(np.zeros(1, np.int64), predictions, (frame.shift, frame.scale), joint, into)
+    exact_all(np.zeros(1, np.int64), posed.own, posed.predicted, posed.frame, joint, into)
     return joint
 
 
+@native
+def exact_all(
+    index: Places,
+    prior: Components,
+    predicted: Predicted,
+    frame: Frame,
+    found: Components,
+    numbers: tuple[Array, Array],
+) -> None:
+    """Fill the posteriors, the evidence and the surprise of the entities at `index`."""
+    log_weights, means, _ = prior
+    evidence, surprise = numbers
+    pull, product = np.empty(means.shape[2]), np.empty(means.shape[2:] + means.shape[2:])
+    for row in range(len(index)):
+        b = index[row]
+        for k in range(means.shape[1]):
+            found[0][row, k] = log_weights[b, k] + predicted.log_evidence[b, k]
+            into, factor = (found[1][row, k], found[2][row, k]), predicted.factors[b, k]
+            moved(means[b, k], factor, predicted.gain[b, k], predicted.gradient[b, k], pull, product, into)
+        _move_back(found, row, frame.shift[b], frame.scale[b])
+        evidence[row] = log_sum(found[0][row])
+        for k in range(means.shape[1]):
+            found[0][row, k] -= evidence[row]
+        surprise[row] = probability(log_weights[b], predicted.distance[b], predicted.rows[b])
+
+
 @inlined
-def _hypotheses(belief: Components, seen: Seen, place: NDArray[np.int64], numbers: Array) -> Components:
+def _hypotheses(belief: Components, seen: Seen, place: Places, numbers: Array) -> Components:
     """As `nearly_linear.hypotheses`; adds to the evidence."""
     count, outliers = belief[0].shape[1], False
     for n in range(seen.kind.shape[1]):
@@ -258,43 +244,6 @@ def _hypotheses(belief: Components, seen: Seen, place: NDArray[np.int64], number
     hypotheses_of(belief, seen, place.copy(), joint)
     numbers[EVIDENCE] += log_sum(joint[0][0])
     return joint
-
-
-@inner
-def _space_there(seen: Seen) -> Seen:
-    """As `scaled_problem.space_there`."""
-    return Seen(
-        seen.kind,
-        seen.mask,
-        np.empty_like(seen.value),
-        np.empty_like(seen.matrix),
-        np.empty_like(seen.origin),
-        np.empty_like(seen.heading),
-        np.empty_like(seen.deviation),
-        seen.rows,
-        seen.constant,
-        seen.log_inlier,
-        seen.log_outlier,
-        seen.outlier,
-        seen.slope,
-        np.empty_like(seen.noise),
-        seen.wraps,
-        seen.function,
-        seen.parameters,
-    )
-
-
-@inner
-def _space_to_predict(own: Components, number: int) -> tuple[Shapes, Predicted]:
-    """Space for a linearisation and a prediction of `number` observations."""
-    count, size = own[1].shape[1:]
-    vectors, matrices = np.empty((2, 1, count, number, size)), np.empty((2, 1, count, number, size, size))
-    each, narrow = np.empty((5, 1, count, number)), np.zeros((2, 1, count, size, size))
-    linear = Shapes(
-        vectors[0], matrices[0], matrices[1], vectors[1], each[0], each[1], each[2], each[3], each[4]
-    )
-    gradient, lengths = np.zeros((1, count, size)), np.zeros((2, 1, count))
-    return linear, Predicted(narrow[0], gradient, narrow[1], lengths[0], lengths[1], np.zeros(1))
 
 
 @inner
@@ -329,12 +278,23 @@ def _condense(joint: Components, limits: Limits, room: Room) -> tuple[Components
 
 
 @borrowing
-def move_back(mixture: Components, frame: Frame) -> None:
-    """As `Scaled.back`, in place."""
+def _move_back(mixture: Components, row: int, shift: Array, scale: float) -> None:
+    """As `Scaled.back`, of one mixture in place."""
     _, means, covariances = mixture
-    shift, scale = frame.shift[0], frame.scale[0]
     for k in range(means.shape[1]):
         for i in range(len(shift)):
-            means[0, k, i] = means[0, k, i] * scale + shift[i]
+            means[row, k, i] = means[row, k, i] * scale + shift[i]
             for j in range(len(shift)):
-                covariances[0, k, i, j] *= scale * scale
+                covariances[row, k, i, j] *= scale * scale
+
+
+@borrowing
+def log_sum(values: Array) -> float:
+    """Log of the sum of exponentials."""
+    highest, total = values[0], 0.0
+    for value in values:
+        highest = max(highest, value)
+    for value in values:
+        total += math.exp(value - highest)
+    found: float = highest + math.log(total)
+    return found

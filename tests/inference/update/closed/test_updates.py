@@ -18,6 +18,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.update.closed import nearly_linear
 from beliefstream.inference.update.closed.scaled_problem import pose
+from beliefstream.inference.update.closed.updates import exact
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.updater import Updater
 from tests.inference.likelihood import operators
@@ -133,7 +134,7 @@ def test_the_exact_posterior_is_that_of_kalman_updates(
 ) -> None:
     prior, observations = problem(seed, size, count, 0.0, spread)
     observations = linear_only(observations)
-    posterior, evidence, surprise = pose(prior, observations).exact(EVERY)
+    posterior, evidence, surprise = exact(pose(prior, observations), EVERY)
     for row in range(BATCH):
         several = [
             rows_of(observations, row, n) for n in torch.nonzero(observations.mask[row])[:, 0].tolist()
