@@ -22,11 +22,11 @@ from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.sensors.encoding import tabulated
 from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, stacked
+from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
 from beliefstream.inference.tracking.native_bent_steps import follow
-from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
+from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, predicted, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, controls
 from beliefstream.inference.update.closed.reduction_cost import points_of
@@ -92,9 +92,8 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
         return Solved(outcomes, [], None)
     errors = AccumulatedErrors(found.errors[left])
     known = None if tables is None else [tables[row] for row in left]
-    return Solved(
-        outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
-    )
+    ahead = GaussianMixture(*map(torch.from_numpy, predicted(given, found, np.array(left))))
+    return Solved(outcomes, [chosen[row] for row in left], Ahead(ahead, errors, known))
 
 
 def _is_simple(step: Step) -> bool:
@@ -209,11 +208,3 @@ def _outcomes(steps: Sequence[Step], found: Found, tables: Sequence[Array | None
         )
         outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table, True))
     return outcomes
-
-
-def _predicted(given: Given, found: Found, rows: Sequence[int]) -> GaussianMixture:
-    """The predictions of the entities at `rows`, as one batch."""
-    ends = np.cumsum(given.counts)
-    spans = [slice(int(ends[row] - given.counts[row]), int(ends[row])) for row in rows]
-    parts = [(given.weights[span], found.means[span], found.covariances[span]) for span in spans]
-    return stacked([Belief(0.0, *part) for part in parts])

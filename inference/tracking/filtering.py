@@ -31,7 +31,7 @@ from beliefstream.inference.tracking.events import (
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.prediction import Step, moved_with_errors, without_expired
+from beliefstream.inference.tracking.prediction import Step, moved, without_expired
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import MOST_TOGETHER
 from beliefstream.inference.update.updater import Update, Updater
@@ -85,11 +85,11 @@ def _ahead(steps: Sequence[Step], places: Sequence[int], found: Solved | None, u
     rest = sorted(set(places) - set(known))
     if found is not None and found.ahead is not None and not rest:
         return found.ahead
-    moved, errors = moved_with_errors([steps[i] for i in rest], updater.settings)
+    others, errors = moved([steps[i] for i in rest], updater.settings)
     if found is None or found.ahead is None:
-        return Ahead(moved.mixture, errors, None)
+        return Ahead(others.mixture, errors, None)
     order = torch.tensor([*known, *rest]).argsort()
-    mixture = concatenate([found.ahead.mixture, moved.mixture]).rows(order)
+    mixture = concatenate([found.ahead.mixture, others.mixture]).rows(order)
     return Ahead(mixture, found.ahead.errors.beside(errors).rows(order), None)
 
 

@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import LINEAR
-from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.sensors.sensor_table import Numbers as Table
 from beliefstream.inference.tracking.native_steps import (
     Found,
     Given,
     Reported,
-    fill_readings,
     keep,
+    predicted,
     smallest,
-    space_for_readings,
 )
 from beliefstream.inference.update.closed.updates import BENT, EVIDENCE, SIZE
 from beliefstream.inference.update.curved import solve as solve_along
@@ -65,21 +63,44 @@ class Answers(NamedTuple):
 
 def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
-    given, reported, found = smallest()
-    prior, none = _bent(given, reported, found, 1).prior, np.zeros(0, np.int64)
+    given, _, found = smallest()
+    prior, none = predicted(given, found, np.zeros(1, np.int64)), np.zeros(0, np.int64)
     _keep_all(none, none, prior, prior, np.zeros((0, 2)), none, found)
 
 
 def follow(given: Given, reported: Reported, found: Found, settings: UpdateSettings) -> None:
     """Solve steps that are `BENT`, where quadrature is good enough; fills `found`."""
-    if settings.quadrature_below <= 0 or BENT not in found.method.tolist():
+    if settings.quadrature_below <= 0:
         return
-    for touched in range(1, min(MOST_TOUCHED, given.means.shape[1]) + 1):
+    rows = np.nonzero((found.method == BENT) & (reported.counts == 1))[0]
+    if len(rows) == 0:
+        return
+    places = (np.cumsum(reported.counts) - 1)[rows]
+    table, sensors = reported.table, reported.sensors[places]
+    touched = (table.heading[sensors] != 0) | (table.matrix[sensors] != 0).any(1)
+    # without a limit for closed forms, a linear sensor with outliers is left too
+    count = np.where(table.kind[sensors] != LINEAR, touched.sum(1), 0)
+    for size in range(1, MOST_TOUCHED + 1):
         # in the plane, what bends little takes a third of the time along the observation
-        for solved in (_along, _in_plane) if touched == 2 else (_along,):
-            bent = _bent(given, reported, found, touched)
-            if len(bent.rows):
-                _keep_all(*solved(bent, settings), found)
+        for solved in (_along, _in_plane) if size == 2 else (_along,):
+            some = (count == size) & (found.method[rows] == BENT)
+            if some.any():
+                prior, seen = predicted(given, found, rows[some]), _observations(reported, places[some])
+                axes = np.nonzero(touched[some])[1].reshape(-1, size)
+                _keep_all(*solved(Bent(rows[some], prior, seen, axes), settings), found)
+
+
+def _observations(reported: Reported, places: Places) -> Seen:
+    """The readings at `places` as observations of an entity each; their noise is one Gaussian, and none is linear."""
+    table, sensors = reported.table, reported.sensors[places]
+    bias, scale = table.bias[sensors, None], table.scale[sensors, None]
+    known = {
+        "mask": np.ones(len(places), np.bool_),
+        "value": (reported.values[places] - bias) / scale * table.inside[sensors],
+        "noise": np.empty((len(places), 0, 3)),
+    }
+    fields = (known[name] if name in known else getattr(table, name)[sensors] for name in Seen._fields)
+    return Seen(*(np.ascontiguousarray(field[:, None]) for field in fields))
 
 
 def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
@@ -99,90 +120,6 @@ def _along(bent: Bent, settings: UpdateSettings) -> Answers:
     good = np.nonzero(values[1] < settings.quadrature_below)[0]
     method = np.full(len(index), int(Method.QUADRATURE))
     return Answers(bent.rows, good, bent.prior, posterior, np.ascontiguousarray(values.T), method)
-
-
-@native
-def _bent(given: Given, reported: Reported, found: Found, number: int) -> Bent:
-    """The steps left with one range or bearing that touches so many coordinates.
-
-    Without a limit for closed forms, a linear sensor with outliers is left too.
-    """
-    (size, table), most, count, at = (given.means.shape[1], reported.table), 1, 0, 0
-    rows, readings = np.empty(len(given.counts), np.int64), np.empty(len(given.counts), np.int64)
-    touched = np.empty((len(given.counts), number), np.int64)
-    for b in range(len(given.counts)):
-        if found.method[b] == BENT and reported.counts[b] == 1:
-            s = reported.sensors[at]
-            if table.kind[s] != LINEAR and _fill_touched(table, s, size, touched[count]) == number:
-                rows[count], readings[count] = b, at
-                most, count = max(most, given.counts[b]), count + 1
-        at += reported.counts[b]
-    prior = Numbers(
-        np.full((count, most), -np.inf), np.zeros((count, most, size)), np.zeros((count, most, size, size))
-    )
-    seen, one = _space_for(count, table), space_for_readings(1, table)
-    row, start = 0, 0
-    for b in range(len(given.counts)):
-        if row < count and rows[row] == b:
-            for k in range(given.counts[b]):
-                prior.log_weights[row, k] = found.log_weights[start + k]
-                for i in range(size):
-                    prior.means[row, k, i] = found.means[start + k, i]
-                    for j in range(size):
-                        prior.covariances[row, k, i, j] = found.covariances[start + k, i, j]
-            fill_readings(reported, readings[row], one)
-            _copy(one, seen, row)
-            row += 1
-        start += given.counts[b]
-    return Bent(rows[:count], prior, seen, touched[:count].copy())
-
-
-@borrowing
-def _fill_touched(table: Table, s: int, size: int, into: Places) -> int:
-    """Fill the first coordinates that a sensor touches; how many it does."""
-    count = 0
-    for i in range(size):
-        touches = table.heading[s, i] != 0
-        for r in range(table.matrix.shape[1]):
-            touches = touches or table.matrix[s, r, i] != 0
-        if touches:
-            if count < len(into):
-                into[count] = i
-            count += 1
-    return count
-
-
-@inner
-def _space_for(count: int, table: Table) -> Seen:
-    """Space for one observation of each of so many entities."""
-    rows, size = table.matrix.shape[1], table.matrix.shape[2]
-    numbers, none = np.zeros((7, count, 1)), np.zeros((count, 1), np.int64)
-    return Seen(
-        np.empty((count, 1), np.int64),
-        np.ones((count, 1), np.bool_),
-        np.empty((count, 1, rows)),
-        np.empty((count, 1, rows, size)),
-        np.empty((count, 1, rows)),
-        np.empty((count, 1, size)),
-        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
-        np.empty((count, 1, 0, 3)), np.zeros((count, 1), np.bool_), none, np.empty((count, 1, 0)),
-    )  # fmt: skip
-
-
-@borrowing
-def _copy(one: Seen, into: Seen, row: int) -> None:
-    into.kind[row, 0] = one.kind[0, 0]
-    for r in range(one.matrix.shape[2]):
-        into.value[row, 0, r], into.origin[row, 0, r] = one.value[0, 0, r], one.origin[0, 0, r]
-        for i in range(one.matrix.shape[3]):
-            into.matrix[row, 0, r, i] = one.matrix[0, 0, r, i]
-    for i in range(one.matrix.shape[3]):
-        into.heading[row, 0, i] = one.heading[0, 0, i]
-    into.deviation[row, 0], into.rows[row, 0], into.constant[row, 0] = (
-        one.deviation[0, 0], one.rows[0, 0], one.constant[0, 0],
-    )  # fmt: skip
-    into.log_inlier[row, 0], into.log_outlier[row, 0] = one.log_inlier[0, 0], one.log_outlier[0, 0]
-    into.outlier[row, 0] = one.outlier[0, 0]
 
 
 @native

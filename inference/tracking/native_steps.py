@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_linear_algebra import (
     affine_all,
     is_definite,
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.sensors.sensor_table import Numbers
+from beliefstream.inference.sensors.sensor_table import Numbers as Table
 from beliefstream.inference.tracking.accumulated_error import (
     OF_BOUND,
     add_loss,
@@ -67,7 +68,7 @@ class Reported(NamedTuple):
     counts: Counts  # (B,) of readings
     sensors: Counts  # (N,) rows of the table
     values: Array  # (N, R)
-    table: Numbers
+    table: Table
 
 
 class Judged(NamedTuple):
@@ -95,7 +96,7 @@ def smallest() -> tuple[Given, Reported, Found]:
     """The smallest step, for which native forms are compiled; it is `BENT`."""
     one, few = np.ones(1), np.ones(1, np.int64)
     matrix = one.reshape(1, 1, 1)
-    table = Numbers(
+    table = Table(
         few - 1,
         matrix,
         matrix[0],
@@ -133,7 +134,7 @@ def space_for_answers(given: Given, most: int) -> Found:
 
 
 @inner
-def space_for_readings(number: int, table: Numbers) -> Seen:
+def space_for_readings(number: int, table: Table) -> Seen:
     """Space for so many observations of one entity."""
     rows, size = table.matrix.shape[1], table.matrix.shape[2]
     numbers = np.empty((7, 1, number))
@@ -199,6 +200,15 @@ def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> F
     found = space_for_answers(given, limits.components)
     _solve_all(given, reported, judged, limits, found)
     return found
+
+
+def predicted(given: Given, found: Found, rows: Counts) -> Numbers:
+    """The predictions of the entities at `rows`, as one batch; the numbers of absent components do not matter."""
+    counts, ends = given.counts[rows, None], np.cumsum(given.counts)[rows, None]
+    number = np.arange(counts.max())
+    places = ends - counts + np.minimum(number, counts - 1)
+    log_weights = np.where(number < counts, found.log_weights[places], -np.inf)
+    return Numbers(log_weights, found.means[places], found.covariances[places])
 
 
 @native
@@ -298,7 +308,7 @@ def keep(prior: Components, posterior: Components, loss: float, b: int, found: F
 
 
 @inner
-def _space_to_judge(count: int, table: Numbers) -> tuple[Seen, native_fits.Channels, SpaceOfFits]:
+def _space_to_judge(count: int, table: Table) -> tuple[Seen, native_fits.Channels, SpaceOfFits]:
     """Space for one channel of a prior with `count` components."""
     seen, numbers = space_for_readings(1, table), np.empty((4, 1))
     channels = native_fits.Channels(

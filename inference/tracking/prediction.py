@@ -31,12 +31,9 @@ from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
 Group = tuple[Tensor, Motion, Control | None]  # rows of a batch that move alike
-NO_SPLITTING = UpdateSettings(bend_below=0.0)
 MOST_PARTS = 64  # largest number of components after splitting
-ROUNDS = 4
-TOGETHER = 64  # number of entities that are split at once, so that most of their numbers stay in the cache
+TOGETHER = 64  # number of entities that are split at once; bounds the memory that their parts take
 _WORTH = 0.02  # share of the tolerance; a component with a smaller weighted loss is not split
-_TRIED = 0.5  # relative width of the parts for which directions are compared
 
 
 class Moved(NamedTuple):
@@ -126,9 +123,9 @@ def _divided(
     spent = torch.zeros(mixture.batch, dtype=torch.float64)
     moved = motion.predict(mixture, interval, control)
     found = _bends(motion, mixture, moved, interval, control)
-    for _ in range(ROUNDS):
+    while True:
         division, direction = _plan(mixture, found, settings.bend_below)
-        if not bool((division > 0).any()):
+        if not bool((division > 0).any()):  # at last because there is no room for more
             break
         cost = torch.tensor([each.divergence for each in DIVISIONS], dtype=torch.float64)[division]
         spent = spent + (mixture.log_weights.exp() * cost).sum(1)
@@ -162,7 +159,7 @@ def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
     lines = torch.nn.functional.normalize(
         factor[:, :size], dim=-1
     )  # Lᵀ times the unit vector of each coordinate
-    width = factor.new_full((len(factor),), _TRIED)
+    width = factor.new_full((len(factor),), DIVISIONS[2].narrower)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
     return lines[torch.arange(len(lines)), left.argmin(1)]
 
@@ -204,22 +201,18 @@ def without_expired(step: Step) -> Step:
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
     """Predict beliefs to the times of their instants, without splitting components; see `moved`."""
-    return moved(steps, NO_SPLITTING).mixture
+    return moved(steps, UpdateSettings(bend_below=0.0))[0].mixture
 
 
-def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
+def moved(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
     """Predict beliefs to the times of their instants under the current controls, as one batch, with the loss.
 
-    An entity without a belief gets the model's prior at the time of its instant.
+    An entity without a belief gets the model's prior at the time of its instant. The accumulated errors are those of
+    the predictions; a prior has none.
 
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    return moved_with_errors(steps, settings)[0]
-
-
-def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
-    """Predict as `moved`, and return the accumulated errors of the predictions too; a prior has none."""
     beliefs, times = begun(steps)
     intervals = torch.tensor(times, dtype=torch.float64)
     mixture = stacked(beliefs)

@@ -21,8 +21,7 @@ import msgspec
 
 Content = TypeVar("Content")
 State = TypeVar("State")
-WINDOW = 2.0  # seconds
-MOST = 256  # moments
+MOST = 256  # moments that a history keeps by default
 
 
 class Moment(msgspec.Struct, Generic[Content, State]):

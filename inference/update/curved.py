@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_terms import Seen, log_sum
+from beliefstream.inference.likelihood.native_terms import NEGLIGIBLE, Seen, log_sum
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
@@ -41,18 +41,18 @@ from beliefstream.inference.mixtures.native_density import (
     sum_components,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
-from beliefstream.inference.mixtures.reduction import (
-    Room as Reduction,
-    leave_absent,
-    new_room as new_reduction,
-    reduce_one,
-)
+from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
 from beliefstream.inference.update.check.unobserved import Densities, new_densities, see
+from beliefstream.inference.update.closed.nearly_linear import may_wrap
 from beliefstream.inference.update.closed.scaled_problem import Scaled, example
 from beliefstream.inference.update.curved_nodes import (
+    AWAY,
+    LIGHT,
+    MOST_ERROR,
+    MOST_MISSED,
     MOST_TOUCHED,
+    RULES,
     Frame,
-    Limits,
     Nodes,
     Rule,
     Sensor,
@@ -72,7 +72,8 @@ from beliefstream.inference.update.plane.single_observation import has_one_bent,
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.settings import UpdateSettings
 
-LIGHT = 1e-9  # share below which a part does not count
+LOG_LIGHT = math.log(LIGHT)
+
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -88,21 +89,16 @@ def follow(
         open_: problems that are not solved yet, ``(B,)`` bool.
         settings: `quadrature_below` is the loss in nats that an answer may have.
     """
-    few = touched.sum(1) <= MOST_TOUCHED
-    index = torch.nonzero(open_ & has_one_bent(problem.observations) & few)[:, 0]
-    for some, axes in _alike(index, touched):
-        found = _batch(problem, some, axes, settings)
+    count, bent = touched.sum(1), open_ & has_one_bent(problem.observations)
+    for size in range(1, MOST_TOUCHED + 1):
+        index = torch.nonzero(bent & (count == size))[:, 0]
+        if len(index) == 0:
+            continue
+        axes = torch.nonzero(touched[index])[:, 1].view(len(index), size)
+        found = _batch(problem, index, axes, settings)
         good = torch.nonzero(found.divergence < settings.quadrature_below)[:, 0]
         if len(good):
-            yield some[good], found.rows(good)
-
-
-def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split `index` by the number of touched coordinates, each part with its touched coordinates ``(n, d)``."""
-    count = touched[index].sum(1)
-    for size in sorted(set(count.tolist())):
-        some = index[count == size]
-        yield some, torch.nonzero(touched[some])[:, 1].view(len(some), size)
+            yield index[good], found.rows(good)
 
 
 def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSettings) -> Update:
@@ -125,23 +121,10 @@ def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSetting
     return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
 
 
-class Space(NamedTuple):
-    """Space to compare prior and answer at the nodes."""
-
-    prior: Densities
-    answer: Densities
-    before: Array  # (BLOCK,), as the next
-    after: Array
-    means: Array  # (J, d)
-    square: Array  # (d, d)
-
-
 def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     prior, observations = example()
-    none = np.zeros(0, np.int64)
-    for size in (1, MOST_TOUCHED):
-        solve(numbers_of(prior), observations.native, none, np.zeros((0, size), np.int64), 1, 0.0)
+    solve(numbers_of(prior), observations.native, np.zeros(0, np.int64), np.zeros((0, 1), np.int64), 1, 0.0)
 
 
 def solve(
@@ -164,23 +147,9 @@ def solve(
         np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
     )
     values = np.empty((2, batch))
-    _solve(
-        prior,
-        seen,
-        (index, axes),
-        Tables(rules(touched), outside(touched), Limits(), merge_below),
-        found,
-        values,
-    )
+    tables = Tables(rules(touched), outside(touched), merge_below)
+    _solve(prior, seen, (index, axes), tables, found, values)
     return found, values
-
-
-class Room(NamedTuple):
-    """Space to solve one problem after another."""
-
-    work: Work
-    space: Space
-    reduction: Reduction
 
 
 @native
@@ -195,67 +164,51 @@ def _solve(
     """Fill answers, evidence and divergence, which is infinite where a problem is left."""
     index, axes = given
     most, (count, size) = found.log_weights.shape[1], prior.means.shape[1:]
-    room = new_room(count, size, axes.shape[1], seen.matrix.shape[2], most, tables)
+    work = _new_work((count, size, axes.shape[1], seen.matrix.shape[2], most), tables)
     for row in range(len(index)):
         into = (found.log_weights[row], found.means[row], found.covariances[row])
-        left, values[0, row], values[1, row] = solve_one(
-            prior, seen, index[row], axes[row], tables, room, into
+        left, values[0, row], values[1, row] = _solve_one(
+            prior, seen, index[row], axes[row], tables, work, into
         )
         leave_absent(left, most, found.log_weights[row], found.means[row], found.covariances[row])
 
 
 @inner
-def new_room(count: int, size: int, seen: int, rows: int, most: int, tables: Tables) -> Room:
-    """Space for priors of `count` components, and answers of `most`."""
-    work = new_work(count, size, seen, rows, tables)
-    space = Space(
-        new_densities(count, seen),
-        new_densities(most, seen),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty((max(count, most), seen)),
-        np.empty((seen, seen)),
-    )
-    return Room(work, space, new_reduction(len(work.parts.log_weights), size))
-
-
-@inner
-def solve_one(
+def _solve_one(
     prior: Numbers,
     seen: Seen,
     b: int,
     axes: Places,
     tables: Tables,
-    room: Room,
+    work: Work,
     found: tuple[Array, Array, Array],
 ) -> tuple[int, float, float]:
     """Fill the answer of problem `b`; its number of components, evidence and divergence.
 
     There are no components, and the divergence is infinite, where a problem is left.
     """
-    work, limits = room.work, tables.limits
-    parts, nodes = collect(prior, seen, b, axes, tables, work)
+    parts, nodes = _collect(prior, seen, b, axes, tables, work)
     if parts == 0:
         return 0, math.nan, math.inf
-    evidence, error = _judge(parts, work.parts.log_weights, work.checks, limits)
-    if not error < limits.error:
+    evidence, error = _judge(parts, work.parts[0], work.checks)
+    if not error < MOST_ERROR:
         return 0, evidence, math.inf
-    one = (work.parts.log_weights[:parts], work.parts.means, work.parts.covariances)
-    left = reduce_one(one, len(found[0]), tables.merge_below, room.reduction, found)
-    error += _divergence(prior, b, found, left, axes, work.kept, nodes, evidence, room.space)
+    one = (work.parts[0][:parts], work.parts[1], work.parts[2])
+    left = reduce_one(one, len(found[0]), tables.merge_below, work.reduction, found)
+    error += _divergence(prior, b, found, left, axes, nodes, evidence, work)
     # a comparison that keeps what is not a number out
     return left, evidence, error if error < math.inf else math.inf
 
 
 @borrowing
-def _judge(parts: int, log_weights: Array, checks: Checks, limits: Limits) -> tuple[float, float]:
+def _judge(parts: int, log_weights: Array, checks: Checks) -> tuple[float, float]:
     """Log evidence, and the divergence between the results of the rules, as `gauss_hermite.apart`."""
     evidence, error, other, missed = log_weights[0], 0.0, 0.0, 0.0
     for j in range(1, parts):
         evidence = log_sum(evidence, log_weights[j])
     for k in range(len(checks.missed)):
         missed += math.exp(checks.missed[k] - evidence)
-    if not missed < math.exp(limits.missed):
+    if not missed < MOST_MISSED:
         return evidence, math.inf
     for k in range(len(checks.mass)):
         share = math.exp(checks.mass[k] - evidence)
@@ -273,34 +226,32 @@ def _divergence(
     found: tuple[Array, Array, Array],
     left: int,
     axes: Places,
-    kept: Kept,
     nodes: int,
     evidence: float,
-    space: Space,
+    work: Work,
 ) -> float:
     """Estimate of KL(exact ‖ answer) at the nodes, as `quadrature`."""
-    count, total = 0, 0.0
+    count, total, kept = 0, 0.0, work.kept
     while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
         count += 1  # absent components are last
     given = (prior.log_weights[b], prior.means[b], prior.covariances[b])
-    see(given, axes, count, space.means, space.square, space.prior)
-    see(found, axes, left, space.means, space.square, space.answer)
-    before, after = first_of(space.prior, count), first_of(space.answer, left)
+    see(given, axes, count, work.means, work.squares[2], work.prior)
+    see(found, axes, left, work.means, work.squares[2], work.answer)
+    before, after = _first_of(work.prior, count), _first_of(work.answer, left)
     for start in range(0, nodes, BLOCK):
         some = min(BLOCK, nodes - start)
-        for i in range(len(axes)):
-            for p in range(some):
-                before.block.points[i, p] = after.block.points[i, p] = kept.points[i, start + p]
-        fill(before.inverse, before.shift, before.peaks, before.block)
-        fill(after.inverse, after.shift, after.peaks, after.block)
-        sum_components(before.block, space.before[:some])
-        sum_components(after.block, space.after[:some])
-        total += _add_divergence(kept, start, some, evidence, space.before, space.after)
+        for densities, logs in ((before, work.logs[0]), (after, work.logs[1])):
+            for i in range(len(axes)):
+                for p in range(some):
+                    densities.block.points[i, p] = kept.points[i, start + p]
+            fill(densities.inverse, densities.shift, densities.peaks, densities.block)
+            sum_components(densities.block, logs[:some])
+        total += _add_divergence(kept, start, some, evidence, work.logs[0], work.logs[1])
     return total
 
 
 @inlined
-def first_of(whole: Densities, count: int) -> Densities:
+def _first_of(whole: Densities, count: int) -> Densities:
     """The densities of the first components."""
     block = whole.block
     few = Block(block.points, block.values[:count], block.offset, block.highest, block.total, block.argument)
@@ -317,14 +268,6 @@ def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: A
         ratio = answer[p] - (prior[p] + kept.likelihood[start + p] - evidence)
         total += share * (math.expm1(ratio) - ratio) if share > 0 else 0.0
     return total
-
-
-class Parts(NamedTuple):
-    """Parts of one posterior over the whole state, not normalised."""
-
-    log_weights: Array  # (J,)
-    means: Array  # (J, D)
-    covariances: Array  # (J, D, D)
 
 
 class Kept(NamedTuple):
@@ -349,26 +292,32 @@ class Tables(NamedTuple):
 
     rules: tuple[tuple[Rule, Rule], ...]
     outside: tuple[Array, Array]
-    limits: Limits
     merge_below: float
 
 
 class Work(NamedTuple):
-    """Space for the parts of one problem."""
+    """Space to solve one problem after another."""
 
     frame: Frame
     nodes: Nodes
     kept: Kept
-    parts: Parts
+    # of one posterior over the whole state, not normalised: log weights (J,), means (J, D) and covariances (J, D, D)
+    parts: tuple[Array, Array, Array]
     checks: Checks
     vectors: tuple[Array, Array]  # means in a frame, (d,)
     squares: tuple[Array, Array, Array, Array]  # covariances in a frame, and space, (d, d)
     across: Array  # (D, d), space
+    prior: Densities  # to compare prior and answer at the nodes
+    answer: Densities
+    logs: Array  # (2, BLOCK), of both
+    means: Array  # (J, d)
+    reduction: Room
 
 
 @inner
-def new_work(count: int, size: int, seen: int, rows: int, tables: Tables) -> Work:
-    """Space for priors of `count` components."""
+def _new_work(shape: tuple[int, int, int, int, int], tables: Tables) -> Work:
+    """Space for so many components of a prior, coordinates, seen ones, rows of a sensor and components of an answer."""
+    count, size, seen, rows, most = shape
     widest, each = 0, 0
     for number in range(len(tables.rules)):
         rule = tables.rules[number][0]
@@ -381,16 +330,21 @@ def new_work(count: int, size: int, seen: int, rows: int, tables: Tables) -> Wor
         new_frame(seen, size, rows),
         new_nodes(seen, each),
         Kept(np.empty((seen, nodes)), kept[0], kept[1]),
-        Parts(np.empty(places), np.empty((places, size)), np.empty((places, size, size))),
+        (np.empty(places), np.empty((places, size)), np.empty((places, size, size))),
         Checks(numbers[0], numbers[1], numbers[2], numbers[3]),
         (vectors[0], vectors[1]),
         (squares[0], squares[1], squares[2], squares[3]),
         np.empty((size, seen)),
+        new_densities(count, seen),
+        new_densities(most, seen),
+        np.empty((2, BLOCK)),
+        np.empty((max(count, most), seen)),
+        new_room(places, size),
     )
 
 
 @borrowing
-def collect(
+def _collect(
     prior: Numbers,
     seen: Seen,
     b: int,
@@ -399,7 +353,7 @@ def collect(
     work: Work,
 ) -> tuple[int, int]:
     """Fill parts and nodes of all components; how many, or none where the observation bends too much."""
-    n, at, limits, checks = 0, (0, 0), tables.limits, work.checks
+    n, at, checks = 0, (0, 0), work.checks
     while not seen.mask[b, n]:
         n += 1
     inlier, outlier = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n] + seen.outlier[b, n]
@@ -407,21 +361,18 @@ def collect(
         logs = (prior.log_weights[b, k], inlier, outlier)
         checks.mass[k] = checks.other[k] = -math.inf
         checks.apart[k], checks.missed[k] = 0.0, logs[0] + inlier
-        if not logs[0] > limits.lightest:
+        if not logs[0] > LOG_LIGHT:
             continue
         sensor = sensor_at(prior, b, k, seen, n)
         bend, away, spread, off = fill_frame(prior, b, k, seen, n, axes, sensor, work.frame)
         # negated, so that what is not a number is left
-        if not (bend < limits.bends[2] and away > limits.away and spread > 0):
+        if not (bend < RULES[2][0] and away > AWAY and spread > 0):
             return 0, 0
         checks.missed[k] -= 0.5 * away * away
-        if not _is_outlier(off, spread, bend, inlier, outlier, limits):
-            uncertain = (
-                spread * sensor.deviation > limits.angle or abs(off) * sensor.deviation > limits.turned
-            )
-            if sensor.is_angle and uncertain:
+        if not _is_outlier(off, spread, bend, inlier, outlier):
+            if sensor.is_angle and may_wrap(spread * sensor.deviation, off * sensor.deviation):
                 return 0, 0
-            rule, check = tables.rules[0 if bend < limits.bends[0] else 1 if bend < limits.bends[1] else 2]
+            rule, check = tables.rules[0 if bend < RULES[0][0] else 1 if bend < RULES[1][0] else 2]
             at = _add_inlier(sensor, rule, check, axes, prior.means[b, k], k, logs, at, work)
         if outlier > -math.inf:
             at = _add_outlier(sensor, tables.outside, axes, prior, (b, k), logs, at, work)
@@ -429,12 +380,10 @@ def collect(
 
 
 @borrowing
-def _is_outlier(
-    off: float, spread: float, bend: float, inlier: float, outlier: float, limits: Limits
-) -> bool:
-    """Whether the residual is too large for an inlier, wherever a component has mass."""
-    least = abs(off) - limits.reach * spread - 0.5 * limits.reach * limits.reach * bend
-    return least > 0 and inlier - 0.5 * least * least < outlier - limits.negligible
+def _is_outlier(off: float, spread: float, bend: float, inlier: float, outlier: float) -> bool:
+    """Whether the residual is too large for an inlier, wherever a component's density is not negligible."""
+    least = abs(off) - math.sqrt(2 * NEGLIGIBLE) * spread - NEGLIGIBLE * bend
+    return least > 0 and inlier - 0.5 * least * least < outlier - NEGLIGIBLE
 
 
 @borrowing
@@ -466,7 +415,7 @@ def _add_inlier(
             total = moments(some, some.part, count, work.vectors[0], work.squares[0])
         if total > LIGHT:
             _extend(mean, work, parts)
-            work.parts.log_weights[parts] = checks.mass[k] + math.log(total)
+            work.parts[0][parts] = checks.mass[k] + math.log(total)
             parts += 1
     for p in range(count):
         _keep(mean, axes, p, nodes, work)
@@ -500,11 +449,11 @@ def _add_outlier(
     """Add a component times an outlier, which leaves it as it is, and its nodes; how many there are then."""
     (parts, nodes), (b, k), (steps, log_shares) = at, place, outside
     mean, covariance = prior.means[b, k], prior.covariances[b, k]
-    work.parts.log_weights[parts] = logs[0] + logs[2]
+    work.parts[0][parts] = logs[0] + logs[2]
     for i in range(len(mean)):
-        work.parts.means[parts, i] = mean[i]
+        work.parts[1][parts, i] = mean[i]
         for j in range(len(mean)):
-            work.parts.covariances[parts, i, j] = covariance[i, j]
+            work.parts[2][parts, i, j] = covariance[i, j]
     for p in range(len(steps)):
         for i in range(len(axes)):
             work.nodes.places[i, 0] = steps[p, i]
@@ -548,9 +497,9 @@ def _extend(mean: Array, work: Work, place: int) -> None:
             across[i, j] = 0.0
             for m in range(size):
                 across[i, j] += whole[i, m] * covariance[m, j]
-        work.parts.means[place, i] = value
+        work.parts[1][place, i] = value
         for j in range(i + 1):
             entry = work.frame.rest[i, j]
             for m in range(size):
                 entry += across[i, m] * whole[j, m]
-            work.parts.covariances[place, i, j] = work.parts.covariances[place, j, i] = entry
+            work.parts[2][place, i, j] = work.parts[2][place, j, i] = entry

@@ -19,25 +19,26 @@ from beliefstream.inference.likelihood.native_terms import Seen, angle, length, 
 from beliefstream.inference.likelihood.observation_data import ANGLE
 from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.native import adding, borrowing, inner
-from beliefstream.inference.mixtures.native_arrays import Numbers
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.splitting import DIVISIONS
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
-MOST_TOUCHED = 3  # coordinates
-BENDS = (0.1, 0.3, 4.0)  # standard deviations of the noise, up to which each rule is used
-# nodes along each axis across and along the line, of a rule and of its check: an even number has none in the middle
-COUNTS = (((7, 5), (4, 4)), ((11, 5), (8, 4)), ((15, 5), (12, 4)))
-OUTSIDE = 4  # nodes along each axis of a component times an outlier
-MOST_ANGLE, MOST_TURNED = 0.4, 2.0  # rad; a less certain direction, or one farther off, may wrap
-AWAY = 6.0  # standard deviations of a component to the sensor
-REACH = 10.0  # standard deviations of a component within which its mass lies
-NEGLIGIBLE = 40.0  # nats; below an outlier by this, an inlier needs no nodes
-LIGHTEST = 1e-7  # weight of a component below which it is left out
+MOST_TOUCHED = 3  # coordinates, as `_turn` knows the axes of no more
+# bend in standard deviations of the noise, up to which a rule is used, and the nodes across of the rule and of its
+# check: an even number has none in the middle
+RULES = ((0.1, 7, 4), (0.3, 11, 8), (4.0, 15, 12))
+ALONG = (
+    5,
+    4,
+)  # nodes along the line, of a rule and of its check; the latter for a component times an outlier too
+AWAY = 6.0  # standard deviations of a component to the sensor; exp(−18) of a Gaussian's density is left there
+LIGHT = 1e-7  # share of a posterior below which a part of it is left out
 MOST_MISSED = 1e-5  # share of the posterior that may lie beyond a sensor, or in components that are left out
-MOST_ERROR = 0.002  # nats between two rules
+MOST_ERROR = 0.002  # nats between two rules, as `quadrature.MOST_ERROR`
 STEPS = 4  # to the peak along a line
 
 
@@ -51,25 +52,12 @@ class Rule(NamedTuple):
     parts: Array  # (J, O)
 
 
-class Limits(NamedTuple):
-    """The constants above, as native functions take them."""
-
-    bends: tuple[float, float, float] = BENDS
-    angle: float = MOST_ANGLE
-    turned: float = MOST_TURNED
-    away: float = AWAY
-    reach: float = REACH
-    negligible: float = NEGLIGIBLE
-    lightest: float = math.log(LIGHTEST)
-    missed: float = math.log(MOST_MISSED)
-    error: float = MOST_ERROR
-
-
 @lru_cache
 def rules(size: int) -> tuple[tuple[Rule, Rule], ...]:
-    """A rule and its check for each of `BENDS`, in `size` coordinates."""
+    """A rule and its check for each of `RULES`, in `size` coordinates."""
     return tuple(
-        (_rule(*fine, size, number), _rule(*check, size, 0)) for number, (fine, check) in enumerate(COUNTS)
+        (_rule(fine, ALONG[0], size, number), _rule(coarse, ALONG[1], size, 0))
+        for number, (_, fine, coarse) in enumerate(RULES)
     )
 
 
@@ -86,18 +74,14 @@ def _rule(across: int, along: int, size: int, division: int) -> Rule:
         parts = torch.softmax(torch.stack(logs), 0)
     line, shares = rule(along, 1)
     logs_along = shares.log() + 0.5 * line[:, 0].square()
-    tensors = (steps, weights.log(), line[:, 0], logs_along, parts)
-    return Rule(*(np.ascontiguousarray(tensor.numpy()) for tensor in tensors))
+    return Rule(*map(array, (steps, weights.log(), line[:, 0], logs_along, parts)))
 
 
 @lru_cache
 def outside(size: int) -> tuple[Array, Array]:
     """Nodes ``(P, size)`` and log weights of a component times an outlier."""
-    nodes, weights = rule(OUTSIDE, size)
-    return np.ascontiguousarray(nodes.numpy()), weights.log().numpy()
-
-
-Places = NDArray[np.int64]
+    nodes, weights = rule(ALONG[1], size)
+    return array(nodes), array(weights.log())
 
 
 class Frame(NamedTuple):

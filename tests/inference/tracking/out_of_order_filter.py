@@ -9,7 +9,7 @@ from itertools import groupby
 
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
-from beliefstream.inference.tracking.timeline import MOST, WINDOW, LatenessWindow, Moment, Timeline
+from beliefstream.inference.tracking.timeline import MOST, LatenessWindow, Moment, Timeline
 from beliefstream.inference.update.updater import Updater
 
 
@@ -44,7 +44,7 @@ class OutOfOrderFilter:
         self,
         model_of: Callable[[str], StateModel],
         updater: Updater,
-        window: float = WINDOW,
+        window: float = 2.0,
         most: int = MOST,
     ) -> None:
         self._model_of, self._updater, self._window, self._most = model_of, updater, window, most

@@ -154,10 +154,10 @@ def test_steps_of_several_motions_are_each_divided_as_alone(settings: UpdateSett
     odometry = ControlReading(np.array([DISTANCE, 0.0]), np.zeros((2, 2)))
     turn = Unicycle(position_density=MORE, heading_density=1e-4)
     steps = [step(ROLLING, start(0.4), odometry), step(turn, start(0.2), odometry)]
-    joint = moved(steps, settings)
+    joint = moved(steps, settings)[0]
     for row, each in enumerate(steps):
         one = torch.tensor([row])
-        assert_alike(Moved(joint.mixture.rows(one), joint.loss[one]), moved([each], settings))
+        assert_alike(Moved(joint.mixture.rows(one), joint.loss[one]), moved([each], settings)[0])
     assert int(joint.mixture.present.sum(1).min()) > 1
     assert predict(steps).components == 1
 
