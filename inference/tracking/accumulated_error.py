@@ -47,14 +47,14 @@ from beliefstream.inference.update.result import Method, Update
 
 Array = NDArray[np.float64]
 Work = tuple[Array, Array, Array, Array, Array, Array]
+Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covariances (K, D, D)
 
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
 GROWTH = 1.5  # largest growth of P that counts; an update that splits a belief in two widens it more than its error
 LEAST_ALIKE = 0.07  # least correlation of a new error with the earlier ones
-OF_BOUND = (
-    2 / 3
-)  # of 2 461 linearised updates, 95 % lost less than this share of their bound, all together a quarter
+# of 2 461 linearised updates, 95 % lost less than this share of their bound, all together a quarter
+OF_BOUND = 2 / 3
 
 
 class AccumulatedError(NamedTuple):
@@ -105,10 +105,6 @@ class AccumulatedErrors:
         """Return the errors of the entities at `index`."""
         return AccumulatedErrors(self.table[index.numpy()])
 
-    def beside(self, others: AccumulatedErrors) -> AccumulatedErrors:
-        """Return these errors, and then the others."""
-        return AccumulatedErrors(np.concatenate([self.table, others.table]))
-
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
         found = self.table.copy()
@@ -146,8 +142,7 @@ def prepare() -> None:
 def _move_all(predicted: Numbers, noise: Array, errors: Array) -> None:
     work = space_for(noise.shape[1])
     for b in range(len(noise)):
-        covariance_of(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
-        fade_by_noise(noise[b], work, errors[b])
+        fade_by_motion((predicted[0][b], predicted[1][b], predicted[2][b]), noise[b], work, errors[b])
 
 
 @native
@@ -155,9 +150,8 @@ def _update_all(prior: Numbers, posterior: Numbers, errors: Array) -> None:
     size = prior[1].shape[2]
     work, part = space_for(size), np.empty((size, size))
     for b in range(len(prior[1])):
-        covariance_of(posterior[0][b], posterior[1][b], posterior[2][b], part, work[1])
-        covariance_of(prior[0][b], prior[1][b], prior[2][b], work[0], work[1])
-        fade_by_information(part, work, errors[b])
+        one = (prior[0][b], prior[1][b], prior[2][b])
+        fade_by_update(one, (posterior[0][b], posterior[1][b], posterior[2][b]), part, work, errors[b])
 
 
 @native
@@ -167,19 +161,22 @@ def _add_all(lost: Array, errors: Array) -> None:
 
 
 @borrowing
-def fade_by_noise(noise: Array, work: Work, error: Array) -> None:
-    """Let an error fade in a motion that adds `noise`, in place; the predicted covariance is the first of `work`."""
-    remaining = 1 - min(share_of(noise, work)[0], 1.0)
+def fade_by_motion(predicted: Mixture, noise: Array, work: Work, error: Array) -> None:
+    """Let an error fade in a motion to `predicted` that adds `noise`, in place."""
+    _fill_covariance(predicted, work[0], work[1])
+    remaining = 1 - min(_share_of(noise, work)[0], 1.0)
     # an error that the motion itself makes has not faded
     error[3] *= remaining if error[0] > 0 else 1.0
     error[0] *= remaining
 
 
 @borrowing
-def fade_by_information(posterior: Array, work: Work, error: Array) -> None:
-    """Let an error fade in an update to a covariance, in place; the prior's is the first of `work`."""
+def fade_by_update(prior: Mixture, posterior: Mixture, part: Array, work: Work, error: Array) -> None:
+    """Let an error fade in an update, in place; `part` ``(D, D)`` is space."""
     if error[0] > 0 or error[1] > 0:
-        ratio, information = share_of(posterior, work)
+        _fill_covariance(posterior, part, work[1])
+        _fill_covariance(prior, work[0], work[1])
+        ratio, information = _share_of(part, work)
         left = math.sqrt(min(ratio, GROWTH))
         error[0] *= left
         error[3] *= left
@@ -210,8 +207,9 @@ def space_for(size: int) -> Work:
 
 
 @borrowing
-def covariance_of(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
+def _fill_covariance(mixture: Mixture, into: Array, mean: Array) -> None:
     """Fill the covariance of a whole mixture; `mean` is space to work in."""
+    log_weights, means, covariances = mixture
     size = len(mean)
     for i in range(size):
         mean[i] = 0.0
@@ -234,7 +232,7 @@ def covariance_of(log_weights: Array, means: Array, covariances: Array, into: Ar
 
 
 @borrowing
-def share_of(part: Array, work: Work) -> tuple[float, float]:
+def _share_of(part: Array, work: Work) -> tuple[float, float]:
     """``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``; 1 and 0 in place of what is not a number.
 
     The `whole` covariance is the first of `work`. Both are in units of its standard deviations, because coordinates may

@@ -3,68 +3,46 @@
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
 arithmetic, and no tensor. `native_steps` does all of it in one compiled function. `native_bent_steps` goes on with
 single ranges and bearings that bend too much for a closed form, by quadrature. `inference.tracking.filtering` takes
-what both leave open, with its prediction.
+what both leave open.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.motion import Motion
 from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.sensors.encoding import tabulated
 from beliefstream.inference.sensors.readings import Reading, expanded
-from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
 from beliefstream.inference.tracking.native_bent_steps import follow
-from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, predicted, solve
+from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
-from beliefstream.inference.tracking.prediction import Step, begun, controls
+from beliefstream.inference.tracking.prediction import Step, begun, by_motion
 from beliefstream.inference.update.closed.reduction_cost import points_of
 from beliefstream.inference.update.closed.updates import Limits
 from beliefstream.inference.update.quadrature import LESS_LINEAR, RULES
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
-__all__ = ["Ahead", "Solved", "solved"]
 
-
-class Ahead(NamedTuple):
-    """What is known of steps before their update."""
-
-    mixture: GaussianMixture  # the predictions
-    errors: AccumulatedErrors  # of these
-    fits: Sequence[Array] | None  # None if they are not known
-
-
-class Solved(NamedTuple):
-    """Outcomes of a batch of steps, and predictions of those that have none."""
-
-    outcomes: list[Outcome | None]  # of every step
-    left: list[int]  # places of the steps that were predicted, but have no outcome
-    ahead: Ahead | None  # of these; None if there are none
-
-
-def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> Solved | None:
-    """Advance the steps that end in compiled functions, as `filtering.advance`; None if there are none.
+def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> list[Outcome | None]:
+    """Advance the steps that end in compiled functions, as `filtering.advance`; None for each other one.
 
     Raises:
         ValueError: an instant is earlier than its belief.
     """
+    outcomes: list[Outcome | None] = [None] * len(steps)
     chosen = [i for i, step in enumerate(steps) if _is_simple(step)]
     if not chosen:
-        return None
+        return outcomes
     some = [steps[i] for i in chosen]
-    beliefs, intervals = begun(some)
-    given = _given(some, beliefs, np.array(intervals))
+    given = _given(some)
     whole = [step.instant.readings for step in some]
     sensors = {reading.sensor for row in whole for reading in row}
     readings = [expanded(row) for row in whole] if any(sensor.parts for sensor in sensors) else whole
@@ -80,20 +58,10 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     )
     found = solve(given, reported, judged, limits)
     follow(given, reported, found, settings)
-    tables = _fits(judged) if with_fits else None
-    outcomes: list[Outcome | None] = [None] * len(steps)
-    left = []
-    rows = zip(chosen, _outcomes(some, found, tables or [None] * len(some)), strict=True)
-    for row, (place, outcome) in enumerate(rows):
+    tables = _fits(judged) if with_fits else [None] * len(some)
+    for place, outcome in zip(chosen, _outcomes(some, found, tables), strict=True):
         outcomes[place] = outcome
-        if outcome is None:
-            left.append(row)
-    if not left:
-        return Solved(outcomes, [], None)
-    errors = AccumulatedErrors(found.errors[left])
-    known = None if tables is None else [tables[row] for row in left]
-    ahead = GaussianMixture(*map(torch.from_numpy, predicted(given, found, np.array(left))))
-    return Solved(outcomes, [chosen[row] for row in left], Ahead(ahead, errors, known))
+    return outcomes
 
 
 def _is_simple(step: Step) -> bool:
@@ -109,11 +77,11 @@ def _is_simple(step: Step) -> bool:
     return len(expanded(readings)) <= MOST_TOGETHER
 
 
-def _given(steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Given:
+def _given(steps: Sequence[Step]) -> Given:
     """Stack the beliefs, one component after another, with their motions."""
-    weights = [belief.weights for belief in beliefs]
+    beliefs, times = begun(steps)
+    weights, intervals = [belief.weights for belief in beliefs], np.array(times)
     errors = np.fromiter(chain.from_iterable([belief.error for belief in beliefs]), np.float64)
-    matrix, shift, noise = _changes(steps, beliefs, intervals)
     return Given(
         np.fromiter(map(len, weights), np.int64, len(beliefs)),
         _flat(weights),
@@ -121,9 +89,7 @@ def _given(steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -
         _flat([belief.covariances for belief in beliefs]),
         errors.reshape(len(beliefs), -1),
         intervals,
-        matrix,
-        shift,
-        noise,
+        *_changes(steps, beliefs, intervals),
     )
 
 
@@ -135,27 +101,14 @@ def _changes(
     steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array
 ) -> tuple[Array, Array, Array]:
     """Matrix ``(B, D, D)``, shift ``(B, D)`` and noise ``(B, D, D)`` of every motion."""
-    motions = [step.model.motion for step in steps]
-    if len(set(map(id, motions))) == 1:  # nearly always
-        return _changes_alike(motions[0], beliefs, intervals)
-    alike: dict[int, list[int]] = defaultdict(list)
-    for row, motion in enumerate(motions):
-        alike[id(motion)].append(row)
-    size = motions[0].dimension
-    found = tuple(np.empty((len(steps), *shape)) for shape in ((size, size), (size,), (size, size)))
-    for rows in alike.values():
-        parts = _changes_alike(motions[rows[0]], [beliefs[row] for row in rows], intervals[rows])
-        for whole, part in zip(found, parts, strict=True):
-            whole[rows] = part
-    return found[0], found[1], found[2]
-
-
-def _changes_alike(motion: Motion, beliefs: Sequence[Belief], intervals: Array) -> tuple[Array, Array, Array]:
-    """Matrix, shift and noise of one motion over `intervals`."""
-    assert isinstance(motion, LinearMotion)
-    change = motion.change(torch.from_numpy(intervals), controls(beliefs, motion.inputs))
-    matrix, shift, noise = (np.ascontiguousarray(part.numpy()) for part in change)
-    return matrix, shift, noise
+    batch, size = len(steps), steps[0].model.motion.dimension
+    found = np.empty((batch, size, size)), np.empty((batch, size)), np.empty((batch, size, size))
+    for index, motion, control in by_motion(steps, beliefs):
+        assert isinstance(motion, LinearMotion)
+        rows = index.numpy()
+        for whole, part in zip(found, motion.change(torch.from_numpy(intervals[rows]), control), strict=True):
+            whole[rows] = part.numpy()
+    return found
 
 
 def _reported(flat: Sequence[Reading], counts: Sequence[int], given: Given) -> Reported:
@@ -187,7 +140,9 @@ def _fits(judged: Judged) -> list[Array]:
     return [table[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
-def _outcomes(steps: Sequence[Step], found: Found, tables: Sequence[Array | None]) -> list[Outcome | None]:
+def _outcomes(
+    steps: Sequence[Step], found: Found, tables: Sequence[Array] | Sequence[None]
+) -> list[Outcome | None]:
     """The outcome of each step; None where there is none."""
     weights, means, covariances = found.posterior
     columns = (found.method, found.counts, *found.numbers.T)

@@ -59,9 +59,8 @@ class StateModel:
     motion: Motion
     prior: Belief  # its time is not used
     components: int = 8
-    expires_after: float = (
-        math.inf
-    )  # seconds after the last instant, after which the belief restarts at the prior
+    # seconds after the last instant, after which the belief restarts at the prior
+    expires_after: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from msgspec.structs import replace
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
-from beliefstream.inference.tracking.closed_steps import Ahead, Solved, solved
+from beliefstream.inference.tracking.closed_steps import solved
 from beliefstream.inference.tracking.events import (
     Belief,
     Event,
@@ -69,33 +69,21 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
-    found = solved(steps, updater.settings, with_fits) if updater.has_closed_forms else None
-    outcomes: list[Outcome | None] = [None] * len(steps) if found is None else found.outcomes
+    outcomes: list[Outcome | None] = [None] * len(steps)
+    if updater.has_closed_forms:
+        outcomes = solved(steps, updater.settings, with_fits)
     places = [i for i, outcome in enumerate(outcomes) if outcome is None]
     if places:
-        ahead, left = _ahead(steps, places, found, updater), [steps[i] for i in places]
-        for i, outcome in zip(places, _by_operators(left, ahead, updater, with_fits), strict=True):
+        left = _by_operators([steps[i] for i in places], updater, with_fits)
+        for i, outcome in zip(places, left, strict=True):
             outcomes[i] = outcome
     return [_with_control(outcome, step) for outcome, step in zip(outcomes, steps, strict=True) if outcome]
 
 
-def _ahead(steps: Sequence[Step], places: Sequence[int], found: Solved | None, updater: Updater) -> Ahead:
-    """Predictions of the steps at `places`, of which some may be known."""
-    known = [] if found is None else found.left
-    rest = sorted(set(places) - set(known))
-    if found is not None and found.ahead is not None and not rest:
-        return found.ahead
-    others, errors = moved([steps[i] for i in rest], updater.settings)
-    if found is None or found.ahead is None:
-        return Ahead(others.mixture, errors, None)
-    order = torch.tensor([*known, *rest]).argsort()
-    mixture = concatenate([found.ahead.mixture, others.mixture]).rows(order)
-    return Ahead(mixture, found.ahead.errors.beside(errors).rows(order), None)
-
-
-def _by_operators(steps: Sequence[Step], ahead: Ahead, updater: Updater, with_fits: bool) -> list[Outcome]:
-    """Update predictions with the readings and priors of their instants."""
-    predicted, errors, known = ahead
+def _by_operators(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
+    """Predict, and update with the readings and priors of their instants."""
+    moves, errors = moved(steps, updater.settings)
+    predicted = moves.mixture
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
@@ -118,7 +106,7 @@ def _by_operators(steps: Sequence[Step], ahead: Ahead, updater: Updater, with_fi
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(counted(update) + lost)
-        found = known or (fits(readings, prior, shared) if with_fits else None)
+        found = fits(readings, prior, shared) if with_fits else None
         updated = split(update, times, after.single(), found)
         for i, each, trust in zip(observed, updated, trusts, strict=True):
             if trust is not None:

@@ -21,7 +21,6 @@ from beliefstream.inference.tracking.native_steps import (
     Given,
     Reported,
     keep,
-    predicted,
     smallest,
 )
 from beliefstream.inference.update.closed.updates import BENT, EVIDENCE, SIZE
@@ -64,7 +63,7 @@ class Answers(NamedTuple):
 def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, _, found = smallest()
-    prior, none = predicted(given, found, np.zeros(1, np.int64)), np.zeros(0, np.int64)
+    prior, none = _predicted(given, found, np.zeros(1, np.int64)), np.zeros(0, np.int64)
     _keep_all(none, none, prior, prior, np.zeros((0, 2)), none, found)
 
 
@@ -85,9 +84,18 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
         for solved in (_along, _in_plane) if size == 2 else (_along,):
             some = (count == size) & (found.method[rows] == BENT)
             if some.any():
-                prior, seen = predicted(given, found, rows[some]), _observations(reported, places[some])
-                axes = np.nonzero(touched[some])[1].reshape(-1, size)
+                prior, seen = _predicted(given, found, rows[some]), _observations(reported, places[some])
+                axes = np.ascontiguousarray(np.nonzero(touched[some])[1].reshape(-1, size))
                 _keep_all(*solved(Bent(rows[some], prior, seen, axes), settings), found)
+
+
+def _predicted(given: Given, found: Found, rows: Places) -> Numbers:
+    """The predictions of the entities at `rows`, as one batch; the numbers of absent components do not matter."""
+    counts, ends = given.counts[rows, None], np.cumsum(given.counts)[rows, None]
+    number = np.arange(counts.max())
+    places = ends - counts + np.minimum(number, counts - 1)
+    log_weights = np.where(number < counts, found.log_weights[places], -np.inf)
+    return Numbers(log_weights, found.means[places], found.covariances[places])
 
 
 def _observations(reported: Reported, places: Places) -> Seen:

@@ -1,7 +1,7 @@
 """Steps of entities whose updates end in closed form, each in one compiled function: see `closed_steps`.
 
 It predicts, updates and reduces one entity after another, so an answer does not depend on the others of a batch. A step
-that does not end in closed form is left open, with its prediction. So is one whose numbers are not finite.
+that does not end in closed form is left open. So is one whose numbers are not finite.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_linear_algebra import (
     affine_all,
     is_definite,
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.sensors.sensor_table import Numbers as Table
+from beliefstream.inference.sensors.sensor_table import Numbers
 from beliefstream.inference.tracking.accumulated_error import (
     OF_BOUND,
     add_loss,
-    covariance_of,
-    fade_by_information,
-    fade_by_noise,
+    fade_by_motion,
+    fade_by_update,
     space_for,
 )
 from beliefstream.inference.tracking.health import native_fits
@@ -68,7 +66,7 @@ class Reported(NamedTuple):
     counts: Counts  # (B,) of readings
     sensors: Counts  # (N,) rows of the table
     values: Array  # (N, R)
-    table: Table
+    table: Numbers
 
 
 class Judged(NamedTuple):
@@ -96,7 +94,7 @@ def smallest() -> tuple[Given, Reported, Found]:
     """The smallest step, for which native forms are compiled; it is `BENT`."""
     one, few = np.ones(1), np.ones(1, np.int64)
     matrix = one.reshape(1, 1, 1)
-    table = Table(
+    table = Numbers(
         few - 1,
         matrix,
         matrix[0],
@@ -134,33 +132,22 @@ def space_for_answers(given: Given, most: int) -> Found:
 
 
 @inner
-def space_for_readings(number: int, table: Table) -> Seen:
+def _space_for_readings(number: int, table: Numbers) -> Seen:
     """Space for so many observations of one entity."""
     rows, size = table.matrix.shape[1], table.matrix.shape[2]
     numbers = np.empty((7, 1, number))
     return Seen(
-        np.empty((1, number), np.int64),
-        np.ones((1, number), np.bool_),
-        np.empty((1, number, rows)),
-        np.empty((1, number, rows, size)),
-        np.empty((1, number, rows)),
+        np.empty((1, number), np.int64), np.ones((1, number), np.bool_),
+        np.empty((1, number, rows)), np.empty((1, number, rows, size)), np.empty((1, number, rows)),
         np.empty((1, number, size)),
-        numbers[0],
-        numbers[1],
-        numbers[2],
-        numbers[3],
-        numbers[4],
-        numbers[5],
-        numbers[6],
-        np.empty((1, number, table.noise.shape[1], 3)),
-        np.zeros((1, number), np.bool_),
-        np.zeros((1, number), np.int64),
-        np.empty((1, number, table.parameters.shape[1])),
-    )
+        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
+        np.empty((1, number, table.noise.shape[1], 3)), np.zeros((1, number), np.bool_),
+        np.zeros((1, number), np.int64), np.empty((1, number, table.parameters.shape[1])),
+    )  # fmt: skip
 
 
 @borrowing
-def fill_readings(reported: Reported, start: int, into: Seen) -> None:
+def _fill_readings(reported: Reported, start: int, into: Seen) -> None:
     """Fill observations with the readings from `start` on."""
     table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
     for n in range(into.kind.shape[1]):
@@ -179,11 +166,8 @@ def fill_readings(reported: Reported, start: int, into: Seen) -> None:
         into.deviation[0, n], into.rows[0, n] = table.deviation[s], table.rows[s]
         into.constant[0, n], into.log_inlier[0, n] = table.constant[s], table.log_inlier[s]
         into.log_outlier[0, n], into.outlier[0, n] = table.log_outlier[s], table.outlier[s]
-        into.slope[0, n], into.wraps[0, n], into.function[0, n] = (
-            table.slope[s],
-            table.wraps[s],
-            table.function[s],
-        )
+        into.slope[0, n], into.wraps[0, n] = table.slope[s], table.wraps[s]
+        into.function[0, n] = table.function[s]
         put_matrix(into.noise[0, n], table.noise[s])
         put_vector(into.parameters[0, n], table.parameters[s])
 
@@ -202,15 +186,6 @@ def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> F
     return found
 
 
-def predicted(given: Given, found: Found, rows: Counts) -> Numbers:
-    """The predictions of the entities at `rows`, as one batch; the numbers of absent components do not matter."""
-    counts, ends = given.counts[rows, None], np.cumsum(given.counts)[rows, None]
-    number = np.arange(counts.max())
-    places = ends - counts + np.minimum(number, counts - 1)
-    log_weights = np.where(number < counts, found.log_weights[places], -np.inf)
-    return Numbers(log_weights, found.means[places], found.covariances[places])
-
-
 @native
 def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits, found: Found) -> None:
     starts, at, channels = _firsts(given.counts), _firsts(reported.counts), _firsts(judged.reported.counts)
@@ -221,14 +196,14 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
             continue
         # entities with as many components and readings share their space: each array of their own takes time
         count, number = given.counts[first], reported.counts[first]
-        seen = space_for_readings(number, table)
+        seen = _space_for_readings(number, table)
         space, to_judge = new_update_space(count, size, seen), _space_to_judge(count, judged.reported.table)
         for b in range(first, batch):
             if given.counts[b] != count or reported.counts[b] != number:
                 continue
             solved[b] = True
             prior = _predict(given, b, starts[b], count, found)
-            fill_readings(reported, at[b], seen)
+            _fill_readings(reported, at[b], seen)
             method, posterior, loss = update(prior, seen, limits, found.numbers[b], space)
             found.method[b] = method
             loss *= OF_BOUND if method == LINEARISED else 1.0
@@ -266,9 +241,8 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
         found.errors[b, i] = given.errors[b, i]
     found.errors[b, 3] = 1.0
     if given.errors[b, 0] * given.intervals[b] > 0:
-        work = space_for(size)
-        covariance_of(log_weights[0], means[0], covariances[0], work[0], work[1])
-        fade_by_noise(given.noise[b], work, found.errors[b])
+        one = (log_weights[0], means[0], covariances[0])
+        fade_by_motion(one, given.noise[b], space_for(size), found.errors[b])
     return log_weights, means, covariances
 
 
@@ -299,18 +273,16 @@ def keep(prior: Components, posterior: Components, loss: float, b: int, found: F
     found.counts[b] = count
     error = found.errors[b]
     if error[0] > 0 or error[1] > 0:
-        work, part = space_for(size), factor
-        covariance_of(posterior[0][0], posterior[1][0], posterior[2][0], part, work[1])
-        covariance_of(prior[0][0], prior[1][0], prior[2][0], work[0], work[1])
-        fade_by_information(part, work, error)
+        one, other = (prior[0][0], prior[1][0], prior[2][0]), (posterior[0][0], means[0], covariances[0])
+        fade_by_update(one, other, factor, space_for(size), error)
     add_loss(loss, error)
     return math.isfinite(error[0] + error[1] + error[2])
 
 
 @inner
-def _space_to_judge(count: int, table: Table) -> tuple[Seen, native_fits.Channels, SpaceOfFits]:
+def _space_to_judge(count: int, table: Numbers) -> tuple[Seen, native_fits.Channels, SpaceOfFits]:
     """Space for one channel of a prior with `count` components."""
-    seen, numbers = space_for_readings(1, table), np.empty((4, 1))
+    seen, numbers = _space_for_readings(1, table), np.empty((4, 1))
     channels = native_fits.Channels(
         np.zeros(1, np.int64), np.empty(1, np.bool_), numbers[0], numbers[1], numbers[2], numbers[3]
     )
@@ -333,5 +305,5 @@ def _judge(
         channels.first[0] = judged.first[n]
         channels.sign[0], channels.value[0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
         channels.probability[0], channels.log_scale[0] = table.probability[s], table.log_scale[s]
-        fill_readings(reported, n, seen)
+        _fill_readings(reported, n, seen)
         native_fits.fill_one(prior, 0, seen, 0, 0, channels, 0, work, judged.found[n])

@@ -57,25 +57,14 @@ def split(
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
-    columns = zip(
-        update.effective_sample_size.tolist(),
-        update.log_evidence.tolist(),
-        update.surprise.tolist(),
-        update.method.tolist(),
-        strict=True,
-    )
+    numbers = (update.effective_sample_size, update.log_evidence, update.surprise, update.method)
+    columns = zip(times, errors, counts, *(column.tolist() for column in numbers), strict=True)
     outcomes = []
-    for row, (size, evidence, surprise, method) in enumerate(columns):
+    for row, (time, error, count, size, evidence, surprise, method) in enumerate(columns):
         # a reduced mixture has its used components first, in order of decreasing weight
-        count = counts[row]
         share = weights[row, :count]
-        belief = Belief(
-            times[row],
-            share / share.sum(),
-            means[row, :count].copy(),
-            covariances[row, :count].copy(),
-            error=errors[row],
-        )
+        parts = share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
         each = None if found is None else found[row]
+        belief = Belief(time, *parts, error=error)
         outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], fits=each))
     return outcomes

@@ -216,7 +216,7 @@ def moved(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, Accum
     beliefs, times = begun(steps)
     intervals = torch.tensor(times, dtype=torch.float64)
     mixture = stacked(beliefs)
-    groups = list(_by_motion(steps, beliefs))
+    groups = list(by_motion(steps, beliefs))
     predicted = _moved(groups, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.table[:, 0] * intervals.numpy() > 0).any()):
@@ -263,7 +263,7 @@ def _noise(groups: Sequence[Group], mixture: GaussianMixture, intervals: Tensor)
     return noise
 
 
-def _by_motion(steps: Sequence[Step], beliefs: Sequence[Belief]) -> Iterator[Group]:
+def by_motion(steps: Sequence[Step], beliefs: Sequence[Belief]) -> Iterator[Group]:
     """Yield the groups of a batch, each with its motion and its controls."""
     found: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):

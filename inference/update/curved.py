@@ -41,7 +41,13 @@ from beliefstream.inference.mixtures.native_density import (
     sum_components,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
-from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_room, reduce_one
+from beliefstream.inference.mixtures.reduction import (
+    NEGLIGIBLE_WEIGHT,
+    Room,
+    leave_absent,
+    new_room,
+    reduce_one,
+)
 from beliefstream.inference.update.check.unobserved import Densities, new_densities, see
 from beliefstream.inference.update.closed.nearly_linear import may_wrap
 from beliefstream.inference.update.closed.scaled_problem import Scaled, example
@@ -49,7 +55,6 @@ from beliefstream.inference.update.curved_nodes import (
     AWAY,
     LIGHT,
     MOST_ERROR,
-    MOST_MISSED,
     MOST_TOUCHED,
     RULES,
     Frame,
@@ -208,7 +213,8 @@ def _judge(parts: int, log_weights: Array, checks: Checks) -> tuple[float, float
         evidence = log_sum(evidence, log_weights[j])
     for k in range(len(checks.missed)):
         missed += math.exp(checks.missed[k] - evidence)
-    if not missed < MOST_MISSED:
+    # beyond a sensor or left out there may be no more than reduction leaves out of a mixture
+    if not missed < NEGLIGIBLE_WEIGHT:
         return evidence, math.inf
     for k in range(len(checks.mass)):
         share = math.exp(checks.mass[k] - evidence)

@@ -37,8 +37,7 @@ ALONG = (
 )  # nodes along the line, of a rule and of its check; the latter for a component times an outlier too
 AWAY = 6.0  # standard deviations of a component to the sensor; exp(−18) of a Gaussian's density is left there
 LIGHT = 1e-7  # share of a posterior below which a part of it is left out
-MOST_MISSED = 1e-5  # share of the posterior that may lie beyond a sensor, or in components that are left out
-MOST_ERROR = 0.002  # nats between two rules, as `quadrature.MOST_ERROR`
+MOST_ERROR = 0.002  # nats between two rules
 STEPS = 4  # to the peak along a line
 
 

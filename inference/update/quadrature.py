@@ -35,6 +35,7 @@ from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.prior_scan import scan
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.curved import follow
+from beliefstream.inference.update.curved_nodes import MOST_ERROR
 from beliefstream.inference.update.plane.several_observations import in_one
 from beliefstream.inference.update.plane.single_observation import around_sensor
 from beliefstream.inference.update.result import Method, Update, joined, size_at
@@ -45,7 +46,6 @@ RULES = {1: (13, 9), 2: (7, 5), 3: (5, 4)}  # nodes per coordinate, of the rule 
 MOST_PARTS = 48  # most components while splitting
 ROUNDS = 3
 GAIN = 4.0  # about the most by which one round of splitting divides the divergence
-MOST_ERROR = 0.002  # nats between two rules
 MOST_ROUGH = 0.01
 NUMBERS = 2_000_000  # most in one tensor
 LEAST_WEIGHT = 1e-3  # weight of a component below which the gate ignores it

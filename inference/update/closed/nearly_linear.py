@@ -59,8 +59,7 @@ Places = NDArray[np.int64]
 Components = tuple[Array, Array, Array]  # log weights, means, covariances
 
 MOST_ANGLE, MOST_TURNED = 0.4, 2.0  # rad; a less certain direction, or one farther off, may wrap
-MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back
-UNDEFINED = 0.99 * FAR  # residual of a function that has no value
+MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back: a twentieth of `linear_below`
 
 
 class Shapes(NamedTuple):
@@ -177,9 +176,8 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
     seen, (batch, count, size) = observations.numbers, prior.means.shape
     log_weights, means, covariances = numbers_of(prior)
     at = places.contiguous().numpy()
-    if (
-        observations.has_own_functions
-    ):  # each component as an entity of its own, with the functions at its mean
+    if observations.has_own_functions:
+        # each component as an entity of its own, with the functions at its mean
         seen, at = tabulated(observations, prior.means), np.repeat(at, count)
         batch, count = batch * count, 1
         given = log_weights.reshape(-1, 1), means.reshape(-1, 1, size), covariances.reshape(-1, 1, size, size)
@@ -292,7 +290,8 @@ def _bent(curvature: Array) -> float:
 def _defect(seen: Seen, linear: Shapes, b: int, k: int, n: int, bent: float) -> float:
     """The defect for the residual; infinite where a direction may wrap, or a function is undefined."""
     signed, deviation = linear.signed[b, k, n], seen.deviation[b, n]
-    if seen.kind[b, n] == FUNCTION and not abs(signed) <= UNDEFINED:
+    # a function without a value has the residual `FAR`, but for rounding
+    if seen.kind[b, n] == FUNCTION and not abs(signed) <= 0.99 * FAR:
         return math.inf
     if seen.wraps[b, n]:
         variance = 0.0
@@ -461,11 +460,10 @@ def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Componen
 @inner
 def _new_work(seen: Seen, size: int) -> Work:
     vectors, matrices = np.empty((3, size)), np.empty((7, size, size))
-    gradient, slope, pull = vectors[0], vectors[1], vectors[2]
-    information, curvature, factor = matrices[0], matrices[1], matrices[2]
-    total, grown, gain, lower = matrices[3], matrices[4], matrices[5], matrices[6]
-    work = new_space(seen), gradient, slope, pull, information, curvature, factor, total, grown, gain, lower
-    return Work(*work)
+    return Work(
+        new_space(seen), vectors[0], vectors[1], vectors[2],
+        matrices[0], matrices[1], matrices[2], matrices[3], matrices[4], matrices[5], matrices[6],
+    )  # fmt: skip
 
 
 @borrowing

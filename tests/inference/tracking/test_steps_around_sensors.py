@@ -22,7 +22,7 @@ from beliefstream.inference.update.settings import FAST, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
-from tests.inference.tracking.test_closed_steps import MOTIONS, SIZE, assert_alike
+from tests.inference.tracking.test_closed_steps import MOTIONS, SIZE, assert_alike, none_solved
 
 AXES = [1, 0]
 SENSORS = [
@@ -58,7 +58,7 @@ def belief_of(step: Step) -> Belief:
 
 def updated(steps: list[Step], chosen: Updater) -> list[Outcome]:
     """Without native steps."""
-    with mock.patch.object(filtering, "solved", return_value=None):
+    with mock.patch.object(filtering, "solved", side_effect=none_solved):
         return advance(steps, chosen, with_fits=True)
 
 
@@ -76,8 +76,7 @@ def test_a_step_equals_the_update_of_its_prediction(
     steps = [step_of(seed + i, count, number) for i, (count, number) in enumerate(kinds)]
     chosen = Updater(updater().network, settings=FAST) if fast else updater()
     solved = closed_steps.solved(steps, chosen.settings, with_fits=True)
-    assert solved is not None
-    for step, found, other in zip(steps, solved.outcomes, updated(steps, chosen), strict=True):
+    for step, found, other in zip(steps, solved, updated(steps, chosen), strict=True):
         if found is None:
             continue
         if found.method == "refined" and len(belief_of(step).weights) > 1:
@@ -100,8 +99,7 @@ def test_wide_beliefs_of_one_component_end_in_native_steps_whether_quadrature_or
 ) -> None:
     steps = [step_of(seed, 1, seed % 4) for seed in range(40)]
     solved = closed_steps.solved(steps, chosen)
-    assert solved is not None
-    methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
+    methods = [outcome.method for outcome in solved if outcome is not None]
     assert len(methods) >= 38
     assert methods.count("refined") >= least
 
@@ -112,8 +110,7 @@ def test_poor_fits_to_several_components_are_left_open_where_an_answer_must_be_b
 ) -> None:
     steps = [step_of(seed, 9, 0) for seed in range(24)]
     solved = closed_steps.solved(steps, replace(updater().settings, repeat_below=repeat_below))
-    assert solved is not None
-    sizes = [outcome.effective_sample_size for outcome in solved.outcomes if outcome is not None]
+    sizes = [outcome.effective_sample_size for outcome in solved if outcome is not None]
     assert min(sizes) > least
     assert (min(sizes) < SEARCHED) == (least == 0.0)
 
@@ -121,11 +118,9 @@ def test_poor_fits_to_several_components_are_left_open_where_an_answer_must_be_b
 def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
     steps = [step_of(seed, (1, 9, 2, 5)[seed % 4], seed % len(SENSORS)) for seed in range(12)]
     together = closed_steps.solved(steps, updater().settings)
-    assert together is not None
-    for step, found in zip(steps, together.outcomes, strict=True):
+    for step, found in zip(steps, together, strict=True):
         alone = closed_steps.solved([step], updater().settings)
-        assert alone is not None
-        (one,) = alone.outcomes
+        (one,) = alone
         assert (one is None) == (found is None)
         if one is not None and found is not None:
             assert one.effective_sample_size == found.effective_sample_size
@@ -137,5 +132,4 @@ def test_what_is_no_number_is_left_open() -> None:
     assert step.belief is not None
     bad = structs.replace(step.belief, means=np.full_like(step.belief.means, math.nan))
     solved = closed_steps.solved([structs.replace(step, belief=bad), step], updater().settings)
-    assert solved is not None
-    assert solved.outcomes[0] is None and solved.outcomes[1] is not None
+    assert solved[0] is None and solved[1] is not None
