@@ -47,10 +47,6 @@ class LinearMotion(Motion):
         gain = self.gain(interval)
         return matrix, shift + la.times(gain, held.value), noise + gain @ held.covariance @ gain.mT
 
-    def added_noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
-        """The covariance ``(B, D, D)`` that a motion over `interval` ``(B,)``, seconds, adds to any state."""
-        return self.change(interval, control)[2]
-
     def sample(
         self,
         states: Tensor,

@@ -47,25 +47,18 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    models = {step.model for step in steps}
-    if any(model.expires_after < math.inf for model in models):
-        steps = [without_expired(step) for step in steps]
-    outcomes: list[Outcome | None] = [None] * len(steps)
-    shapes = {model: (model.motion.dimension, model.components) for model in models}
-    sensors = {reading.sensor for step in steps for reading in step.instant.readings}
-    special = {sensor for sensor in sensors if not sensor.is_built_in}
-    groups: dict[tuple[tuple[int, int], bool], list[int]] = defaultdict(list)
+    steps = [without_expired(step) for step in steps]
+    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch
-        built_in = not special or special.isdisjoint([reading.sensor for reading in step.instant.readings])
-        groups[shapes[step.model], built_in].append(index)
-    for ((_, components), _), indices in groups.items():
+        built_in = all(reading.sensor.is_built_in for reading in step.instant.readings)
+        groups[step.model.motion.dimension, step.model.components, built_in].append(index)
+    outcomes: dict[int, Outcome] = {}
+    for (_, components, _), indices in groups.items():
         tuned = updater.with_components(components)
-        for index, outcome in zip(
-            indices, _advance_alike([steps[i] for i in indices], tuned, with_fits), strict=True
-        ):
-            outcomes[index] = outcome
-    return [outcome for outcome in outcomes if outcome is not None]
+        found = _advance_alike([steps[i] for i in indices], tuned, with_fits)
+        outcomes.update(zip(indices, found, strict=True))
+    return [outcomes[index] for index in range(len(steps))]
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:

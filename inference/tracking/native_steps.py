@@ -20,7 +20,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.sensors.sensor_table import Numbers
+from beliefstream.inference.sensors.lengths import linear
+from beliefstream.inference.sensors.sensor_table import Numbers, sensor_table
 from beliefstream.inference.tracking.accumulated_error import (
     OF_BOUND,
     add_loss,
@@ -94,22 +95,7 @@ def smallest() -> tuple[Given, Reported, Found]:
     """The smallest step, for which native forms are compiled; it is `BENT`."""
     one, few = np.ones(1), np.ones(1, np.int64)
     matrix = one.reshape(1, 1, 1)
-    table = Numbers(
-        few - 1,
-        matrix,
-        matrix[0],
-        matrix[0],
-        matrix,
-        matrix[0],
-        *(one,) * 2,
-        *(-one,) * 4,
-        *(one,) * 4,
-        0 * one,
-        np.zeros((1, 0, 3)),
-        one < 0,
-        few - 1,
-        matrix[0],
-    )
+    table = sensor_table([linear(matrix[0], matrix[0])], None, 1).numbers
     given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix)
     found = space_for_answers(given, 1)
     found.method[0] = BENT

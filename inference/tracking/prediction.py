@@ -8,6 +8,7 @@ needed. Then the mixture is moved, and reduced to the allowed number of componen
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -23,7 +24,6 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.mixtures.splitting import DIVISIONS, divide
 from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.motion.bend import TINY, Bend, bend
-from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel, stacked
@@ -63,9 +63,7 @@ def move(
         return Moved(moved, torch.zeros(mixture.batch, dtype=torch.float64))
     found = _bends(motion, mixture, moved, interval, control)
     loss = found.total
-    if not settings.bend_below > 0:
-        return Moved(moved, loss)
-    at = torch.nonzero(loss > settings.bend_below)[:, 0]
+    at = torch.nonzero(loss > (settings.bend_below or math.inf))[:, 0]
     if len(at) == 0:
         return Moved(moved, loss)
     keep = torch.nonzero(~(loss > settings.bend_below))[:, 0]
@@ -253,9 +251,6 @@ def _noise(groups: Sequence[Group], mixture: GaussianMixture, intervals: Tensor)
     """The covariance ``(B, D, D)`` that the motion adds to the mean of each mixture."""
     noise = torch.zeros(mixture.batch, mixture.dimension, mixture.dimension, dtype=torch.float64)
     for rows, motion, control in groups:
-        if isinstance(motion, LinearMotion):
-            noise[rows] = motion.added_noise(intervals[rows], control)
-            continue
         mean, covariance = mixture.rows(rows).moments()
         point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
         # the covariance of a predicted point mass

@@ -131,26 +131,24 @@ def update(
     move_all(prior, seen, posed)
     linearise_all(posed)
     belief, predicted, is_exact = posed.own, posed.predicted, posed.frame.closed[0]
-    loss = 0.0 if is_exact else _divergence(posed, limits)
-    if not is_exact and not loss < _limit(posed, limits):
+    loss, most = 0.0, 1
+    if not is_exact:
         numbers[SURPRISE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
-        return BENT if _is_located(seen) else OPEN, belief, 0.0
+        loss, most = _divergence(posed, limits), _order(posed, space.places)
+        if not loss < _limit(posed, limits):
+            return BENT if _is_located(seen) else OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
-    places, most = space.places, 1
-    if len(places[0]) > 1:
-        most = _order(posed, places)
-    else:
-        places[0, 0] = 0
-    for at in range(1 if is_exact else most):
+    for at in range(most):
         # one call of each large function, as it is compiled into every one
         joint = (
-            _exact(posed, numbers) if is_exact else _hypotheses(belief, posed.there, places[:, at], numbers)
+            _exact(posed, numbers)
+            if is_exact
+            else _hypotheses(belief, posed.there, space.places[:, at], numbers)
         )
         belief, more = _condense(joint, limits, space.room)
         loss += more
     if not is_exact:
         _move_back(belief, 0, posed.frame.shift[0], posed.frame.scale[0])
-        numbers[SURPRISE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return method, belief, loss
 

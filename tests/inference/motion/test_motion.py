@@ -215,14 +215,6 @@ def test_particles_go_where_the_mixture_goes(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize("motion", [*CONTINUOUS, STEPPED], ids=lambda motion: type(motion).__name__)
-def test_the_added_noise_is_the_covariance_of_a_predicted_point(motion: LinearMotion) -> None:
-    held, interval = control(motion, 0.3), seconds(0.5, 1.5)
-    point = GaussianMixture.gaussian(*(torch.zeros_like(part) for part in gaussian(motion).moments()))
-    expected = motion.predict(point, interval, held).covariances[:, 0]
-    torch.testing.assert_close(motion.added_noise(interval, held), expected, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("motion", [*CONTINUOUS, STEPPED], ids=lambda motion: type(motion).__name__)
 def test_a_prediction_is_that_of_the_change(motion: LinearMotion) -> None:
     start, held, interval = gaussian(motion), control(motion, 0.3), seconds(0.5, 1.5)
     found = motion.predict(start, interval, held)
