@@ -58,9 +58,12 @@ SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
-    prior, observations = example()
-    exact(pose(prior, observations, 1.0), torch.zeros(1, dtype=torch.int64))
-    nearly_linear.update(prior, observations, 1, 0.0)
+    (prior, observations), index = example(), torch.zeros(1, dtype=torch.int64)
+    posed = pose(prior, observations, 1.0)
+    exact(posed, index)
+    nearly_linear.order(prior, observations, posed.scaled.linear)
+    nearly_linear.hypotheses(prior, observations, index)
+    reduction_cost.counts_and_bounds(prior, prior)
     reduction_cost.divergence(prior, prior)
 
 
