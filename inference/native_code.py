@@ -26,7 +26,7 @@ from beliefstream.inference.mixtures.native import compilation_watched, processo
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import curved, evidence
-from beliefstream.inference.update.check import climb, importance, prior_scan, unobserved
+from beliefstream.inference.update.check import climb, unobserved
 from beliefstream.inference.update.closed import updates
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
@@ -43,14 +43,12 @@ MODULES = (
     updates,
     native_observations,
     unobserved,
-    importance,
     native_density,
     native_fits,
     climb,
     native_maximisation,
     native_linear_algebra,
     accumulated_error,
-    prior_scan,
     predicted_observations,
     evidence,
 )
