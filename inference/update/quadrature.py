@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
@@ -30,7 +31,7 @@ from beliefstream.inference.mixtures.gauss_hermite import Moments, apart, loss_o
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, concatenate
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.mixtures.splitting import PARTS, split
-from beliefstream.inference.update.check.importance import systematic
+from beliefstream.inference.update.check.importance import WIDENING, Seed, systematic
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.prior_scan import scan
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled
@@ -51,8 +52,7 @@ NUMBERS = 2_000_000  # most in one tensor
 LEAST_WEIGHT = 1e-3  # weight of a component below which the gate ignores it
 _SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
 AIM = 0.2  # of the allowed loss: components are split down to it
-POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
-WIDER = 2.0  # the same number of points is of a prior wider by this factor
+POINTS = 256  # of the prior, which check the evidence under a likelihood of any shape
 CHECKED_SPREAD = 30.0  # of an expected value over a component, as `MOST_SPREAD`, where these points check
 LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function
 MORE_LOSS = 4.0  # factor on the allowed loss for functions, on which no network was trained
@@ -92,14 +92,7 @@ class Solution:
 
     def rows(self, index: Tensor) -> Solution:
         """The solutions of the problems at `index`."""
-        vectors = (self.log_evidence, self.divergence, self.error, self.rough)
-        nodes = (self.points, self.shares, self.log_exact)
-        return Solution(
-            self.posterior.rows(index),
-            self.source[index],
-            *(each[index] for each in vectors),
-            *(each[index] for each in nodes),
-        )
+        return Solution(self.posterior.rows(index), *(getattr(self, name)[index] for name in TENSORS))
 
     @property
     def sound(self) -> Tensor:
@@ -110,6 +103,9 @@ class Solution:
         """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite if the nodes cannot be trusted."""
         found = _divergence(self.points, self.shares, self.log_exact, answer) + self.error
         return torch.where(self.sound & ~found.isnan(), found, math.inf)
+
+
+TENSORS = [field.name for field in fields(Solution) if field.name != "posterior"]
 
 
 def _divergence(points: Tensor, shares: Tensor, log_exact: Tensor, answer: GaussianMixture) -> Tensor:
@@ -227,28 +223,21 @@ def _solved(
 
 
 def _joined(parts: list[tuple[Tensor, Solution]]) -> Solution:
-    """Join the solutions of parts of a batch, each with its places."""
+    """Join the solutions of parts of a batch, each with its places; zeros fill up components and nodes."""
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     found = [solution for _, solution in parts]
-    places = max(each.posterior.components for each in found)
-    nodes = max(each.shares.shape[1] for each in found)
 
-    def along(name: str, count: int) -> Tensor:
-        return torch.cat([_padded(getattr(each, name), count) for each in found])[order]
+    def along(name: str) -> Tensor:
+        tensors = [getattr(each, name) for each in found]
+        if tensors[0].dim() > 1:
+            most = max(tensor.shape[1] for tensor in tensors)
+            tensors = [
+                pad(tensor, (*[0, 0] * (tensor.dim() - 2), 0, most - tensor.shape[1])) for tensor in tensors
+            ]
+        return torch.cat(tensors)[order]
 
-    vectors = (
-        torch.cat([getattr(each, name) for each in found])[order]
-        for name in ("log_evidence", "divergence", "error", "rough")
-    )
     posterior = concatenate([each.posterior for each in found]).rows(order)
-    wide = [along(name, nodes) for name in ("points", "shares", "log_exact")]
-    return Solution(posterior, along("source", places), *vectors, *wide)
-
-
-def _padded(tensor: Tensor, count: int) -> Tensor:
-    """Pad with zeros to `count` in the second dimension."""
-    more = tensor.new_zeros(len(tensor), count - tensor.shape[1], *tensor.shape[2:])
-    return torch.cat([tensor, more], 1)
+    return Solution(posterior, *map(along, TENSORS))
 
 
 def solve(prior: GaussianMixture, observations: Observations, tolerance: float) -> Solution:
@@ -422,8 +411,11 @@ def _agreed(local: LocalProblem, log_evidence: Tensor) -> Tensor:
     """
     prior, observations = local.prior, local.observations
     factors, count = prior.factors(), 2 * POINTS
-    wide = GaussianMixture(prior.log_weights, prior.means, WIDER**2 * prior.covariances)
-    each = systematic(prior, factors, POINTS, SEED), systematic(wide, WIDER * factors, POINTS, SEED + 1)
+    wide = GaussianMixture(prior.log_weights, prior.means, WIDENING * prior.covariances)
+    each = (
+        systematic(prior, factors, POINTS, Seed.EVIDENCE),
+        systematic(wide, wide.factors(), POINTS, Seed.EVIDENCE + 1),
+    )
     points = torch.cat(each, 1)
     own, other = prior.log_density(points), wide.log_density(points)
     value = observations.log_likelihood(points) + own - torch.logaddexp(own, other) + math.log(2)

@@ -54,6 +54,7 @@ class Seed(IntEnum):
     SIDES = 603
     SETS = 611
     REDUCTION = 701
+    EVIDENCE = 703
     SIMULATED = 801
     EVALUATED = 802
     PUBLISHED_CHECK = 7_919

@@ -24,27 +24,26 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.problem_functions import smoothed
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, log_density
-from beliefstream.inference.update.check.importance import Seed, Weighted, normal_points, systematic_places
+from beliefstream.inference.update.check.importance import (
+    WIDENING,
+    Seed,
+    Weighted,
+    normal_points,
+    systematic_places,
+)
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.result import Update, size_at
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them, three for each start of a search
 MOST_SIDES = 16  # the most parts that a cell is divided into
-HALF_WIDTH = math.sqrt(
-    3
-)  # of a uniform density, in standard deviations: its variance is a third of its square
 LEAST = 1e-5  # share of the posterior above which a cell may be drawn evenly
-RESOLVED = (
-    1.0  # variance over a cell in units of the noise: one that is larger than the noise smooths it away
-)
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
-TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
+TAIL = 0.2417  # share of the points from widened components
 EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `importance.EVENLY`
 ZOOMS = 20  # most zooms into a scan; each halves its cells, and noise may be a millionth of the prior: 2⁻²⁰
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
-MOST_AXES = 2  # with more, so many points do not resolve a lattice either
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
 
@@ -74,8 +73,11 @@ class Scan(NamedTuple):
         return self.points[:, some][:, :count] + offset
 
     def resolves(self, parts: Tensor) -> Tensor:
-        """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool."""
-        return (parts * (self.change < RESOLVED)).sum(1) > 0.5 * parts.sum(1)
+        """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool.
+
+        A variance over a cell that is larger than the noise smooths it away.
+        """
+        return (parts * (self.change < 1)).sum(1) > 0.5 * parts.sum(1)
 
     def smoothed(self, answer: GaussianMixture) -> Tensor:
         """Log density of an answer, smoothed over each cell, ``(B, M)``."""
@@ -139,9 +141,7 @@ def _proposal(prior: GaussianMixture, tails: Tensor) -> GaussianMixture:
         return replace(prior, log_weights=shares.log())
     part = torch.where(tails, TAIL, 0.0)[:, None].to(shares)
     plain = replace(prior, log_weights=((1 - part) * shares).log())
-    return beside(
-        [plain, GaussianMixture((part * shares).log(), prior.means, TAIL_WIDTH**2 * prior.covariances)]
-    )
+    return beside([plain, GaussianMixture((part * shares).log(), prior.means, WIDENING * prior.covariances)])
 
 
 def zoom(coarse: Scan, prior: GaussianMixture, observations: Observations) -> Scan:
@@ -149,7 +149,9 @@ def zoom(coarse: Scan, prior: GaussianMixture, observations: Observations) -> Sc
     batch, count, size = coarse.points.shape
     sides = _sides(size)
     each = len(sides)
-    offset = la.times(coarse.factors[:, :, None], (HALF_WIDTH / 2 * sides).expand(batch, count, -1, -1))
+    # the centre of a half: a uniform density is √3 of its standard deviations wide on each side
+    half = (math.sqrt(3) / 2 * sides).expand(batch, count, -1, -1)
+    offset = la.times(coarse.factors[:, :, None], half)
     points = (coarse.points[:, :, None] + offset).flatten(1, 2)
     frames = (coarse.factors / 2)[:, :, None].expand(-1, -1, each, -1, -1).flatten(1, 2)
     smoothed, change = _smoothed(observations, points, frames)
@@ -256,7 +258,7 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     """
     assert local.scan is not None
     total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
-    repeats = local.observations.has_functions & (local.prior.dimension <= MOST_AXES)
+    repeats = local.observations.has_functions
     for chosen, points in (((total > DOUBTFUL) & ~repeats, POINTS), (repeats, DENSE_POINTS)):
         index = torch.nonzero(chosen)[:, 0]
         if len(index):

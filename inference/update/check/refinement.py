@@ -23,8 +23,7 @@ from beliefstream.inference.update.check.local_problem import LocalProblem
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
-LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # total weight of the added components in the answer
-FLOOR = 1e-18  # of a covariance, relative to its previous trace: the square of a billionth of its spread
+LEAST_ADDED, MOST_ADDED = 1e-3, 0.9  # total weight of components that are added where an answer lacks mass
 CHUNK = 32_768  # points at once, so that they stay in the processor's cache
 
 
@@ -66,7 +65,7 @@ def add_components(
     means = weighted.points[row, index]
     origin = weighted.prior_components.mT[row, index].argmax(-1)
     covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
-    taken = total.clamp(LEAST_WEIGHT, MOST_ADDED)
+    taken = total.clamp(LEAST_ADDED, MOST_ADDED)
     log_weights = (taken / count).log().expand(-1, count)
     return beside([answer.scaled_by((1 - taken).log()), GaussianMixture(log_weights, means, covariances)])
 
@@ -80,12 +79,9 @@ def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
     covariances = (1 - part) * scatter / mass.clamp_min(SMALLEST)[..., None, None] + part * kept
-    # relative to the component before: noise can be a millionth of the prior
-    least = FLOOR * la.trace(answer.covariances)[..., None, None]
-    floor = least * torch.eye(answer.dimension, dtype=means.dtype)
     weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9
     log_weights = (weights / weights.sum(1, keepdim=True)).log()
-    return GaussianMixture(log_weights, means, la.symmetrise(covariances) + floor)
+    return GaussianMixture(log_weights, means, la.symmetrise(covariances))
 
 
 def finite(mixture: GaussianMixture) -> Tensor:
