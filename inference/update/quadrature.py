@@ -49,7 +49,6 @@ ROUNDS = 3
 GAIN = 4.0  # about the most by which one round of splitting divides the divergence
 MOST_ROUGH = 0.01
 NUMBERS = 2_000_000  # most in one tensor
-LEAST_WEIGHT = 1e-3  # weight of a component below which the gate ignores it
 _SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
 AIM = 0.2  # of the allowed loss: components are split down to it
 POINTS = 256  # of the prior, which check the evidence under a likelihood of any shape
@@ -72,7 +71,7 @@ def gate(prior: GaussianMixture, observations: Observations, linear: Linearisati
     information = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1)
     bent = (information + linear.curvature.square().sum((-1, -2)) / 2) * (deviation / narrowest).square()
     variance = torch.where((observations.kind == LINEAR)[:, None], information, bent)
-    seen = observations.mask[:, None] & (prior.log_weights > math.log(LEAST_WEIGHT))[..., None]
+    seen = observations.mask[:, None] & prior.present[..., None]
     return torch.where(seen, variance, 0.0).amax((1, 2)).sqrt()
 
 
@@ -97,7 +96,7 @@ class Solution:
     @property
     def sound(self) -> Tensor:
         """Whether the nodes can be trusted, ``(B,)`` bool."""
-        return (self.error < MOST_ERROR) & (self.rough < MOST_ROUGH)
+        return self.rough < MOST_ROUGH
 
     def divergence_of(self, answer: GaussianMixture) -> Tensor:
         """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite if the nodes cannot be trusted."""

@@ -43,8 +43,8 @@ __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
 # Both were set on hard problems, of the seeds that docs/adversarial.md names.
-# Below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
-UNLIKELY, SOONER = 0.05, 10_000.0
+# Below this surprise, observations may be outliers: an answer is compared with a scan of the prior.
+UNLIKELY = 0.05
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 
 
@@ -215,7 +215,7 @@ class Updater:
         irregular = (observations.mask & observations.is_irregular).any(1)
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
         # a problem has no residual whose bend could be measured
-        doubted = (unlikely & outliers & (bent > limit / SOONER)) | observations.has_problem
+        doubted = (unlikely & outliers) | observations.has_problem
         return never, doubted | (bent > limit / GENTLE)
 
 
