@@ -96,7 +96,7 @@ class Solution:
     @property
     def sound(self) -> Tensor:
         """Whether the nodes can be trusted, ``(B,)`` bool."""
-        return self.rough < MOST_ROUGH
+        return (self.error < MOST_ERROR) & (self.rough < MOST_ROUGH)
 
     def divergence_of(self, answer: GaussianMixture) -> Tensor:
         """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite if the nodes cannot be trusted."""
