@@ -54,7 +54,7 @@ class Scan(NamedTuple):
     factors: Tensor  # Cholesky factors of the cells' covariances, (B, M, d, d)
     log_target: Tensor  # log of prior × likelihood, smoothed over the cell, (B, M)
     share: Tensor  # of the posterior in each cell, (B, M)
-    change: Tensor  # largest variance of an observation over the cell, in units of its noise variance, (B, M)
+    change: Tensor  # of a likelihood over the cell, as `native_observations.smoothed` measures it, (B, M)
     log_evidence: Tensor  # estimated from the cells, (B,)
 
     def rows(self, index: Tensor) -> Scan:
@@ -73,10 +73,7 @@ class Scan(NamedTuple):
         return self.points[:, some][:, :count] + offset
 
     def resolves(self, parts: Tensor) -> Tensor:
-        """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool.
-
-        A variance over a cell that is larger than the noise smooths it away.
-        """
+        """Whether smoothing changes little in more than half of `parts` ``(B, M)``, as of small cells; ``(B,)`` bool."""
         return (parts * (self.change < 1)).sum(1) > 0.5 * parts.sum(1)
 
     def smoothed(self, answer: GaussianMixture) -> Tensor:
@@ -204,7 +201,7 @@ def _chosen(
 def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """Log likelihood of all observations at `points`, each smoothed over the cells `frames` ``(B, P, d, d)``.
 
-    Also returns the largest variance over a cell, in units of the noise variance. Both are ``(B, P)``.
+    Also returns the largest change over a cell, see `native_observations.smoothed`. Both are ``(B, P)``.
     """
     numbers, at = observations.at(points)
     cells = frames.reshape(*at.shape[:2], *frames.shape[2:])
