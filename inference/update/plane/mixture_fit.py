@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import Array, Seen
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
-from beliefstream.inference.mixtures.native_density import FAINTEST
+from beliefstream.inference.mixtures.native_density import ROOT
 from beliefstream.inference.mixtures.native_exponential import (
+    LOG2_E,
     UNDERFLOW,
     exponential,
     logarithm,
-    roughly_exponential,
+    roughly_power_of_two,
 )
 from beliefstream.inference.update.plane.densities import DensitySpace, Prior, fill_density
 
@@ -33,9 +34,9 @@ Sums = tuple[float, float, float, float, float, float]  # mass, and first and se
 SMALLEST = 1e-300
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step
-FAINTEST_SHARE = (
-    1e-200  # with a smaller share, a point's part of a component may be no normal number, which takes long
-)
+# of two: a component's density at a point, beside the highest peak, counts as much at least. With a point's share, of
+# which less than the other counts as none, it is a normal number; others take many times as long
+LEAST_POWER, FAINTEST_SHARE = -900.0, 1e-30
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
 FEW_POINTS = 0.5  # effective points, below which a component is as wide as their cells
 FEW_COMPONENTS = 3  # components that have more nodes each
@@ -72,8 +73,8 @@ class Work(NamedTuple):
     sums: Array  # (J, 10): mass, first and second moments, cells, and squared shares
     gains: Array  # (J,)
     axes: Array  # (J, 2)
-    logs: Array  # (J, P)
-    highest: Array  # (P,)
+    parts: Array  # (J, P) density of each component at each point
+    totals: Array  # (P,)
 
 
 @inner
@@ -245,47 +246,52 @@ def prepare_forms(mixture: Mixture, count: int) -> None:
 
 
 @borrowing
-def fill_logs(mixture: Mixture, components: int, points: Points, count: int, work: Work) -> None:
-    """Fill the log of each weighted component at each point, and the largest at each."""
-    for p in range(count):
-        work.highest[p] = -math.inf
+def fill_parts(mixture: Mixture, components: int, points: Points, count: int, work: Work) -> float:
+    """Fill the density of each weighted component at each point, and their sum; all beside what the log of it returns.
+
+    One that is more than `LEAST_POWER` below the highest peak counts as much.
+    """
+    prepare_forms(mixture, components)
+    highest = -math.inf
     for k in range(components):
-        _fill_log(mixture.forms[k], mixture.moments[k], points, count, work.logs[k], work.highest)
-
-
-@adding
-def _fill_log(form: Array, moments: Array, points: Points, count: int, logs: Array, highest: Array) -> None:
-    peak, one, low, two, x, y = form[0], form[1], form[2], form[3], moments[0], moments[1]
+        highest = max(highest, mixture.forms[k, 0])
     for p in range(count):
-        dx, dy = points.x[p] - x, points.y[p] - y
-        first, second = one * dx, low * dx + two * dy
-        logs[p] = peak - 0.5 * (first * first + second * second)
-        highest[p] = max(highest[p], logs[p])
-
-
-@borrowing
-def log_density(components: int, count: int, work: Work, into: Array) -> None:
-    """Fill the log density at each point after `fill_logs`, whose logs become each component's part of it."""
-    for p in range(count):
-        into[p] = 0.0
+        work.totals[p] = 0.0
     for k in range(components):
-        _add_share(work.logs[k], work.highest, count, into)
-    _finish(work.highest, count, into)
-
-
-@adding
-def _add_share(logs: Array, highest: Array, count: int, into: Array) -> None:
-    for p in range(count):
-        logs[p] = roughly_exponential(max(logs[p] - highest[p], FAINTEST))
-        into[p] += logs[p]
+        peak = mixture.forms[k, 0] - highest
+        _add_part(peak, mixture.forms[k], mixture.moments[k], points, count, work.parts[k], work.totals)
+    return highest
 
 
 @fusing
-def _finish(highest: Array, count: int, into: Array) -> None:
-    """Take logarithms; the sums go where the largest of the logs were."""
+def _add_part(
+    peak: float, form: Array, moments: Array, points: Points, count: int, parts: Array, totals: Array
+) -> None:
+    """Add the densities of one component, two to the power of what is computed."""
+    x, y, height, one, low, two = moments[0], moments[1], peak * LOG2_E, form[1], form[2], form[3]
+    one, low, two = ROOT * one, ROOT * low, ROOT * two
     for p in range(count):
-        top, total = highest[p], into[p]
-        highest[p], into[p] = total, top + logarithm(total)
+        dx, dy = points.x[p] - x, points.y[p] - y
+        first, second = one * dx, low * dx + two * dy
+        power = height - first * first - second * second
+        # what is not a number stays so
+        parts[p] = roughly_power_of_two(LEAST_POWER if power < LEAST_POWER else power)
+        totals[p] += parts[p]
+
+
+@borrowing
+def fill_log_density(
+    mixture: Mixture, components: int, points: Points, count: int, work: Work, into: Array
+) -> None:
+    """Fill the log density of a mixture at each point."""
+    highest = fill_parts(mixture, components, points, count, work)
+    _take_logarithm(highest, work.totals, count, into)
+
+
+@fusing
+def _take_logarithm(highest: float, totals: Array, count: int, into: Array) -> None:
+    for p in range(count):
+        into[p] = highest + logarithm(totals[p])
 
 
 @borrowing
@@ -294,12 +300,12 @@ def improve(points: Points, count: int, components: int, mixture: Mixture, work:
 
     Fills the log densities that the points had before.
     """
-    prepare_forms(mixture, components)
-    fill_logs(mixture, components, points, count, work)
-    log_density(components, count, work, into)
+    fill_log_density(mixture, components, points, count, work, into)
+    for p in range(count):
+        work.totals[p] = (points.share[p] if points.share[p] > FAINTEST_SHARE else 0.0) / work.totals[p]
     for k in range(components):
         sums = work.sums[k]
-        _fill_sums(work.logs[k], work.highest, points, count, sums)
+        _fill_sums(work.parts[k], work.totals, points, count, sums)
         few = sums[0] * sums[0] / max(sums[9], SMALLEST) / FEW_POINTS
         part = 1 / (1 + few * few)
         for i in range(3):
@@ -308,12 +314,11 @@ def improve(points: Points, count: int, components: int, mixture: Mixture, work:
 
 
 @adding
-def _fill_sums(parts: Array, totals: Array, points: Points, count: int, sums: Array) -> None:
-    """Fill the sums of points, of whose shares this is a part."""
+def _fill_sums(parts: Array, shares: Array, points: Points, count: int, sums: Array) -> None:
+    """Fill the sums of points with these parts of their shares."""
     mass = x = y = xx = xy = yy = wide = tilt = high = squares = 0.0
     for p in range(count):
-        share, east, north = points.share[p], points.x[p], points.y[p]
-        share = parts[p] / totals[p] * (share if share > FAINTEST_SHARE else 0.0)
+        share, east, north = parts[p] * shares[p], points.x[p], points.y[p]
         mass += share
         x += share * east
         y += share * north
@@ -371,8 +376,7 @@ def place_nodes(
             points.x[k * each + i] = mixture.moments[k, 0] + dx
             points.y[k * each + i] = mixture.moments[k, 1] + (steps[i, 1] - low * dx) / two
     count = components * each
-    fill_logs(mixture, components, points, count, work)
-    log_density(components, count, work, answer)
+    fill_log_density(mixture, components, points, count, work, answer)
     fill_density(seen, b, prior, points.x, points.y, count, space, points.log)
     highest = -math.inf
     for p in range(count):
@@ -441,9 +445,7 @@ def divergences(
 
     With q the mixture and p the exact density, their terms are q / p - 1 - log(q / p) and -log(q / p).
     """
-    prepare_forms(mixture, components)
-    fill_logs(mixture, components, points, count, work)
-    log_density(components, count, work, answer)
+    fill_log_density(mixture, components, points, count, work, answer)
     return _add_ratios(points.share, points.log, log_evidence, answer, count)
 
 
@@ -509,63 +511,44 @@ def fit_cells(
     nodes: tuple[Rule, Rule],
     mixture: Mixture,
     space: tuple[Points, Mixture, Work, Array, Array, DensitySpace],
-) -> tuple[int, int, float, float, float]:
+) -> tuple[int, int, float]:
     """Fit a mixture, with more components where it lacks mass.
 
-    Returns how many components and nodes there are, the log evidence, and the divergence over nodes and cells.
+    Returns how many components and nodes there are, and the log evidence.
     """
     others, rest, work, answer, residual, densities = space
     components, good = divide(points, count, limits.components, limits.gain, work, mixture), False
-    some, log, one, other = 0, -math.inf, math.inf, math.inf
     for addition in range(limits.additions + 1):
         for _ in range(limits.steps if addition > 0 else 0):
             components = improve(points, count, components, mixture, work, answer)
-        for _ in range(limits.rounds if addition == limits.additions else 1):
+        last = addition == limits.additions
+        for each in range(limits.rounds if last else 1):
             rule = nodes[0] if components <= FEW_COMPONENTS else nodes[1]
             some, log = place_nodes(
                 seen, b, prior, mixture, components, rule, others, work, answer, densities
             )
             if not log > -math.inf:
-                return 0, 0, log, one, other
+                return 0, 0, log
             components = move(work.sums, components, mixture)
-            one, other = _measured(
-                mixture, components, others, some, log, points, count, evidence, work, answer
-            )
-            good = max(one, other) < limits.enough
+            good = last and each == limits.rounds - 1
+            if not good:
+                # the densities at the cells are needed below
+                apart = abs(log - evidence)
+                loss = divergence(mixture, components, points, count, evidence, apart, work, answer)
+                good = loss < limits.enough
+                if good:
+                    loss = divergence(mixture, components, others, some, log, apart, work, residual)
+                    good = loss < limits.enough
             if good:
                 break
         if good:
             break
-        if addition < limits.additions:
-            components = _extended(
-                points, count, evidence, limits, mixture, components, rest, work, answer, residual
-            )
+        components = _extended(
+            points, count, evidence, limits, mixture, components, rest, work, answer, residual
+        )
     # once more at the nodes of the answer itself, and more of them: sums over few are some hundredths off
     some, log = place_nodes(seen, b, prior, mixture, components, nodes[0], others, work, answer, densities)
-    if not log > -math.inf:
-        return 0, 0, log, one, other
-    one, other = _measured(mixture, components, others, some, log, points, count, evidence, work, answer)
-    return components, some, log, one, other
-
-
-@borrowing
-def _measured(
-    mixture: Mixture,
-    components: int,
-    others: Points,
-    some: int,
-    log: float,
-    points: Points,
-    count: int,
-    evidence: float,
-    work: Work,
-    answer: Array,
-) -> tuple[float, float]:
-    """The divergence over the nodes and over the cells, with their log evidence; `answer` is then at the cells."""
-    apart = abs(log - evidence)
-    one = divergence(mixture, components, others, some, log, apart, work, answer)
-    other = divergence(mixture, components, points, count, evidence, apart, work, answer)
-    return one, other
+    return (components, some, log) if log > -math.inf else (0, 0, log)
 
 
 @borrowing

@@ -238,7 +238,6 @@ class Found(NamedTuple):
     counts: NDArray[np.int64]  # (3, B) of components, cells and nodes; no component where there is no answer
     log_evidence: Array  # (2, B), of the nodes and of the cells
     lost: Array  # (B,) share that may lie outside the cells
-    divergence: Array  # (2, B)
     moments: tuple[Array, Array, Array]  # log weights, means and covariances
     cells: Array  # (B, 4, C) x, y, share and log of prior × likelihood; anything beyond the counts
     nodes: Array  # (B, 4, P)
@@ -275,7 +274,6 @@ def solve(
         np.zeros((3, batch), np.int64),
         np.full((2, batch), -math.inf),
         np.full(batch, math.inf),
-        np.full((2, batch), math.inf),
         (
             np.full((batch, places), -math.inf),
             np.zeros((batch, places, 2)),
@@ -319,11 +317,10 @@ def _solve(
         evidence += log_area
         found.log_evidence[1, b], found.lost[b] = evidence, lost
         room = others, rest, work, answer, residual, densities
-        components, some, log, one, other = fit_cells(
+        components, some, log = fit_cells(
             seen, b, prior, points, number, evidence, limits, nodes, mixture, room
         )
         found.log_evidence[0, b] = log
-        found.divergence[0, b], found.divergence[1, b] = one, other
         found.counts[0, b], found.counts[1, b], found.counts[2, b] = components, number, some
         _put(mixture, components, points, number, others, some, b, found)
 
