@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_density import BLOCK
-from beliefstream.inference.update.plane.densities import Framed, Prior, first_cells
+from beliefstream.inference.update.plane.densities import Prior, Problem, first_cells
 from beliefstream.inference.update.plane.smoothing import Block, Cells, put_block, smooth
 
 MOST_ROUNDS = 40
@@ -31,14 +31,6 @@ class CellLimits(NamedTuple):
     dropped: float  # share of the mass; a cell with a smaller bound is dropped
     rough: float  # a cell with a smaller bound may stay coarse
     coarse: float  # share that all coarse cells may have together
-
-
-class Problem(NamedTuple):
-    """One problem in its frame."""
-
-    prior: Prior
-    framed: Framed
-    number: int  # of observations
 
 
 @borrowing
@@ -158,14 +150,8 @@ def _evaluate(problem: Problem, cells: Cells, start: int, end: int, least: float
         block.wide[some], block.high[some] = SPREAD * wide, SPREAD * high
         some += 1
         if some == BLOCK or c == end - 1:
-            _evaluate_block(problem, some, least, block, cells)
+            put_block(smooth(problem, some, least, block, cells), block, cells)
             some = 0
-
-
-@borrowing
-def _evaluate_block(problem: Problem, some: int, least: float, block: Block, cells: Cells) -> None:
-    prior, framed, number = problem
-    put_block(smooth(framed, number, prior, some, least, block, cells), block, cells)
 
 
 @borrowing

@@ -28,7 +28,8 @@ from beliefstream.inference.mixtures.native_exponential import (
 LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
 REACH = 24.0  # half the side that they cover, in standard deviations of the prior
 LOWEST = -1e150  # below every log of a density, in finite arithmetic
-WIDEST = 0.3  # radians over a cell, beyond which a bearing is not linear
+WIDEST = 0.3  # radians over a cell, or of a beam, beyond which it bends across
+UNOBSERVED_POINTS = 256  # that measure the coordinates that no sensor touches
 
 
 class Framed(NamedTuple):
@@ -48,17 +49,11 @@ class Framed(NamedTuple):
 @inner
 def new_framed(number: int) -> Framed:
     """Space for so many observations."""
+    pairs, numbers = np.empty((3, number, 2)), np.empty((4, number))
     return Framed(
-        np.empty(number, np.int64),
-        np.empty((number, 4)),
-        np.empty((number, 2)),
-        np.empty((number, 2)),
-        np.empty((number, 2)),
-        np.empty(number),
-        np.empty(number),
-        np.empty(number),
-        np.empty(number),
-    )
+        np.empty(number, np.int64), np.empty((number, 4)), pairs[0], pairs[1], pairs[2],
+        numbers[0], numbers[1], numbers[2], numbers[3],
+    )  # fmt: skip
 
 
 @inner
@@ -69,51 +64,33 @@ def new_prior(count: int) -> Prior:
     )
 
 
-@inner
-def in_frame(prior: Prior, frame: Frame, space: Prior) -> Prior:
-    """The components of a prior in a frame; their densities are relative to the highest peak."""
-    x, y, xx, yx, yy = frame
-    count, highest, tilt = len(prior.peaks), -math.inf, yx / xx
-    for k in range(count):
-        highest = max(highest, prior.peaks[k])
-    for k in range(count):
-        mean, wide, precise = prior.means[k], prior.covariances[k], prior.precisions[k]
-        space.peaks[k] = prior.peaks[k] - highest
-        space.log_weights[k] = prior.log_weights[k] - highest - math.log(xx * yy)
-        space.means[k, 0] = (mean[0] - x) / xx
-        space.means[k, 1] = (mean[1] - y - tilt * (mean[0] - x)) / yy
-        space.covariances[k, 0] = wide[0] / (xx * xx)
-        space.covariances[k, 1] = (wide[1] - tilt * wide[0]) / (xx * yy)
-        space.covariances[k, 2] = (wide[2] - 2 * tilt * wide[1] + tilt * tilt * wide[0]) / (yy * yy)
-        space.precisions[k, 0] = xx * xx * precise[0] + 2 * xx * yx * precise[1] + yx * yx * precise[2]
-        space.precisions[k, 1] = yy * (xx * precise[1] + yx * precise[2])
-        space.precisions[k, 2] = yy * yy * precise[2]
-    return first_of(space, count)
-
-
 @borrowing
-def fill_framed(seen: Seen, b: int, frame: Frame, framed: Framed) -> int:
-    """Fill the observations of a problem; returns how many there are."""
-    some = 0
+def fill_framed(
+    seen: Seen, b: int, axes: NDArray[np.int64], frame: Frame, framed: Framed
+) -> tuple[int, float]:
+    """Fill the observations of a problem in a frame of the coordinates `axes`; how many, and the sum of their peaks."""
+    some, height = 0, 0.0
     for n in range(seen.kind.shape[1]):
         if seen.mask[b, n]:
-            _fill_place(seen, b, n, frame, framed, some)
-            _fill_heights(seen, b, n, framed, some)
+            _fill_place(seen, b, n, axes, frame, framed, some)
+            height += _fill_heights(seen, b, n, framed, some)
             some += 1
-    return some
+    return some, height
 
 
 @borrowing
-def _fill_place(seen: Seen, b: int, n: int, frame: Frame, framed: Framed, into: int) -> None:
-    x, y, xx, yx, yy = frame
+def _fill_place(
+    seen: Seen, b: int, n: int, axes: NDArray[np.int64], frame: Frame, framed: Framed, into: int
+) -> None:
+    (x, y, xx, yx, yy), one, two = frame, axes[0], axes[1]
     framed.kinds[into] = seen.kind[b, n]
     for r in range(2):
-        first, second = seen.matrix[b, n, r, 0], seen.matrix[b, n, r, 1]
+        first, second = seen.matrix[b, n, r, one], seen.matrix[b, n, r, two]
         framed.matrices[into, 2 * r] = first * xx + second * yx
         framed.matrices[into, 2 * r + 1] = second * yy
         framed.origins[into, r] = seen.origin[b, n, r] - first * x - second * y
         framed.values[into, r] = seen.value[b, n, r]
-    first, second = seen.heading[b, n, 0], seen.heading[b, n, 1]
+    first, second = seen.heading[b, n, one], seen.heading[b, n, two]
     framed.headings[into, 0], framed.headings[into, 1] = first * xx + second * yx, second * yy
     if seen.kind[b, n] == ANGLE:
         framed.values[into, 0] += first * x + second * y
@@ -121,7 +98,8 @@ def _fill_place(seen: Seen, b: int, n: int, frame: Frame, framed: Framed, into: 
 
 
 @borrowing
-def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> None:
+def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> float:
+    """Fill the peaks of an inlier and an outlier, beside the log of their sum that it returns."""
     inlier = seen.log_inlier[b, n] - seen.constant[b, n]
     outlier, slope = seen.log_outlier[b, n] + seen.outlier[b, n], 0.0
     if seen.kind[b, n] == LINEAR:
@@ -131,6 +109,7 @@ def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> None
     framed.inliers[into] = inlier - top
     framed.outliers[into] = max(outlier - top, LOWEST)
     framed.slopes[into] = slope
+    return top
 
 
 Frame = tuple[float, float, float, float, float]  # a place, and a lower factor: x, y, xx, yx, yy
@@ -167,27 +146,26 @@ def new_density_space(components: int, points: int) -> DensitySpace:
 
 
 @borrowing
-def fill_density(
-    seen: Seen, b: int, prior: Prior, x: Array, y: Array, count: int, space: DensitySpace, into: Array
-) -> None:
-    """Fill the log of prior × likelihood at the first `count` points."""
-    logs, highest, squared, product = space
+def fill_density(problem: Problem, x: Array, y: Array, count: int, space: DensitySpace, into: Array) -> None:
+    """Fill the log of prior × likelihood at the first `count` points, in the frame of the problem."""
+    (prior, framed, number, height), (logs, highest, squared, product) = problem, space
     for p in range(count):
         highest[p], into[p], product[p] = LOWEST, 0.0, 1.0
     for k in range(len(prior.peaks)):
         _fill_component(prior.peaks[k], prior.means[k], prior.precisions[k], x, y, count, logs[k], highest)
     for k in range(len(prior.peaks)):
         _add_component(logs[k], highest, count, into)
-    _take_logarithm(highest, count, into)
-    for n in range(seen.kind.shape[1]):
-        if seen.mask[b, n]:
-            if seen.kind[b, n] == LINEAR:
-                _see_linear(seen, b, n, x, y, count, squared)
-            elif seen.kind[b, n] == ANGLE:
-                _see_angle(seen, b, n, x, y, count, squared)
-            else:
-                _see_range(seen, b, n, x, y, count, squared)
-            _add_observation(seen, b, n, squared, count, product, into)
+    _take_logarithm(height, highest, count, into)
+    for n in range(number):
+        if framed.kinds[n] == LINEAR:
+            _see_linear(framed, n, x, y, count, squared)
+        elif framed.kinds[n] == ANGLE:
+            _see_angle(framed, n, x, y, count, squared)
+        else:
+            _see_range(framed, n, x, y, count, squared)
+        _add_observation(
+            framed.inliers[n], framed.outliers[n], framed.slopes[n], squared, count, product, into
+        )
     for p in range(count):
         into[p] += logarithm(product[p])
 
@@ -210,26 +188,26 @@ def _add_component(logs: Array, highest: Array, count: int, into: Array) -> None
 
 
 @fusing
-def _take_logarithm(highest: Array, count: int, into: Array) -> None:
+def _take_logarithm(height: float, highest: Array, count: int, into: Array) -> None:
     for p in range(count):
-        into[p] = highest[p] + logarithm(into[p])
+        into[p] = height + highest[p] + logarithm(into[p])
 
 
 @fusing
-def _see_linear(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
-    one, other = seen.value[b, n, 0] + seen.origin[b, n, 0], seen.value[b, n, 1] + seen.origin[b, n, 1]
-    matrix = seen.matrix[b, n]
-    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+def _see_linear(framed: Framed, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    one, other = framed.values[n, 0] + framed.origins[n, 0], framed.values[n, 1] + framed.origins[n, 1]
+    matrix = framed.matrices[n]
+    m00, m01, m10, m11 = matrix[0], matrix[1], matrix[2], matrix[3]
     for p in range(count):
         left, right = one - m00 * x[p] - m01 * y[p], other - m10 * x[p] - m11 * y[p]
         squared[p] = left * left + right * right
 
 
 @fusing
-def _see_range(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
-    value, scale = seen.value[b, n, 0], 1 / seen.deviation[b, n]
-    east, north, matrix = seen.origin[b, n, 0], seen.origin[b, n, 1], seen.matrix[b, n]
-    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+def _see_range(framed: Framed, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    value, scale, matrix = framed.values[n, 0], framed.scales[n], framed.matrices[n]
+    east, north = framed.origins[n, 0], framed.origins[n, 1]
+    m00, m01, m10, m11 = matrix[0], matrix[1], matrix[2], matrix[3]
     for p in range(count):
         first, second = m00 * x[p] + m01 * y[p] - east, m10 * x[p] + m11 * y[p] - north
         off = (value - math.sqrt(first * first + second * second + SOFT)) * scale
@@ -237,39 +215,26 @@ def _see_range(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squar
 
 
 @fusing
-def _see_angle(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
-    value, scale = seen.value[b, n, 0], 1 / seen.deviation[b, n]
-    east, north, matrix = seen.origin[b, n, 0], seen.origin[b, n, 1], seen.matrix[b, n]
-    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
-    h0, h1 = seen.heading[b, n, 0], seen.heading[b, n, 1]
+def _see_angle(framed: Framed, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    value, scale, matrix = framed.values[n, 0], framed.scales[n], framed.matrices[n]
+    east, north = framed.origins[n, 0], framed.origins[n, 1]
+    m00, m01, m10, m11 = matrix[0], matrix[1], matrix[2], matrix[3]
+    h0, h1 = framed.headings[n, 0], framed.headings[n, 1]
     for p in range(count):
         first, second = m00 * x[p] + m01 * y[p] - east, m10 * x[p] + m11 * y[p] - north
         off = within_half_a_turn(value + h0 * x[p] + h1 * y[p] - arctangent(second, first)) * scale
         squared[p] = off * off
 
 
-@borrowing
+@fusing
 def _add_observation(
-    seen: Seen, b: int, n: int, squared: Array, count: int, product: Array, into: Array
+    best: float, constant: float, slope: float, squared: Array, count: int, product: Array, into: Array
 ) -> None:
     """Add the larger of an inlier's and an outlier's log density, and multiply the rest in."""
-    best, constant, slope = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n], 0.0
-    if constant == -math.inf:
+    if constant == LOWEST:
         for p in range(count):
             into[p] += best - 0.5 * squared[p]
         return
-    if seen.kind[b, n] == LINEAR:
-        slope = -0.5 / WIDE_OUTLIER**2
-        constant -= seen.constant[b, n] + seen.rows[b, n] * LOG_WIDE
-    else:
-        constant += seen.outlier[b, n]
-    _add_either(best, constant, slope, squared, count, product, into)
-
-
-@fusing
-def _add_either(
-    best: float, constant: float, slope: float, squared: Array, count: int, product: Array, into: Array
-) -> None:
     for p in range(count):
         inlier, outlier = best - 0.5 * squared[p], constant + slope * squared[p]
         into[p] += max(inlier, outlier)
@@ -287,19 +252,23 @@ class Prior(NamedTuple):
 
 
 @borrowing
-def take(mixtures: Numbers, b: int, axes: NDArray[np.int64], centre: Array, prior: Prior) -> int:
-    """Fill the components that are present, over the coordinates `axes` less `centre`; returns their number."""
-    some, (one, two) = 0, (axes[0], axes[1])
+def take(mixtures: Numbers, b: int, axes: NDArray[np.int64], frame: Frame, prior: Prior) -> int:
+    """Fill the components that are present, in a frame of the coordinates `axes`; returns their number."""
+    some, (one, two), (x, y, first, low, second) = 0, (axes[0], axes[1]), frame
+    tilt = low / first
     for k in range(mixtures.log_weights.shape[1]):
         weight, covariance = mixtures.log_weights[b, k], mixtures.covariances[b, k]
         if weight == -math.inf:
             continue
+        east, north = mixtures.means[b, k, one] - x, mixtures.means[b, k, two] - y
         xx, xy, yy = covariance[one, one], covariance[two, one], covariance[two, two]
+        # along the second axis less what the first one has of it
+        yy, xy = yy - 2 * tilt * xy + tilt * tilt * xx, xy - tilt * xx
+        xx, xy, yy = xx / (first * first), xy / (first * second), yy / (second * second)
         determinant = xx * yy - xy * xy
         prior.log_weights[some] = weight - LOG_TWO_PI
         prior.peaks[some] = weight - LOG_TWO_PI - 0.5 * math.log(determinant)
-        prior.means[some, 0] = mixtures.means[b, k, one] - centre[0]
-        prior.means[some, 1] = mixtures.means[b, k, two] - centre[1]
+        prior.means[some, 0], prior.means[some, 1] = east / first, (north - tilt * east) / second
         prior.covariances[some, 0], prior.covariances[some, 1], prior.covariances[some, 2] = xx, xy, yy
         prior.precisions[some, 0] = yy / determinant
         prior.precisions[some, 1] = -xy / determinant
@@ -318,3 +287,24 @@ def first_of(prior: Prior, count: int) -> Prior:
         prior.covariances[:count],
         prior.precisions[:count],
     )
+
+
+@borrowing
+def lower(prior: Prior) -> float:
+    """Make the densities relative to the highest peak, whose log it returns."""
+    highest = -math.inf
+    for k in range(len(prior.peaks)):
+        highest = max(highest, prior.peaks[k])
+    for k in range(len(prior.peaks)):
+        prior.peaks[k] -= highest
+        prior.log_weights[k] -= highest
+    return highest
+
+
+class Problem(NamedTuple):
+    """One problem in a frame."""
+
+    prior: Prior
+    framed: Framed
+    number: int  # of observations
+    height: float  # log of what the densities are relative to

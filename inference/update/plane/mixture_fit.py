@@ -16,22 +16,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_terms import Array, Seen
+from beliefstream.inference.likelihood.native_terms import Array
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import ROOT
 from beliefstream.inference.mixtures.native_exponential import (
     LOG2_E,
+    SMALLEST,
     UNDERFLOW,
     exponential,
     logarithm,
     roughly_power_of_two,
 )
-from beliefstream.inference.update.plane.densities import DensitySpace, Prior, fill_density
+from beliefstream.inference.update.plane.densities import DensitySpace, Problem, fill_density
 
 Sums = tuple[float, float, float, float, float, float]  # mass, and first and second moments
 
-SMALLEST = 1e-300
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step
 # of two: a component's density at a point, beside the highest peak, counts as much at least. With a point's share, of
@@ -40,6 +40,11 @@ LEAST_POWER, FAINTEST_SHARE = -900.0, 1e-30
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
 FEW_POINTS = 0.5  # effective points, below which a component is as wide as their cells
 FEW_COMPONENTS = 3  # components that have more nodes each
+ROUNDS = 3  # quadratures of the last mixture, at most
+ADDED, AGAIN = (
+    3,
+    -0.1,
+)  # components at once, at most; nats that a division of what a mixture lacks gains at least
 FAR = 12.0  # nats below a density, where a mixture has nothing that could move there
 
 
@@ -125,7 +130,7 @@ def divide(points: Points, count: int, most: int, least: float, work: Work, mixt
         _measure(points, count, work, best)
         _measure(points, count, work, parts)
         parts += 1
-    return put_sums(work.sums, parts, mixture)
+    return put_sums(work.sums, parts, mixture, 0.0)
 
 
 @borrowing
@@ -189,24 +194,12 @@ def cost(sums: Sums) -> float:
 
 
 @borrowing
-def put_sums(sums: Array, count: int, mixture: Mixture) -> int:
-    """Fill the components with these sums, as mass and first and second moments; how many have mass."""
-    total, left = 0.0, 0
-    for k in range(count):
-        total += sums[k, 0]
-    for k in range(count):
-        mass = sums[k, 0]
-        if not mass > LEAST_MASS * total:
-            continue
-        _put(sums[k], mixture.moments[left])
-        mixture.log_weights[left] = math.log(mass / total)
-        left += 1
-    return left
+def put_sums(sums: Array, count: int, mixture: Mixture, least: float) -> int:
+    """Fill the components with these sums, as mass and first and second moments; how many have mass.
 
-
-@borrowing
-def move(sums: Array, count: int, mixture: Mixture) -> int:
-    """As `put_sums`, but where nearly all of a component's share is at one node, it only gets its mass."""
+    One whose determinant is at most the `least` part of what it was only gets its mass: nearly all of that is at one
+    node.
+    """
     total, left = 0.0, 0
     for k in range(count):
         total += sums[k, 0]
@@ -214,22 +207,14 @@ def move(sums: Array, count: int, mixture: Mixture) -> int:
         mass, before, after = sums[k, 0], mixture.moments[k], mixture.moments[left]
         if not mass > LEAST_MASS * total:
             continue
-        old = before[2] * before[4] - before[3] * before[3]
-        x, y, xx, xy, yy = before[0], before[1], before[2], before[3], before[4]
-        _put(sums[k], after)
-        if not after[2] * after[4] - after[3] * after[3] > LEAST_SPREAD * old:
-            after[0], after[1], after[2], after[3], after[4] = x, y, xx, xy, yy
+        x, y = sums[k, 1] / mass, sums[k, 2] / mass
+        xx, xy, yy = sums[k, 3] / mass - x * x, sums[k, 4] / mass - x * y, sums[k, 5] / mass - y * y
+        if least > 0 and not xx * yy - xy * xy > least * (before[2] * before[4] - before[3] * before[3]):
+            x, y, xx, xy, yy = before[0], before[1], before[2], before[3], before[4]
+        after[0], after[1], after[2], after[3], after[4] = x, y, xx, xy, yy
         mixture.log_weights[left] = math.log(mass / total)
         left += 1
     return left
-
-
-@borrowing
-def _put(sums: Array, moments: Array) -> None:
-    x, y = sums[1] / sums[0], sums[2] / sums[0]
-    moments[0], moments[1] = x, y
-    moments[2], moments[3] = sums[3] / sums[0] - x * x, sums[4] / sums[0] - x * y
-    moments[4] = sums[5] / sums[0] - y * y
 
 
 @borrowing
@@ -310,7 +295,7 @@ def improve(points: Points, count: int, components: int, mixture: Mixture, work:
         part = 1 / (1 + few * few)
         for i in range(3):
             sums[3 + i] += part * sums[6 + i]
-    return put_sums(work.sums, components, mixture)
+    return put_sums(work.sums, components, mixture, 0.0)
 
 
 @adding
@@ -350,9 +335,7 @@ Rule = tuple[Array, Array]  # nodes (M, 2) of a standard Gaussian, and the logs 
 
 @inner
 def place_nodes(
-    seen: Seen,
-    b: int,
-    prior: Prior,
+    problem: Problem,
     mixture: Mixture,
     components: int,
     rule: Rule,
@@ -377,7 +360,7 @@ def place_nodes(
             points.y[k * each + i] = mixture.moments[k, 1] + (steps[i, 1] - low * dx) / two
     count = components * each
     fill_log_density(mixture, components, points, count, work, answer)
-    fill_density(seen, b, prior, points.x, points.y, count, space, points.log)
+    fill_density(problem, points.x, points.y, count, space, points.log)
     highest = -math.inf
     for p in range(count):
         points.share[p] = points.log[p] - answer[p] + mixture.log_weights[p // each] + log_shares[p % each]
@@ -491,19 +474,14 @@ class Limits(NamedTuple):
 
     components: int  # the most
     gain: float  # nats, that a division of the cells gains at least
-    again: float  # nats, the same for what a mixture lacks
     steps: int  # of expectation-maximisation on the cells, after each addition
     additions: int  # how often components are added at most
-    added: int  # how many at once at most
-    rounds: int  # the most quadratures
     enough: float  # nats, below which a divergence is small enough
 
 
 @inner
 def fit_cells(
-    seen: Seen,
-    b: int,
-    prior: Prior,
+    problem: Problem,
     points: Points,
     count: int,
     evidence: float,
@@ -522,15 +500,13 @@ def fit_cells(
         for _ in range(limits.steps if addition > 0 else 0):
             components = improve(points, count, components, mixture, work, answer)
         last = addition == limits.additions
-        for each in range(limits.rounds if last else 1):
+        for each in range(ROUNDS if last else 1):
             rule = nodes[0] if components <= FEW_COMPONENTS else nodes[1]
-            some, log = place_nodes(
-                seen, b, prior, mixture, components, rule, others, work, answer, densities
-            )
+            some, log = place_nodes(problem, mixture, components, rule, others, work, answer, densities)
             if not log > -math.inf:
                 return 0, 0, log
-            components = move(work.sums, components, mixture)
-            good = last and each == limits.rounds - 1
+            components = put_sums(work.sums, components, mixture, LEAST_SPREAD)
+            good = last and each == ROUNDS - 1
             if not good:
                 # the densities at the cells are needed below
                 apart = abs(log - evidence)
@@ -547,7 +523,7 @@ def fit_cells(
             points, count, evidence, limits, mixture, components, rest, work, answer, residual
         )
     # once more at the nodes of the answer itself, and more of them: sums over few are some hundredths off
-    some, log = place_nodes(seen, b, prior, mixture, components, nodes[0], others, work, answer, densities)
+    some, log = place_nodes(problem, mixture, components, nodes[0], others, work, answer, densities)
     return (components, some, log) if log > -math.inf else (0, 0, log)
 
 
@@ -568,12 +544,12 @@ def _extended(
     left = Points(points.x, points.y, residual, points.spread, points.cell, points.log)
     share, caused = fill_far(points, count, evidence, answer, residual)
     if caused > 0.5 * limits.enough and components < limits.components:
-        more = divide(left, count, min(limits.added, limits.components - components), 0.0, work, rest)
+        more = divide(left, count, min(ADDED, limits.components - components), 0.0, work, rest)
         # the densities at the points remain what they were
         components = add(mixture, components, rest, more, share)
-    room = min(limits.added, limits.components - components)
+    room = min(ADDED, limits.components - components)
     share = fill_lacking(points, count, evidence, answer, residual)
     if caused < 0.5 * limits.enough and room > 0 and 0 < share < 1:
-        more = divide(left, count, room, limits.again, work, rest)
+        more = divide(left, count, room, AGAIN, work, rest)
         components = add(mixture, components, rest, more, share)
     return components

@@ -51,11 +51,16 @@ from beliefstream.inference.update.check.unobserved import (
 )
 from beliefstream.inference.update.closed.scaled_problem import example
 from beliefstream.inference.update.plane.densities import (
+    UNOBSERVED_POINTS,
     DensitySpace,
+    Framed,
     Prior,
+    Problem,
     fill_density,
+    fill_framed,
     first_of,
     new_density_space,
+    new_framed,
     new_prior,
     take,
 )
@@ -71,6 +76,7 @@ from beliefstream.inference.update.plane.mixture_fit import (
     put_sums,
 )
 from beliefstream.inference.update.plane.polar_nodes import (
+    LIGHT,
     MOST_INNER,
     MOST_STRIPS,
     REACH,
@@ -88,13 +94,11 @@ Places = NDArray[np.int64]
 
 STEPS, LEAST_GAIN = 25, 1e-4  # of expectation-maximisation; nats of a step, below which it ends
 LEAST_SIZE = 0.8  # effective sample size, below which another answer is tried in any case
-LIGHT = 1e-6  # share of the posterior below which a component has no part
 # nodes of a component times an outlier, and of one with a small share of the posterior
 OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
 FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
 LIGHT_OUTLIER = 0.001
 NEAR = 2.5  # standard deviations of the noise
-UNOBSERVED_POINTS = 256  # that measure the coordinates that no sensor touches
 # places of the values of an answer
 EVIDENCE, DIVERGENCE, UNCERTAIN, IS_LONG, WIDTH, GAINED, IS_SINGLE, IS_FITTED_TO_ALL = range(8)
 
@@ -136,6 +140,7 @@ class Space(NamedTuple):
     mixture: Mixture
     work: Work
     logs: Array  # (P,)
+    framed: Framed
     densities: DensitySpace
     parts: Numbers  # (1, J) over the whole state
     reduced: Numbers  # the same
@@ -219,6 +224,7 @@ def _new_space(count: int, size: int, most: int, nodes: int) -> Space:
         new_mixture(max(most, count)),
         new_work(max(most, count), nodes),
         np.empty(nodes),
+        new_framed(1),
         new_density_space(count, nodes),
         Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
         Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
@@ -253,7 +259,8 @@ def _solve(
     while not seen.mask[b, n]:
         n += 1
     centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
-    prior = first_of(space.prior, take(whole, b, axes, centre, space.prior))
+    frame = (centre[0], centre[1], 1.0, 0.0, 1.0)
+    prior = first_of(space.prior, take(whole, b, axes, frame, space.prior))
     sensor, fits = sensor_of(seen, b, n, axes, centre)
     rough = fill_panels(sensor, prior, space.panels) if fits else math.nan
     if not -math.inf < rough < math.inf:
@@ -273,16 +280,8 @@ def _solve(
     if sensor.is_angle:  # nodes reach so far only, where the likelihood is at most that of a residual of zero
         uncertain += math.exp(min(sensor.log_inlier - values[EVIDENCE] - 0.5 * REACH * REACH, 0.0))
     values[UNCERTAIN] = uncertain
-    fill_density(
-        _local(seen, b, n, sensor),
-        0,
-        prior,
-        space.nodes.x,
-        space.nodes.y,
-        nodes,
-        space.densities,
-        space.nodes.log,
-    )
+    problem = Problem(prior, space.framed, *fill_framed(seen, b, axes, frame, space.framed))
+    fill_density(problem, space.nodes.x, space.nodes.y, nodes, space.densities, space.nodes.log)
     _share_out(sensor, space.densities.squared, inliers, nodes, space.nodes.share)
     given = (space.parts.log_weights[0, :parts], space.parts.means[0], space.parts.covariances[0])
     into = (space.reduced.log_weights[0], space.reduced.means[0], space.reduced.covariances[0])
@@ -332,13 +331,13 @@ def _add_inliers(
     standard deviation of a direction. `space.number` has how many strips there are, and whether more Gaussians than an
     answer may have would fit them better.
     """
-    nodes, start, total, uncertain, widest, light = 0, 0, 0.0, 0.0, 0.0, math.log(LIGHT)
+    nodes, start, total, uncertain, widest = 0, 0, 0.0, 0.0, 0.0
     most = limits.most - (2 if sensor.log_outlier > -math.inf and len(prior.peaks) == 1 else 1)
     wanted, weights = 0, 0.0
     for k in range(len(prior.peaks)):
         span = space.spans[k]
         span[0], span[1], span[2], space.masses[k] = start, start, 0, 0.0
-        if not space.panels.mass[k] - rough > light:
+        if not space.panels.mass[k] - rough > LIGHT:
             continue
         span[1], nodes, span[2], space.masses[k], doubted, width = fill_strips(
             sensor, prior, k, most, rough, space.panels, start, space.strips, nodes, space.nodes
@@ -433,7 +432,7 @@ def _consecutive(strips: Points, count: int, wanted: int, space: Space) -> int:
         own[3] += share * (x * x + strips.spread[0, p] + strips.cell[0, p])
         own[4] += share * (x * y + strips.spread[1, p] + strips.cell[1, p])
         own[5] += share * (y * y + strips.spread[2, p] + strips.cell[2, p])
-    return put_sums(sums, wanted, space.mixture)
+    return put_sums(sums, wanted, space.mixture, 0.0)
 
 
 @borrowing
@@ -477,7 +476,7 @@ def _add_outliers(
             prior.means[k],
             prior.covariances[k],
         )
-        if not log_weight > math.log(LIGHT):
+        if not log_weight > LIGHT:
             continue
         space.parts.log_weights[0, parts] = log_weight
         for i in range(whole.means.shape[2]):
@@ -520,36 +519,6 @@ def _move_shares(odds: float, squared: Array, inliers: int, count: int, shares: 
         near = 1 / (1 + roughly_exponential(min(2 * (squared[p] - NEAR * NEAR), -UNDERFLOW)))
         relative = roughly_exponential(max(min(0.5 * squared[p], NEAR * NEAR) - odds, UNDERFLOW))
         shares[p] *= 1 + near * relative if p < inliers else 1 - near
-
-
-@inner
-def _local(seen: Seen, b: int, n: int, sensor: Sensor) -> Seen:
-    """The observation over the touched coordinates, as a batch of one."""
-    value, matrix, origin, numbers = (
-        np.zeros((1, 1, 2)),
-        np.empty((1, 1, 2, 2)),
-        np.empty((1, 1, 2)),
-        np.zeros((7, 1, 1)),
-    )
-    value[0, 0, 0] = sensor.value
-    for r in range(2):
-        origin[0, 0, r] = sensor.o[r]
-        for i in range(2):
-            matrix[0, 0, r, i] = sensor.h[2 * r + i]
-    numbers[0, 0, 0], numbers[1, 0, 0], numbers[2, 0, 0] = (
-        seen.deviation[b, n],
-        seen.rows[b, n],
-        seen.constant[b, n],
-    )
-    numbers[3, 0, 0], numbers[4, 0, 0] = seen.log_inlier[b, n], seen.log_outlier[b, n]
-    numbers[5, 0, 0] = seen.outlier[b, n]
-    return Seen(
-        np.full((1, 1), seen.kind[b, n]),
-        np.ones((1, 1), np.bool_),
-        value, matrix, origin, np.zeros((1, 1, 2)),
-        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
-        np.empty((1, 1, 0, 3)), np.zeros((1, 1), np.bool_), np.zeros((1, 1), np.int64), np.empty((1, 1, 0)),
-    )  # fmt: skip
 
 
 @borrowing

@@ -30,13 +30,10 @@ from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.update.plane.densities import Prior
 from beliefstream.inference.update.plane.mixture_fit import Points
 
-FIRST, STACK = 8, 256  # panels of a component to begin with; those that may wait
+FIRST, DEEPEST = 8, 25  # panels of a component to begin with; how often one is halved at most
 MOST_PANELS, MOST_STRIPS = 4096, 3072  # of one problem
 HALF_WIDTH = 1.25  # of a panel, in the smallest standard deviation that f may have there
-DROPPED = 16.0  # nats below the highest panel of a component, below which one is dropped
-LIGHTEST = 20.0  # nats below the heaviest component before it, below which one has no panels
-LIGHTEST_PANEL = math.log(1e-7)  # share of the posterior below which a panel has no nodes, its log
-DEEPEST = 2.0**-24  # of the first panels, below which none is divided
+LIGHT = math.log(1e-7)  # share of a component or of the posterior below which a panel has no nodes, its log
 REACH = 7.0  # standard deviations of a component within which its mass lies
 NEAR = 0.02  # of a component's distance and width, within which a beam's width need not be resolved
 TRUNCATED = 4.0  # standard deviations to a sensor, below which what lies behind it counts
@@ -46,7 +43,6 @@ MOST_TURNED = 2.5  # rad; beyond it, a direction may wrap
 LOSS = 0.001  # nats that a Gaussian may lose by the bend of a ring or a beam
 STRAIGHT = 1.2  # as long as a component's part may be beside such a Gaussian, to need one only
 MORE = 1.7  # Gaussians, as many times as a component's part is longer than one
-MOST_WANTED = 1e6
 FINE = 0.35  # half width of a panel, in standard deviations of such a Gaussian
 MOST_FINER = 64
 FLAT = 1e-9  # of a matrix: its determinant, beside its largest entry squared
@@ -93,16 +89,15 @@ class Panels(NamedTuple):
     outer: Array  # (3, P) centre, half width and log mass
     ends: NDArray[np.int64]  # (K,) of each component's panels
     mass: Array  # (K,) log of each component's part, with the densities of prior and inlier
-    waiting: (
-        Array  # (5, STACK) the same, and the sharpness at both ends, or less than 0 where it is not known
-    )
+    # (5, FIRST + DEEPEST) the same, and the sharpness at both ends, or less than 0 where it is not known
+    waiting: Array
 
 
 @inner
 def new_panels(count: int) -> Panels:
     """Space for the panels of so many components."""
     return Panels(
-        np.empty((3, MOST_PANELS)), np.empty(count, np.int64), np.empty(count), np.empty((5, STACK))
+        np.empty((3, MOST_PANELS)), np.empty(count, np.int64), np.empty(count), np.empty((5, FIRST + DEEPEST))
     )
 
 
@@ -349,15 +344,13 @@ def _divide(sensor: Sensor, g: Gaussian, panels: Panels, start: int, least: floa
         left, right, middle = waiting[3, count], waiting[4, count], _sharpness(sensor, g, centre, near)
         left = _sharpness(sensor, g, centre - half, near) if left < 0 else left
         right = _sharpness(sensor, g, centre + half, near) if right < 0 else right
-        if half < first * DEEPEST or max(left, middle, right) * half < HALF_WIDTH:
+        if half < first * 2.0 ** (1 - DEEPEST) or max(left, middle, right) * half < HALF_WIDTH:
             if end == into.shape[1]:
                 return -1
             into[0, end], into[1, end], into[2, end] = centre, half, mass
             highest, end = max(highest, mass), end + 1
-            enough = max(least, highest - DROPPED)
+            enough = max(least, highest + LIGHT)
             continue
-        if count + 2 > STACK:
-            return -1
         half /= 2
         wider = _wider(sensor, g, half)
         one, other = _log_mass(sensor, wider, centre - half)[0], _log_mass(sensor, wider, centre + half)[0]
@@ -415,7 +408,7 @@ def fill_panels(sensor: Sensor, prior: Prior, panels: Panels) -> float:
     for k in range(len(prior.peaks)):
         start, g = end, _relative(sensor, prior, k)
         log_weight = prior.log_weights[k] + LOG_TWO_PI + sensor.log_inlier
-        end = _divide(sensor, g, panels, start, highest - LIGHTEST - log_weight)
+        end = _divide(sensor, g, panels, start, highest + LIGHT - log_weight)
         if end < 0:
             return math.nan
         panels.ends[k], panels.mass[k] = end, -math.inf
@@ -447,7 +440,7 @@ def fill_strips(
     """
     start, g = panels.ends[k - 1] if k > 0 else 0, _relative(sensor, prior, k)
     relative = prior.log_weights[k] + LOG_TWO_PI + sensor.log_inlier - rough
-    end = _kept(panels.outer, start, panels.ends[k], LIGHTEST_PANEL - relative)
+    end = _kept(panels.outer, start, panels.ends[k], LIGHT - relative)
     wanted, long, highest, width = _division(
         sensor, g, panels.outer, start, end, most, math.exp(panels.mass[k] - rough)
     )
@@ -511,5 +504,5 @@ def _division(
         bent, width = math.sqrt(2 * bent * width / sensor.value), 0.0
     if spread < STRAIGHT * bent:
         return 1, math.inf, densest, width
-    wanted = math.ceil(min(MORE * spread / bent, MOST_WANTED))
+    wanted = math.ceil(min(MORE * spread / bent, float(MOST_STRIPS)))
     return wanted, MORE * spread / min(wanted, float(most)), densest, width

@@ -39,15 +39,18 @@ from beliefstream.inference.update.check import importance
 from beliefstream.inference.update.check.importance import share_beside
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.scaled_problem import Scaled
-from beliefstream.inference.update.plane.cells import CellLimits, Problem, divide_plane
+from beliefstream.inference.update.plane.cells import CellLimits, divide_plane
 from beliefstream.inference.update.plane.densities import (
+    UNOBSERVED_POINTS,
     DensitySpace,
     Frame,
+    Framed,
     Prior,
+    Problem,
     fill_density,
     fill_framed,
     first_of,
-    in_frame,
+    lower,
     new_density_space,
     new_framed,
     new_prior,
@@ -74,12 +77,11 @@ TOGETHER = 512  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
 # how cells are divided, how mixtures are fitted to them, and the most cells
-USUAL = CellLimits(0.25, 1e-5, 3e-4, 0.01), Limits(16, 0.02, -0.1, 2, 5, 3, 3, 0.005), 2048
-FINER = CellLimits(0.12, 1e-6, 1e-5, 0.002), Limits(16, 0.0, -0.1, 4, 6, 3, 3, 0.005), 8192
-COARSER = CellLimits(0.5, 3e-5, 1e-3, 0.03), Limits(10, 0.02, -0.1, 1, 3, 3, 2, 0.02), 1024
+USUAL = CellLimits(0.25, 1e-5, 3e-4, 0.01), Limits(16, 0.02, 2, 5, 0.005), 2048
+FINER = CellLimits(0.12, 1e-6, 1e-5, 0.002), Limits(16, 0.0, 4, 6, 0.005), 8192
+COARSER = CellLimits(0.5, 3e-5, 1e-3, 0.03), Limits(10, 0.02, 1, 3, 0.02), 1024
 FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
-UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 
 
 def in_one(
@@ -218,7 +220,7 @@ def _with_unseen(
         return update
     points, last = torch.from_numpy(cells)[index], torch.from_numpy(counts)[index, None] - 1
     # as many points whatever the batch, each of an equal share
-    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
+    places = (torch.arange(UNOBSERVED_POINTS).double() + 0.5) / UNOBSERVED_POINTS
     there = torch.arange(points.shape[2]) <= last
     shares = torch.where(there, points[:, 2], 0.0).cumsum(1)
     chosen = torch.searchsorted(shares, places.repeat(len(index), 1)).minimum(last)
@@ -252,7 +254,7 @@ def prepare() -> None:
     two, pair = torch.eye(2, dtype=torch.float64), np.zeros((1, 1, 2))
     seen = seen._replace(matrix=np.ones((1, 1, 2, 2)), origin=pair, heading=pair, value=pair)
     prior = GaussianMixture(point[0].log(), point.expand(1, 1, 2), two[None, None])
-    cells, fit = CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1.0, 1, 1, 1, 1, 1.0)
+    cells, fit = CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1, 1, 1.0)
     measure(solve(seen, prior, point[0].expand(1, 2), two[None], cells, fit, 512), prior)
 
 
@@ -299,56 +301,53 @@ def _solve(
 ) -> None:
     count, most = mixtures.log_weights.shape[1], found.cells.shape[2]
     now, then, cells, places = new_cells(most), new_cells(most), new_cells(most), found.nodes.shape[2]
-    space, framed_space, framed = new_prior(count), new_prior(count), new_framed(seen.kind.shape[1])
+    number = seen.kind.shape[1]
+    spaces = (new_prior(count), new_framed(number)), (new_prior(count), new_framed(number))
     block, densities = new_cell_block(), new_density_space(count, max(most, places))
     mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
     rest, residual = new_mixture(limits.components), np.empty(most)
     work, answer = new_work(limits.components, max(most, places)), np.empty(max(most, places))
-    axes, origin = np.arange(2), np.zeros(2)
     for b in range(len(centre)):
-        prior = first_of(space, take(mixtures, b, axes, origin, space))
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
-        problem = Problem(in_frame(prior, frame, framed_space), framed, fill_framed(seen, b, frame, framed))
-        number, lost = divide_plane(problem, cell_limits, (now, then), cells, block)
+        inside = _posed(seen, mixtures, b, frame, spaces[0])
+        lower(inside.prior)
+        problem = _posed(seen, mixtures, b, (0.0, 0.0, 1.0, 0.0, 1.0), spaces[1])
+        number, lost = divide_plane(inside, cell_limits, (now, then), cells, block)
         if number <= 0:
             continue
-        log_area = math.log(4 * frame[2] * frame[4])
-        evidence = _fill_points(seen, b, prior, frame, cells, number, points, densities)
-        evidence += log_area
-        found.log_evidence[1, b], found.lost[b] = evidence, lost
+        evidence = _fill_points(problem, frame, cells, number, points, densities)
         room = others, rest, work, answer, residual, densities
-        components, some, log = fit_cells(
-            seen, b, prior, points, number, evidence, limits, nodes, mixture, room
-        )
-        found.log_evidence[0, b] = log
+        components, some, log = fit_cells(problem, points, number, evidence, limits, nodes, mixture, room)
+        found.log_evidence[0, b], found.log_evidence[1, b], found.lost[b] = log, evidence, lost
         found.counts[0, b], found.counts[1, b], found.counts[2, b] = components, number, some
-        _put(mixture, components, points, number, others, some, b, found)
+        _put(mixture, components, b, found)
+        _put_points(points, number, found.cells[b])
+        _put_points(others, some, found.nodes[b])
+
+
+@inner
+def _posed(seen: Seen, mixtures: Numbers, b: int, frame: Frame, space: tuple[Prior, Framed]) -> Problem:
+    """A problem in a frame."""
+    axes = np.arange(2)
+    prior = first_of(space[0], take(mixtures, b, axes, frame, space[0]))
+    number, height = fill_framed(seen, b, axes, frame, space[1])
+    return Problem(prior, space[1], number, height)
 
 
 @inner
 def _fill_points(
-    seen: Seen,
-    b: int,
-    prior: Prior,
-    frame: Frame,
-    cells: Cells,
-    count: int,
-    points: Points,
-    space: DensitySpace,
+    problem: Problem, frame: Frame, cells: Cells, count: int, points: Points, space: DensitySpace
 ) -> float:
-    """Fill the cells as points, by the density at their centres.
-
-    Returns the log evidence less the log of the area of the frame.
-    """
+    """Fill the cells, which are in a frame, as points, by the density at their centres; returns the log evidence."""
     x, y, xx, yx, yy = frame
     total = 0.0
     for c in range(count):
-        u, v, hu, hv = cells.places[c, 0], cells.places[c, 1], cells.halves[c, 0], cells.halves[c, 1]
+        u, v, one, other = cells.places[c, 0], cells.places[c, 1], cells.halves[c, 0], cells.halves[c, 1]
         points.x[c], points.y[c] = x + xx * u, y + yx * u + yy * v
-        one, other = hu * hu / 3, hv * hv / 3
+        one, other = one * one / 3, other * other / 3
         points.spread[0, c], points.spread[1, c] = xx * xx * one, xx * yx * one
         points.spread[2, c] = yx * yx * one + yy * yy * other
-    fill_density(seen, b, prior, points.x, points.y, count, space, points.log)
+    fill_density(problem, points.x, points.y, count, space, points.log)
     highest = -math.inf
     for c in range(count):
         highest = max(highest, points.log[c])
@@ -358,28 +357,17 @@ def _fill_points(
         total += points.share[c]
     for c in range(count):
         points.share[c] /= total
-    return highest + math.log(total)
+    return highest + math.log(total) + math.log(4 * xx * yy)
 
 
 @borrowing
-def _put(
-    mixture: Mixture,
-    components: int,
-    points: Points,
-    number: int,
-    others: Points,
-    some: int,
-    b: int,
-    found: Found,
-) -> None:
+def _put(mixture: Mixture, components: int, b: int, found: Found) -> None:
     log_weights, means, covariances = found.moments
     for k in range(components):
         log_weights[b, k] = mixture.log_weights[k]
         means[b, k, 0], means[b, k, 1] = mixture.moments[k, 0], mixture.moments[k, 1]
         covariances[b, k, 0, 0], covariances[b, k, 1, 1] = mixture.moments[k, 2], mixture.moments[k, 4]
         covariances[b, k, 0, 1] = covariances[b, k, 1, 0] = mixture.moments[k, 3]
-    _put_points(points, number, found.cells[b])
-    _put_points(others, some, found.nodes[b])
 
 
 @borrowing

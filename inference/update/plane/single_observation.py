@@ -19,6 +19,7 @@ from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observa
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.update.closed.scaled_problem import Scaled
+from beliefstream.inference.update.plane.densities import WIDEST
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE,
@@ -39,8 +40,6 @@ Array = NDArray[np.float64]
 
 # uncertain share of the posterior, at most, of an answer that is used, and of one that is as if exact
 MOST_UNCERTAIN, SURE = 0.01, 0.001
-# radians; a wider beam bends across, and is left to cells unless its answer is as if exact
-WIDEST = 0.3
 # effective sample size, below which an answer is left to a search where the settings ask for more
 SEARCHED = 0.5
 
@@ -83,7 +82,7 @@ def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_]
     A ring or a beam that is too long for as many components is poor in any case: to a prior of a single component, or
     where a mixture was fitted to all of them together, none is better. Others are used down to `SEARCHED`, as are these
     where the settings ask for more of a refined answer. What a weak observation leaves is there for many updates, so
-    the answer must be exact.
+    the answer must be exact. A wide beam bends across, and is left to cells unless its answer is as if exact.
     """
     poor = max(settings.refine_below, LEAST_SIZE)
     together = (values[IS_FITTED_TO_ALL] > 0) & (settings.repeat_below <= SEARCHED)

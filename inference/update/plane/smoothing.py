@@ -22,27 +22,26 @@ from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import BLOCK
 from beliefstream.inference.mixtures.native_exponential import (
+    SMALLEST,
     UNDERFLOW,
     arctangent,
     roughly_exponential,
     within_half_a_turn,
 )
-from beliefstream.inference.update.plane.densities import WIDEST, Framed, Prior
+from beliefstream.inference.update.plane.densities import WIDEST, Framed, Prior, Problem
 
 CORNER = math.sqrt(3)  # half a width, in standard deviations over a cell
-SMALLEST = 1e-300
 NEAR = 0.7  # of the distance to a sensor: the series converges slowly in a cell that is larger
 UNBOUNDED = 1e150
 
 
 @borrowing
-def smooth(
-    framed: Framed, number: int, prior: Prior, some: int, least: float, block: Block, cells: Cells
-) -> int:
+def smooth(problem: Problem, some: int, least: float, block: Block, cells: Cells) -> int:
     """Fill density, bound and variances of the first cells of a block; returns for how many of them.
 
     These come first then; the others, with a mass below the `least`, are put. All masses are relative to the height.
     """
+    prior, framed, number, _ = problem
     start(some, block.total, block.bound)
     start(some, block.one, block.other)
     for k in range(len(prior.peaks)):
@@ -108,13 +107,8 @@ def _see_linear(framed: Framed, n: int, some: int, block: Block) -> None:
 
 @fusing
 def _see_range(framed: Framed, n: int, some: int, block: Block) -> None:
-    value, scale, east, north = (
-        framed.values[n, 0],
-        framed.scales[n],
-        framed.origins[n, 0],
-        framed.origins[n, 1],
-    )
-    matrix = framed.matrices[n]
+    value, scale, matrix = framed.values[n, 0], framed.scales[n], framed.matrices[n]
+    east, north = framed.origins[n, 0], framed.origins[n, 1]
     m00, m01, m10, m11 = matrix[0], matrix[1], matrix[2], matrix[3]
     for p in range(whole(some)):
         x, y, wide, high = block.x[p], block.y[p], block.wide[p], block.high[p]
@@ -140,13 +134,13 @@ def _see_range(framed: Framed, n: int, some: int, block: Block) -> None:
 
 @fusing
 def _see_angle(framed: Framed, n: int, some: int, block: Block) -> None:
-    value, scale, east, north = (
-        framed.values[n, 0],
-        framed.scales[n],
+    value, scale, matrix = framed.values[n, 0], framed.scales[n], framed.matrices[n]
+    east, north, h0, h1 = (
         framed.origins[n, 0],
         framed.origins[n, 1],
+        framed.headings[n, 0],
+        framed.headings[n, 1],
     )
-    matrix, h0, h1 = framed.matrices[n], framed.headings[n, 0], framed.headings[n, 1]
     m00, m01, m10, m11 = matrix[0], matrix[1], matrix[2], matrix[3]
     for p in range(whole(some)):
         x, y = block.x[p], block.y[p]
@@ -267,22 +261,10 @@ def new_cells(most: int) -> Cells:
 @inner
 def new_cell_block() -> Block:
     """Space for a block of cells."""
+    n = np.ones((13, BLOCK))
     return Block(
-        np.zeros(BLOCK, np.int64),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.ones(BLOCK),
-        np.ones(BLOCK),
-        np.ones(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
-    )
+        np.zeros(BLOCK, np.int64), n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12]
+    )  # fmt: skip
 
 
 @borrowing
