@@ -46,7 +46,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
 from beliefstream.inference.update.result import Method, Update
 
 Array = NDArray[np.float64]
-Work = tuple[Array, Array, Array, Array, Array, Array]
+Workspace = tuple[Array, Array, Array, Array, Array, Array]
 Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covariances (K, D, D)
 
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
@@ -161,7 +161,7 @@ def _add_all(lost: Array, errors: Array) -> None:
 
 
 @borrowing
-def fade_by_motion(predicted: Mixture, noise: Array, work: Work, error: Array) -> None:
+def fade_by_motion(predicted: Mixture, noise: Array, work: Workspace, error: Array) -> None:
     """Let an error fade in a motion to `predicted` that adds `noise`, in place."""
     _fill_covariance(predicted, work[0], work[1])
     remaining = 1 - min(_share_of(noise, work)[0], 1.0)
@@ -171,7 +171,7 @@ def fade_by_motion(predicted: Mixture, noise: Array, work: Work, error: Array) -
 
 
 @borrowing
-def fade_by_update(prior: Mixture, posterior: Mixture, part: Array, work: Work, error: Array) -> None:
+def fade_by_update(prior: Mixture, posterior: Mixture, part: Array, work: Workspace, error: Array) -> None:
     """Let an error fade in an update, in place; `part` ``(D, D)`` is space."""
     if error[0] > 0 or error[1] > 0:
         _fill_covariance(posterior, part, work[1])
@@ -201,7 +201,7 @@ def add_loss(loss: float, error: Array) -> None:
 
 
 @inner
-def space_for(size: int) -> Work:
+def space_for(size: int) -> Workspace:
     matrices = np.empty((5, size, size))
     return matrices[0], np.empty(size), matrices[1], matrices[2], matrices[3], matrices[4]
 
@@ -232,7 +232,7 @@ def _fill_covariance(mixture: Mixture, into: Array, mean: Array) -> None:
 
 
 @borrowing
-def _share_of(part: Array, work: Work) -> tuple[float, float]:
+def _share_of(part: Array, work: Workspace) -> tuple[float, float]:
     """``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``; 1 and 0 in place of what is not a number.
 
     The `whole` covariance is the first of `work`. Both are in units of its standard deviations, because coordinates may

@@ -44,7 +44,7 @@ from beliefstream.inference.update.closed.updates import (
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Bits = NDArray[np.bool_]
-SpaceOfFits = tuple[native_fits.Work, native_fits.Predictive]
+SpaceOfFits = tuple[native_fits.Workspace, native_fits.Predictive]
 
 
 class Given(NamedTuple):

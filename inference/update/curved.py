@@ -185,7 +185,7 @@ def _solve_one(
     b: int,
     axes: Places,
     tables: Tables,
-    work: Work,
+    work: Workspace,
     found: tuple[Array, Array, Array],
 ) -> tuple[int, float, float]:
     """Fill the answer of problem `b`; its number of components, evidence and divergence.
@@ -234,7 +234,7 @@ def _divergence(
     axes: Places,
     nodes: int,
     evidence: float,
-    work: Work,
+    work: Workspace,
 ) -> float:
     """Estimate of KL(exact ‖ answer) at the nodes, as `quadrature`."""
     count, total, kept = 0, 0.0, work.kept
@@ -301,7 +301,7 @@ class Tables(NamedTuple):
     merge_below: float
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space to solve one problem after another."""
 
     frame: Frame
@@ -321,7 +321,7 @@ class Work(NamedTuple):
 
 
 @inner
-def _new_work(shape: tuple[int, int, int, int, int], tables: Tables) -> Work:
+def _new_work(shape: tuple[int, int, int, int, int], tables: Tables) -> Workspace:
     """Space for so many components of a prior, coordinates, seen ones, rows of a sensor and components of an answer."""
     count, size, seen, rows, most = shape
     widest, each = 0, 0
@@ -332,7 +332,7 @@ def _new_work(shape: tuple[int, int, int, int, int], tables: Tables) -> Work:
     places, nodes = count * (widest + 1), count * (each + len(tables.outside[0]))
     kept, numbers, squares = np.empty((2, nodes)), np.empty((4, count)), np.empty((4, seen, seen))
     vectors = np.empty((2, seen))
-    return Work(
+    return Workspace(
         new_frame(seen, size, rows),
         new_nodes(seen, each),
         Kept(np.empty((seen, nodes)), kept[0], kept[1]),
@@ -356,7 +356,7 @@ def _collect(
     b: int,
     axes: Places,
     tables: Tables,
-    work: Work,
+    work: Workspace,
 ) -> tuple[int, int]:
     """Fill parts and nodes of all components; how many, or none where the observation bends too much."""
     n, at, checks = 0, (0, 0), work.checks
@@ -402,7 +402,7 @@ def _add_inlier(
     k: int,
     logs: tuple[float, float, float],
     at: tuple[int, int],
-    work: Work,
+    work: Workspace,
 ) -> tuple[int, int]:
     """Add the parts and the nodes of a component times an inlier; how many there are then."""
     some, checks, frame, each, (parts, nodes) = work.nodes, work.checks, work.frame, len(rule.along), at
@@ -432,7 +432,7 @@ def _add_inlier(
 
 
 @borrowing
-def _keep(mean: Array, axes: Places, p: int, place: int, work: Work) -> None:
+def _keep(mean: Array, axes: Places, p: int, place: int, work: Workspace) -> None:
     """Put a node of a component among those of all, in the seen coordinates."""
     for i in range(len(axes)):
         value = mean[axes[i]]
@@ -450,7 +450,7 @@ def _add_outlier(
     place: tuple[int, int],
     logs: tuple[float, float, float],
     at: tuple[int, int],
-    work: Work,
+    work: Workspace,
 ) -> tuple[int, int]:
     """Add a component times an outlier, which leaves it as it is, and its nodes; how many there are then."""
     (parts, nodes), (b, k), (steps, log_shares) = at, place, outside
@@ -473,7 +473,7 @@ def _add_outlier(
 
 
 @borrowing
-def _apart(work: Work) -> float:
+def _apart(work: Workspace) -> float:
     """Divergence in nats from the moments of the rule to those of its check, in a component's frame."""
     first, second = work.squares[0], work.squares[1]
     size = len(first)
@@ -492,7 +492,7 @@ def _apart(work: Work) -> float:
 
 
 @borrowing
-def _extend(mean: Array, work: Work, place: int) -> None:
+def _extend(mean: Array, work: Workspace, place: int) -> None:
     """Put the moments in the frame among the parts, over the whole state."""
     whole, covariance, across = work.frame.whole, work.squares[0], work.across
     size = len(covariance)

@@ -62,7 +62,7 @@ class Evidence(NamedTuple):
     error: Tensor
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space for one part; M is the number of numbers reported, d that of touched coordinates."""
 
     space: Space
@@ -148,7 +148,7 @@ def _join(each: Array, found: Array) -> None:
 
 
 @inner
-def _new_work(seen: Seen, b: int) -> Work:
+def _new_work(seen: Seen, b: int) -> Workspace:
     number, size, most = seen.kind.shape[1], seen.matrix.shape[3], 0
     for n in range(number):
         if seen.mask[b, n]:
@@ -159,7 +159,7 @@ def _new_work(seen: Seen, b: int) -> Work:
             for _ in range(int(seen.rows[b, n]) if seen.kind[b, n] == LINEAR else 1):
                 owner[at] = n
                 at += 1
-    return Work(
+    return Workspace(
         new_space(seen),
         np.empty(size),
         np.empty((size, size)),
@@ -179,7 +179,7 @@ def _new_work(seen: Seen, b: int) -> Work:
 
 
 @borrowing
-def _of_component(seen: Seen, b: int, mean: Array, factor: Array, work: Work) -> tuple[float, float]:
+def _of_component(seen: Seen, b: int, mean: Array, factor: Array, work: Workspace) -> tuple[float, float]:
     """Log evidence under one component, and its error in nats."""
     size, peak = len(mean), _peak(seen, b)
     _fill_part(seen, b, mean, factor, 1.0, 0.0, work)
@@ -234,7 +234,7 @@ def _peak(seen: Seen, b: int) -> float:
 
 @borrowing
 def _over_grid(
-    seen: Seen, b: int, mean: Array, factor: Array, narrow: float, reach: float, peak: float, work: Work
+    seen: Seen, b: int, mean: Array, factor: Array, narrow: float, reach: float, peak: float, work: Workspace
 ) -> float:
     """Log evidence by parts of deviation `narrow`, up to `reach` deviations from the mean."""
     size, most = len(mean), math.ceil(reach / narrow)
@@ -267,7 +267,7 @@ def _over_grid(
 
 @borrowing
 def _fill_part(
-    seen: Seen, b: int, mean: Array, factor: Array, narrow: float, step: float, work: Work
+    seen: Seen, b: int, mean: Array, factor: Array, narrow: float, step: float, work: Workspace
 ) -> None:
     """Residuals, slopes and curvatures in the frame of a part, and their covariance without noise."""
     size, at = len(mean), 0
@@ -314,7 +314,7 @@ def _fill_part(
 
 
 @borrowing
-def _bent(work: Work) -> float:
+def _bent(work: Workspace) -> float:
     """What curvature may change, in nats: its largest share of a residual's variance, times the squared residual."""
     most = 0.0
     for m in range(len(work.residual)):
@@ -328,7 +328,7 @@ def _bent(work: Work) -> float:
 
 
 @borrowing
-def _over_part(seen: Seen, b: int, work: Work) -> float:
+def _over_part(seen: Seen, b: int, work: Workspace) -> float:
     """Log evidence under one part: the sum over the hypotheses of all observations."""
     number, several = seen.kind.shape[1], seen.noise.shape[2]
     highest, total, choice = -math.inf, 0.0, work.choice
@@ -356,7 +356,7 @@ def _over_part(seen: Seen, b: int, work: Work) -> float:
 
 
 @borrowing
-def _under_hypothesis(seen: Seen, b: int, work: Work) -> float:
+def _under_hypothesis(seen: Seen, b: int, work: Workspace) -> float:
     """Log of prior probability × evidence of one choice of noise or outlier for each observation."""
     constant = 0.0
     for n in range(seen.kind.shape[1]):

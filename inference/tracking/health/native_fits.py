@@ -76,7 +76,7 @@ class Predictive(NamedTuple):
     variances: Array
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space to linearise one observation over one component."""
 
     space: Space
@@ -116,11 +116,11 @@ def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Ch
 
 
 @inner
-def new_space_of_fits(count: int, seen: Seen) -> tuple[Work, Predictive]:
+def new_space_of_fits(count: int, seen: Seen) -> tuple[Workspace, Predictive]:
     """Space for the fit of a channel to a prior of `count` components."""
     size = seen.matrix.shape[3]
     matrices, vectors, parts = np.empty((3, size, size)), np.empty((2, size)), np.empty((5, count))
-    work = Work(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
+    work = Workspace(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
     whole = np.empty((3, count * max(seen.noise.shape[2], 1)))
     return work, Predictive(parts[0], parts[1], parts[2], parts[3], parts[4], whole[0], whole[1], whole[2])
 
@@ -134,7 +134,7 @@ def fill_one(
     step: int,
     channels: Channels,
     channel: int,
-    space: tuple[Work, Predictive],
+    space: tuple[Workspace, Predictive],
     fit: Array,
 ) -> None:
     """Fill the fit of one channel to a row of the prior.
@@ -160,7 +160,7 @@ def _predict(
     seen: Seen,
     n: int,
     step: int,
-    work: Work,
+    work: Workspace,
     each: Predictive,
 ) -> None:
     """Fill the predictive mixture of one channel."""

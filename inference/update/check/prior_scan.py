@@ -73,7 +73,7 @@ class Scan(NamedTuple):
         return self.points[:, some][:, :count] + offset
 
     def resolves(self, parts: Tensor) -> Tensor:
-        """Whether smoothing changes little in more than half of `parts` ``(B, M)``, as of small cells; ``(B,)`` bool."""
+        """Whether smoothing changes little in more than half of `parts` ``(B, M)``; ``(B,)`` bool."""
         return (parts * (self.change < 1)).sum(1) > 0.5 * parts.sum(1)
 
     def smoothed(self, answer: GaussianMixture) -> Tensor:

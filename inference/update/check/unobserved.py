@@ -77,7 +77,7 @@ class Regression(NamedTuple):
     peak: Array  # (K,), log of weight × highest density of the observed coordinates
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space for one component of the answer."""
 
     factor: Array  # (d, d)
@@ -96,7 +96,7 @@ class Work(NamedTuple):
 
 
 @inner
-def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Work]:
+def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Workspace]:
     regression = Regression(
         np.empty((sources, size, observed)), np.empty((sources, size, size)),
         np.zeros((sources, observed, observed)), np.empty(sources),
@@ -106,7 +106,7 @@ def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Work]:
         np.empty((2, size, size)),
         np.empty((2, sources)),
     )
-    work = Work(
+    work = Workspace(
         small[0], small[1],
         np.empty((size, observed)), np.empty(observed), np.empty(observed),
         of_each[0], of_each[1], np.empty(sources, np.int64),
@@ -117,7 +117,7 @@ def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Work]:
 
 
 @borrowing
-def regress(whole: Numbers, b: int, k: int, axes: Counts, regression: Regression, work: Work) -> None:
+def regress(whole: Numbers, b: int, k: int, axes: Counts, regression: Regression, work: Workspace) -> None:
     """Fill the regression of one component of the prior."""
     log_weights, _, covariances = whole
     size, observed = work.across.shape
@@ -163,7 +163,7 @@ def _find_sources(
     j: int,
     axes: Counts,
     regression: Regression,
-    work: Work,
+    work: Workspace,
 ) -> int:
     """Fill the shares of the prior's components and their order; returns how many count.
 
@@ -198,7 +198,7 @@ def _find_sources(
 
 @borrowing
 def _add_shares(
-    whole: Numbers, b: int, axes: Counts, regression: Regression, work: Work, part: float
+    whole: Numbers, b: int, axes: Counts, regression: Regression, work: Workspace, part: float
 ) -> None:
     """Add the responsibilities of the prior's components at `work.point`, times a part."""
     highest, total = -math.inf, 0.0
@@ -260,7 +260,7 @@ def _extend_one(
     known: Counts,
     extended: tuple[Array, Array, Array],
     regression: Regression,
-    work: Work,
+    work: Workspace,
 ) -> int:
     count, (sources, size), most = answer[1].shape[1], whole[1].shape[1:], 1
     for k in range(sources):
@@ -299,7 +299,7 @@ def _follow(
     s: int,
     axes: Counts,
     regression: Regression,
-    work: Work,
+    work: Workspace,
 ) -> None:
     """Fill the mean and covariance of a component of the answer as one of the prior extends it."""
     gain, rest, covariance = regression.gain[k], regression.rest[k], answer[2][b, j]
@@ -323,7 +323,7 @@ def _follow(
 
 
 @borrowing
-def _merge(weight: float, used: int, work: Work) -> bool:
+def _merge(weight: float, used: int, work: Workspace) -> bool:
     """Merge the sources into the first place, if that costs little; returns whether it did."""
     mean, covariance, size = work.mean, work.covariance, len(work.mean)
     for i in range(size):
@@ -454,7 +454,7 @@ def _divergence_of_one(
     share: Array,
     draws: Draws,
     regression: Regression,
-    work: Work,
+    work: Workspace,
     factors: Array,
     square: Array,
     frames: tuple[Frame, Frame, Frame, Frame],

@@ -76,7 +76,7 @@ class Shapes(NamedTuple):
     deviation: Array
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space for one update of one component."""
 
     space: Space
@@ -458,9 +458,9 @@ def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Componen
 
 
 @inner
-def _new_work(seen: Seen, size: int) -> Work:
+def _new_work(seen: Seen, size: int) -> Workspace:
     vectors, matrices = np.empty((3, size)), np.empty((7, size, size))
-    return Work(
+    return Workspace(
         new_space(seen), vectors[0], vectors[1], vectors[2],
         matrices[0], matrices[1], matrices[2], matrices[3], matrices[4], matrices[5], matrices[6],
     )  # fmt: skip
@@ -468,7 +468,7 @@ def _new_work(seen: Seen, size: int) -> Work:
 
 @borrowing
 def _inlier(
-    seen: Seen, b: int, n: int, mean: Array, covariance: Array, work: Work, into: tuple[Array, Array]
+    seen: Seen, b: int, n: int, mean: Array, covariance: Array, work: Workspace, into: tuple[Array, Array]
 ) -> float:
     """Update a component with an inlier; the log evidence. It leaves the linearisation in `work`."""
     factorise(covariance, TINY, ROUNDING, work.factor)
@@ -480,7 +480,7 @@ def _inlier(
 
 
 @borrowing
-def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Work, into: tuple[Array, Array]) -> float:
+def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Workspace, into: tuple[Array, Array]) -> float:
     """Update a component with an outlier, after `_inlier`; the log evidence."""
     if seen.kind[b, n] != LINEAR:
         density: float = seen.outlier[b, n]
@@ -498,7 +498,9 @@ def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Work, into: tuple[Ar
 
 
 @borrowing
-def _kalman(mean: Array, squared: float, constant: float, work: Work, into: tuple[Array, Array]) -> float:
+def _kalman(
+    mean: Array, squared: float, constant: float, work: Workspace, into: tuple[Array, Array]
+) -> float:
     """Kalman update of a component in its frame, from an observation's gradient and information; the log evidence."""
     evidence = -constant
     for i in range(len(mean)):
@@ -546,7 +548,7 @@ def moved(
 
 @borrowing
 def _second_order(
-    mean: Array, covariance: Array, signed: float, constant: float, work: Work, into: tuple[Array, Array]
+    mean: Array, covariance: Array, signed: float, constant: float, work: Workspace, into: tuple[Array, Array]
 ) -> float:
     """Second-order update: a scalar observation with the mean and spread of its second-order expansion.
 

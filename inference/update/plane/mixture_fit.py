@@ -71,7 +71,7 @@ class Mixture(NamedTuple):
     forms: Array  # (J, 4) log peak, and the inverse lower factor as one, low, two
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Space for the fit."""
 
     labels: NDArray[np.int64]  # (P,) the part of each point
@@ -96,9 +96,9 @@ def new_mixture(most: int) -> Mixture:
 
 
 @inner
-def new_work(most: int, points: int) -> Work:
+def new_work(most: int, points: int) -> Workspace:
     """Space to fit so many components to so many points."""
-    return Work(
+    return Workspace(
         np.empty(points, np.int64),
         np.empty((most, 10)),
         np.empty(most),
@@ -109,7 +109,7 @@ def new_work(most: int, points: int) -> Work:
 
 
 @borrowing
-def divide(points: Points, count: int, most: int, least: float, work: Work, mixture: Mixture) -> int:
+def divide(points: Points, count: int, most: int, least: float, work: Workspace, mixture: Mixture) -> int:
     """Divide the points into at most `most` parts while that gains `least` nats; fill a component for each."""
     for p in range(count):
         work.labels[p] = 0
@@ -134,7 +134,7 @@ def divide(points: Points, count: int, most: int, least: float, work: Work, mixt
 
 
 @borrowing
-def _measure(points: Points, count: int, work: Work, k: int) -> None:
+def _measure(points: Points, count: int, work: Workspace, k: int) -> None:
     """Fill the sums of a part, its longest axis, and what halves gain over it."""
     whole, _ = _sums_beyond(points, count, work.labels, k, 0.0, 0.0, -1.0)
     for i in range(6):
@@ -231,7 +231,7 @@ def prepare_forms(mixture: Mixture, count: int) -> None:
 
 
 @borrowing
-def fill_parts(mixture: Mixture, components: int, points: Points, count: int, work: Work) -> float:
+def fill_parts(mixture: Mixture, components: int, points: Points, count: int, work: Workspace) -> float:
     """Fill the density of each weighted component at each point, and their sum; all beside what the log of it returns.
 
     One that is more than `LEAST_POWER` below the highest peak counts as much.
@@ -266,7 +266,7 @@ def _add_part(
 
 @borrowing
 def fill_log_density(
-    mixture: Mixture, components: int, points: Points, count: int, work: Work, into: Array
+    mixture: Mixture, components: int, points: Points, count: int, work: Workspace, into: Array
 ) -> None:
     """Fill the log density of a mixture at each point."""
     highest = fill_parts(mixture, components, points, count, work)
@@ -280,7 +280,9 @@ def _take_logarithm(highest: float, totals: Array, count: int, into: Array) -> N
 
 
 @borrowing
-def improve(points: Points, count: int, components: int, mixture: Mixture, work: Work, into: Array) -> int:
+def improve(
+    points: Points, count: int, components: int, mixture: Mixture, work: Workspace, into: Array
+) -> int:
     """One step of expectation-maximisation on points with shares; how many components are left.
 
     Fills the log densities that the points had before.
@@ -340,7 +342,7 @@ def place_nodes(
     components: int,
     rule: Rule,
     points: Points,
-    work: Work,
+    work: Workspace,
     answer: Array,
     space: DensitySpace,
 ) -> tuple[int, float]:
@@ -400,7 +402,7 @@ def divergence(
     count: int,
     log_evidence: float,
     apart: float,
-    work: Work,
+    work: Workspace,
     answer: Array,
 ) -> float:
     """KL(exact ‖ mixture) over points with shares, nats; `apart` is the error of the log evidence.
@@ -421,7 +423,7 @@ def divergences(
     points: Points,
     count: int,
     log_evidence: float,
-    work: Work,
+    work: Workspace,
     answer: Array,
 ) -> tuple[float, float]:
     """Two sums over points with shares that are KL(exact ‖ mixture), nats, where the points are wherever both are.
@@ -488,7 +490,7 @@ def fit_cells(
     limits: Limits,
     nodes: tuple[Rule, Rule],
     mixture: Mixture,
-    space: tuple[Points, Mixture, Work, Array, Array, DensitySpace],
+    space: tuple[Points, Mixture, Workspace, Array, Array, DensitySpace],
 ) -> tuple[int, int, float]:
     """Fit a mixture, with more components where it lacks mass.
 
@@ -536,7 +538,7 @@ def _extended(
     mixture: Mixture,
     components: int,
     rest: Mixture,
-    work: Work,
+    work: Workspace,
     answer: Array,
     residual: Array,
 ) -> int:

@@ -42,7 +42,7 @@ from beliefstream.inference.update.check.importance import WIDER
 from beliefstream.inference.update.check.unobserved import (
     Draws,
     Regression,
-    Work as Following,
+    Workspace as Following,
     divergence_of_all,
     draws_of,
     extend_all,
@@ -67,7 +67,7 @@ from beliefstream.inference.update.plane.densities import (
 from beliefstream.inference.update.plane.mixture_fit import (
     Mixture,
     Points,
-    Work,
+    Workspace,
     divergences,
     divide,
     improve,
@@ -138,7 +138,7 @@ class Space(NamedTuple):
     masses: Array  # (K + 1,) share of each component's strips, and of an outlier
     own: Points  # strips of one component
     mixture: Mixture
-    work: Work
+    work: Workspace
     logs: Array  # (P,)
     framed: Framed
     densities: DensitySpace
