@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, put_matrix, put_vector
@@ -31,6 +31,7 @@ Places = NDArray[np.int64]
 
 NEGLIGIBLE_WEIGHT = 1e-5  # relative to the heaviest component
 TOGETHER = 8  # pairs of a component; no loop over them has a rest
+MODERATE = 200.0  # log determinant of a component, beside which those of merged ones are normal numbers
 
 
 def prepare() -> None:
@@ -171,7 +172,7 @@ def leave_absent(start: int, end: int, log_weights: Array, means: Array, covaria
 @borrowing
 def _merge(
     parts: Parts,
-    pairs: Pairs,
+    row: Row,
     count: int,
     components: int,
     threshold: float,
@@ -180,48 +181,46 @@ def _merge(
     chosen: NDArray[np.bool_],
 ) -> None:
     """Merge the first `count` components; those that are left keep their order, and the others have no weight."""
-    first, end = _whole(0, count)
-    for entry in range(len(parts.covariances)):
-        for one in range(first, end):
-            pairs.merged[entry, one] = parts.covariances[entry, one]
-    _log_determinants(pairs, first, end, parts.log_determinants)
+    size = len(parts.offset)
     for one in range(count):
-        _find_costs(parts, one, one, count, pairs)
+        for entry in range(len(parts.merged)):
+            parts.merged[entry] = parts.covariances[entry, one]
+        parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
+    for one in range(count):
+        row_costs(parts, one, one, count, row)
         cost[one, one] = math.inf
         for other in range(one + 1, count):
-            cost[one, other] = cost[other, one] = pairs.cost[other]
+            cost[one, other] = cost[other, one] = row.cost[other]
     left = count
     while True:
-        merging = _choose(cost, count, left - components, threshold, partner, chosen)
-        if merging == 0:
+        pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
+        if pairs == 0:
             return
-        left -= merging
+        left -= pairs
         for one in range(count):
             if chosen[one]:
-                _merge_pair(parts, one, partner[one], pairs)
+                _merge_pair(parts, one, partner[one])
         _close_up(parts, count, cost, chosen)
         count = left
         # the cost between two merged components is computed once: rounding could differ
         for one in range(count):
             if chosen[one]:
-                _find_costs(parts, one, 0, count, pairs)
+                row_costs(parts, one, 0, count, row)
                 for third in range(count):
                     new = chosen[third] and third <= one
                     if third != one and not new:
-                        cost[one, third] = cost[third, one] = pairs.cost[third]
+                        cost[one, third] = cost[third, one] = row.cost[third]
 
 
 @borrowing
-def _merge_pair(parts: Parts, one: int, other: int, pairs: Pairs) -> None:
+def _merge_pair(parts: Parts, one: int, other: int) -> None:
     """Put the merged pair in the place of the first."""
-    first, end = _whole(other, other + 1)
-    _join(parts, one, first, end, pairs)
-    for row in range(len(parts.means)):
-        parts.means[row, one] = _between(parts.means[row, other], parts.means[row, one], pairs.share[other])
-    for entry in range(len(pairs.merged)):
-        parts.covariances[entry, one] = pairs.merged[entry, other]
-    _log_determinants(pairs, first, end, pairs.cost)
-    parts.log_determinants[one] = pairs.cost[other]
+    share, size = joined(parts, one, other), len(parts.offset)
+    for row in range(size):
+        parts.means[row, one] = between(parts.means[row, other], parts.means[row, one], share)
+    for entry in range(len(parts.merged)):
+        parts.covariances[entry, one] = parts.merged[entry]
+    parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
     parts.weights[one] += parts.weights[other]
     parts.weights[other] = 0.0
 
@@ -251,15 +250,29 @@ def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) 
 @borrowing
 def _nearest(cost: Array, count: int) -> int:
     """The first of the least costs."""
-    place, least = 0, math.inf
-    for other in range(count):
-        if cost[other] < least:
-            place, least = other, cost[other]
-    return place
+    one = other = third = last = math.inf  # each takes a quarter, and waits for itself only
+    for place in range(0, count - 3, 4):
+        one = _less(cost[place], one)
+        other = _less(cost[place + 1], other)
+        third = _less(cost[place + 2], third)
+        last = _less(cost[place + 3], last)
+    for place in range(count // 4 * 4, count):
+        one = _less(cost[place], one)
+    least = _less(_less(one, other), _less(third, last))
+    for place in range(count):
+        if cost[place] == least:
+            return place
+    return 0
 
 
 @borrowing
-def _choose(
+def _less(value: float, other: float) -> float:
+    """The smaller one, the second where the first is not a number."""
+    return value if value < other else other
+
+
+@borrowing
+def _pairs(
     cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: NDArray[np.bool_]
 ) -> int:
     """Choose the pairs to merge now, by their firsts; how many."""
@@ -288,16 +301,19 @@ def _choose(
 
 
 class Parts(NamedTuple):
-    """Components of one mixture."""
+    """Components of one mixture, and space for the arithmetic of one pair."""
 
     weights: Array  # (K,)
     log_determinants: Array  # (K,)
     means: Array  # (D, K)
     covariances: Array  # (D (D + 1) / 2, K)
+    offset: Array  # (D,)
+    merged: Array  # (D (D + 1) / 2,)
+    reduced: Array  # (D (D + 1) / 2,)
     places: NDArray[np.int64]  # (K,) of the components that are left
 
 
-class Pairs(NamedTuple):
+class Row(NamedTuple):
     """Space for the pairs of one component with every other, so that the compiler vectorises loops over them."""
 
     share: Array  # (K,) of the one component, as the next three
@@ -305,7 +321,7 @@ class Pairs(NamedTuple):
     part: Array
     cost: Array  # of each pair
     offsets: Array  # (D, K)
-    pivots: Array  # (D, K)
+    variances: Array  # (D, K)
     merged: Array  # (D (D + 1) / 2, K)
 
 
@@ -313,7 +329,7 @@ class Room(NamedTuple):
     """Space to reduce one mixture in."""
 
     parts: Parts
-    pairs: Pairs
+    pairs: Row
     weights: Array  # (K,)
     order: Places  # (K,)
     cost: Array  # (K, K)
@@ -331,10 +347,13 @@ def new_room(places: int, size: int) -> Room:
         np.ones(places),
         np.ones((size, places)),
         np.ones((packed, places)),
+        np.empty(size),
+        np.empty(packed),
+        np.empty(packed),
         np.empty(places, np.int64),
     )
     vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
-    pairs = Pairs(
+    pairs = Row(
         vectors[0],
         vectors[1],
         vectors[2],
@@ -356,78 +375,185 @@ def new_room(places: int, size: int) -> Room:
 
 
 @borrowing
-def _between(start: float, end: float, share: float) -> float:
+def joined(parts: Parts, one: int, other: int) -> float:
+    """Merge the covariances of two components into `parts.merged`; the share of the first."""
+    weight = parts.weights[one]
+    share: float = weight / max(weight + parts.weights[other], 1e-300)
+    root = math.sqrt(share * (1 - share))
+    entry = 0
+    for row in range(len(parts.offset)):
+        parts.offset[row] = (parts.means[row, one] - parts.means[row, other]) * root
+        for column in range(row + 1):
+            average = between(parts.covariances[entry, other], parts.covariances[entry, one], share)
+            parts.merged[entry] = average + parts.offset[row] * parts.offset[column]
+            entry += 1
+    return share
+
+
+@borrowing
+def between(start: float, end: float, share: float) -> float:
     """``start + share (end − start)``, as `torch.lerp` rounds it."""
     step = end - start
     return start + share * step if share < 0.5 else end - step * (1 - share)
 
 
 @borrowing
-def _whole(start: int, end: int) -> tuple[np.uint64, np.uint64]:
-    """Places from `start` to `end`, with more at both ends so that no loop over them has a rest."""
-    # a place without a sign cannot be negative, which would have to be looked at each time
-    first, last = np.uint64(start // TOGETHER), np.uint64((end + TOGETHER - 1) // TOGETHER)
-    return first * np.uint64(TOGETHER), last * np.uint64(TOGETHER)
+def log_determinant(packed: Array, reduced: Array, size: int) -> float:
+    """Log determinant of a covariance; `reduced` is space to work in."""
+    for entry in range(len(packed)):
+        reduced[entry] = packed[entry]
+    total, product = 0.0, 1.0
+    for column in range(size):
+        start = column * (column + 1) // 2
+        pivot = reduced[start + column]
+        pivot = max(pivot, ROUNDING * packed[start + column], 1e-300)
+        product *= pivot
+        # one logarithm for several pivots, where their product is far from overflow
+        if not 1e-8 < product < 1e8:
+            total, product = total + math.log(product), 1.0
+        for row in range(size - 1, column, -1):
+            base = row * (row + 1) // 2
+            part = reduced[base + column] / pivot
+            for other in range(column + 1, row + 1):
+                reduced[base + other] -= part * reduced[other * (other + 1) // 2 + column]
+    return total + math.log(product)
 
 
 @borrowing
-def _find_costs(parts: Parts, one: int, start: int, count: int, pairs: Pairs) -> None:
+def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
     """Fill the costs of merging one component with each from `start` to `count`, itself and some more among them."""
-    first, end = _whole(start, count)
-    _join(parts, one, first, end, pairs)
-    _log_determinants(pairs, first, end, pairs.cost)
-    cost, weights, known = pairs.cost, parts.weights, parts.log_determinants
-    weight, own = weights[one], weights[one] * known[one]
+    size, known, cost = len(parts.offset), parts.log_determinants, row.cost
+    weight, weights = parts.weights[one], parts.weights
+    own = weight * known[one]
+    # a place without a sign cannot be negative, which would have to be looked at each time
+    first, end = np.uint64(start // TOGETHER), np.uint64((count + TOGETHER - 1) // TOGETHER)
+    first, end = first * np.uint64(TOGETHER), end * np.uint64(TOGETHER)
+    moderate = abs(known[one]) < MODERATE
+    if moderate and size == 2:
+        _add_logs_of_two(parts, one, first, end, math.exp(-known[one]), cost)
+    elif moderate and size == 4:
+        _add_logs_of_four(parts, one, first, end, math.exp(-known[one]), cost)
+    else:
+        _join_row(parts, one, first, end, row)
+        _eliminate(row, first, end, size)
+        for other in range(first, end):
+            cost[other] = 0.0
+        for column in range(size):
+            for other in range(first, end):
+                cost[other] += logarithm(row.variances[column, other])
+    beside = known[one] if moderate and (size == 2 or size == 4) else 0.0
     for other in range(first, end):
-        value = (weight + weights[other]) * cost[other]
+        value = (weight + weights[other]) * (cost[other] + beside)
         cost[other] = 0.5 * (value - (own + weights[other] * known[other]))
 
 
+@fusing
+def _add_logs_of_two(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """As `_join_row` and `_eliminate` in two coordinates: logs of the determinants by `scale`, in one loop."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y = weights[one], means[0, one], means[1, one]
+    c0, c1, c2 = covariances[0, one], covariances[1, one], covariances[2, one]
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy = x - means[0, other], y - means[1, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m0 = _pivot(m0, m0)
+        cost[other] = logarithm(scale * m0 * _pivot(m2 - m1 * m1 / m0, m2))
+
+
+@fusing
+def _add_logs_of_four(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """The same in four coordinates."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y, z, t = weights[one], means[0, one], means[1, one], means[2, one], means[3, one]
+    c0, c1, c2, c3, c4 = (
+        covariances[0, one], covariances[1, one], covariances[2, one], covariances[3, one], covariances[4, one],
+    )  # fmt: skip
+    c5, c6, c7, c8, c9 = (
+        covariances[5, one], covariances[6, one], covariances[7, one], covariances[8, one], covariances[9, one],
+    )  # fmt: skip
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy, dz, dt = x - means[0, other], y - means[1, other], z - means[2, other], t - means[3, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m3 = between(covariances[3, other], c3, share) + root * dx * dz
+        m4 = between(covariances[4, other], c4, share) + root * dy * dz
+        m5 = between(covariances[5, other], c5, share) + root * dz * dz
+        m6 = between(covariances[6, other], c6, share) + root * dx * dt
+        m7 = between(covariances[7, other], c7, share) + root * dy * dt
+        m8 = between(covariances[8, other], c8, share) + root * dz * dt
+        m9 = between(covariances[9, other], c9, share) + root * dt * dt
+        m0 = _pivot(m0, m0)
+        over = 1 / m0
+        y1, z1, t1 = m1 * over, m3 * over, m6 * over
+        m4, m7, m8 = m4 - z1 * m1, m7 - t1 * m1, m8 - t1 * m3
+        second = _pivot(m2 - y1 * m1, m2)
+        over = 1 / second
+        z2, t2 = m4 * over, m7 * over
+        m8 -= t2 * m4
+        third = _pivot(m5 - z1 * m3 - z2 * m4, m5)
+        last = _pivot(m9 - t1 * m6 - t2 * m7 - m8 * m8 / third, m9)
+        cost[other] = logarithm(scale * m0 * second * third * last)
+
+
 @borrowing
-def _join(parts: Parts, one: int, first: np.uint64, end: np.uint64, pairs: Pairs) -> None:
-    """Merge the covariances of one component with those of others, into `pairs.merged`."""
-    share, root, weight, weights = pairs.share, pairs.root, parts.weights[one], parts.weights
-    means, covariances, offsets, merged = parts.means, parts.covariances, pairs.offsets, pairs.merged
+def _pivot(value: float, variance: float) -> float:
+    least = ROUNDING * variance
+    value = least if value < least else value
+    return 1e-300 if value < 1e-300 else value
+
+
+@borrowing
+def _join_row(parts: Parts, one: int, first: np.uint64, end: np.uint64, row: Row) -> None:
+    """As `joined`, for all pairs of one component."""
+    share, root, weight, weights = row.share, row.root, parts.weights[one], parts.weights
+    means, covariances, offsets, merged = parts.means, parts.covariances, row.offsets, row.merged
     for other in range(first, end):
         share[other] = weight / max(weight + weights[other], 1e-300)
         root[other] = math.sqrt(share[other] * (1 - share[other]))
     entry = 0
-    for i in range(len(means)):
+    for i in range(len(parts.offset)):
         mean = means[i, one]
         for other in range(first, end):
             offsets[i, other] = (mean - means[i, other]) * root[other]
         for j in range(i + 1):
             own = covariances[entry, one]
             for other in range(first, end):
-                average = _between(covariances[entry, other], own, share[other])
+                average = between(covariances[entry, other], own, share[other])
                 merged[entry, other] = average + offsets[i, other] * offsets[j, other]
             entry += 1
 
 
 @borrowing
-def _log_determinants(pairs: Pairs, first: np.uint64, end: np.uint64, into: Array) -> None:
-    """Fill the log determinants of `pairs.merged`, by elimination in their place."""
-    pivots, merged, part = pairs.pivots, pairs.merged, pairs.part
-    for column in range(len(pivots)):
+def _eliminate(row: Row, first: np.uint64, end: np.uint64, size: int) -> None:
+    """Leave the pivots of the merged covariances in `variances`, as `log_determinant` finds them."""
+    variances, merged, part = row.variances, row.merged, row.part
+    for column in range(size):
         place = column * (column + 3) // 2
         for other in range(first, end):
-            pivots[column, other] = ROUNDING * merged[place, other]
-    for column in range(len(pivots)):
+            variances[column, other] = merged[place, other]
+    for column in range(size):
         place = column * (column + 3) // 2
         for other in range(first, end):
-            least, pivot = pivots[column, other], merged[place, other]
+            least = ROUNDING * variances[column, other]
+            pivot = merged[place, other]
             pivot = least if pivot < least else pivot
-            pivots[column, other] = 1e-300 if pivot < 1e-300 else pivot
-        for below in range(len(pivots) - 1, column, -1):
+            variances[column, other] = 1e-300 if pivot < 1e-300 else pivot
+        for below in range(size - 1, column, -1):
             base = below * (below + 1) // 2
             for other in range(first, end):
-                part[other] = merged[base + column, other] / pivots[column, other]
+                part[other] = merged[base + column, other] / variances[column, other]
             for beside in range(column + 1, below + 1):
                 lead = beside * (beside + 1) // 2 + column
                 for other in range(first, end):
                     merged[base + beside, other] -= part[other] * merged[lead, other]
-    for other in range(first, end):
-        into[other] = 0.0
-    for column in range(len(pivots)):
-        for other in range(first, end):
-            into[other] += logarithm(pivots[column, other])
