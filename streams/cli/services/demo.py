@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-# 1 932 s of recording in 107 s: with startup and comparison, about two minutes
-SPEED = 18.0
+# 1 932 s of recording in 81 s: with startup and comparison, about two minutes
+SPEED = 24.0
 
 
 def demo(
