@@ -147,13 +147,20 @@ class ThoroughNetwork(CheckedNetwork):
         return result
 
     def scanned(self, local: LocalProblem, update: Update) -> Update:
-        """Compare one-pass answers with a scan of the prior, and add what they lack."""
+        """Compare one-pass answers with a scan of the prior, and add what good ones lack.
+
+        A poor one stays poor, to be solved thoroughly: the few points of one pass do not measure what would be added.
+        """
         parts = []
         for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
             some = local.rows(index)
             some = replace(some, scan=scan(some.prior, some.observations))
             measured = compared(some, update.rows(index))
-            parts.append((index, self._completed(some, measured, self.settings.points)))
+            good = torch.nonzero(measured.effective_sample_size >= self.settings.refine_below)[:, 0]
+            if len(good):
+                completed = self._completed(some.rows(good), measured.rows(good), self.settings.points)
+                measured = measured.with_rows(good, completed)
+            parts.append((index, measured))
         return joined(parts)
 
     def _completed(self, local: LocalProblem, update: Update, points: int) -> Update:

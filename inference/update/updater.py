@@ -223,14 +223,13 @@ def bend(problem: Scaled) -> Tensor:
     """Nonlinearity of the observations over the prior, in standard deviations of their noise, the largest: ``(B,)``.
 
     It is the maximum of three numbers. First, the curvature of a residual over one standard deviation of a component.
-    Second, the error of a linear model at two, as a function may be flat or straight just at a mean. Third, if the
-    noise is not one Gaussian, the spread of the expected value in its narrowest component.
+    Second, the error of a linear model at two, as a function may be flat or straight just at a mean, and a distance on
+    a line turns back at its sensor. Third, if the noise is not one Gaussian, the spread of the expected value in its
+    narrowest component.
     """
     prior, observations, linear = problem.prior, problem.observations, problem.linear
     size = linear.curvature.square().sum((-1, -2)).sqrt()
-    if observations.functions is not None:
-        beyond = missed(prior, observations, linear.residuals.signed, linear.slope).sqrt()
-        size = torch.maximum(size, torch.where(observations.functions.present[:, None], beyond, 0.0))
+    size = torch.maximum(size, missed(prior, observations, linear.residuals.signed, linear.slope).sqrt())
     if observations.mixture is not None:
         ratio = torch.where(
             observations.mixture.log_weights > -math.inf, observations.mixture.ratio, math.inf
