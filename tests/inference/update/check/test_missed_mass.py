@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from beliefstream.inference.network import weights
+from beliefstream.inference.sensors import position, range_to
+from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import answers, chain_answers
@@ -15,7 +17,7 @@ from research.evaluation.adversarial.chains import random_walk, static
 from research.evaluation.adversarial.families import problems
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
-from research.evaluation.adversarial.problems import source
+from research.evaluation.adversarial.problems import Problem, source
 
 LIBRARY, WORKER = UpdateSettings(), UpdateSettings(refine_below=0.9, repeat_below=0.5)
 HASTY = UpdateSettings(refine_below=0.7, repeat_below=0.5)
@@ -70,6 +72,20 @@ def test_images_in_the_tails_of_the_prior_are_answered(
 ) -> None:
     """Three deviations off the prior's mean, where a scan without points in the tails sees none of them."""
     assert answered("sines", number, seed, settings)[0] < 0.4
+
+
+def test_both_sides_of_a_distance_on_a_line_are_answered() -> None:
+    """A distance is straight on each side of its sensor: no slope and no curvature at a mean tells of the other."""
+    prior = Mixture(np.array([0.54, 0.46]), np.array([[-0.23], [0.28]]), np.array([[[0.30]], [[1.69]]]))
+    readings = (
+        Reading(position([0], 1, [[3.1]], 0.16), np.array([0.46])),
+        Reading(position([0], 1, [[1.34]], 0.12), np.array([2.02])),
+        Reading(range_to([0], 1, [1.11], 0.17), np.array([1.52])),
+    )
+    problem = Problem("a line", prior, readings)
+    answer = answers([problem], Updater(weights.load(), settings=LIBRARY))[0]
+    exact = solve(problem.prior, problem.readings, np.random.default_rng(5))
+    assert exact.divergence(answer.mixture).value < 0.05
 
 
 def test_an_answer_that_lacks_a_stretch_of_a_thin_sheet_does_not_claim_to_be_good() -> None:
