@@ -72,9 +72,8 @@ def partitioner() -> dict[str, Any]:
 
 Schema = dict[str, Any]
 LETTERS = "dead-letters"
-_MESSAGES: dict[
-    str, type[Message]
-] = {  # without sensors, of which there are kinds, and dead letters, which are bytes
+# without sensors, of which there are kinds, and dead letters, which are bytes
+_MESSAGES: dict[str, type[Message]] = {
     "observation": Observation,
     "model": Model,
     "prior": Prior,

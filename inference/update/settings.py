@@ -32,8 +32,8 @@ class UpdateSettings:
             score better to be trusted. Infinite never searches.
         linear_below: nats; linearise where that loses less (`nearly_linear.divergence`); 0 never.
         quadrature_below: nats; use exact moments by quadrature where they lose less (`quadrature`); 0 never.
-        bend_below: nats; split components before a nonlinear motion where moving them whole loses more (`moving`); 0
-            never.
+        bend_below: nats; split components before a nonlinear motion where moving them whole loses more
+            (`tracking.prediction`); 0 never.
         prior_share: weight, in every answer of the network, of one Gaussian as wide as the prior. It limits the cost of
             a part of the posterior where no point of the check fell.
     """

@@ -124,10 +124,10 @@ def main(arguments: Sequence[str]) -> None:
     groups = recordings(schedule_of(Scenario.from_json(scenario)))
     names = list(baselines())
     processes = min(len(groups) * len(names), os.cpu_count() or 1)
-    with pool(processes) as started:
+    with pool(processes) as executor:
         # those that take longest come first, so that the processes end together
         running = {
-            (group, name): started.submit(answer, scenario, group, name)
+            (group, name): executor.submit(answer, scenario, group, name)
             for name in reversed(names)
             for group in reversed(groups)
         }

@@ -338,7 +338,9 @@ class TopicReader(Closing):
         Raises:
             BrokerUnavailable: they could not be read in time.
         """
-        return list(self.read(self.spans(timeout), timeout))
+        deadline = time.monotonic() + timeout
+        spans = self.spans(timeout)
+        return list(self.read(spans, max(deadline - time.monotonic(), 0.0)))
 
     def read(self, spans: Mapping[int, Span], timeout: float, last: int | None = None) -> Iterator[Any]:
         """Yield the records of each partition up to its end in `spans`, or the `last` ones of each.

@@ -177,7 +177,11 @@ class Reachability:
         node = next((each for each in candidates if each != self._failed), self._failed)
         try:
             lacking = await without_leader(client, node, self._topics)
-        except (KafkaError, OSError, RuntimeError) as error:  # an OSError: TimeoutError; RuntimeError: closed
+        except (
+            KafkaError,
+            OSError,
+            RuntimeError,
+        ) as error:  # a TimeoutError is an OSError; RuntimeError: closed
             self._failed = node
             self._fault = f"no broker answers: {str(error) or type(error).__name__}"
             return

@@ -178,9 +178,8 @@ class Fusion:
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
             self._reject_failed(entity, batch)
-        await (
-            self._consumer().topics_checked()
-        )  # nothing is sent before all messages are known to be of these topics
+        # nothing is sent before all messages are known to be of these topics
+        await self._consumer().topics_checked()
         health = self._sensors.add(fitted, leases)
         pass_by("computed")
         results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]

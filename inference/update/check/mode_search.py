@@ -32,7 +32,6 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.check.climb import Climb, laplace, local_covariances, ordered, peaks_at
 from beliefstream.inference.update.check.importance import EVENLY, Seed, systematic
-from beliefstream.inference.update.settings import MOST_TOGETHER
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
@@ -42,6 +41,7 @@ ROUNDS = 6  # steps of a walk
 ALIKE = 1e-4  # nats by which starts on the same peak may differ
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
 OUTLIERS = 2  # other steps leave out fewer
+MOST = 8  # possible outliers; with more, the observations that agree are enough to resist the others
 LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
 
 
@@ -268,7 +268,7 @@ def _sets(observations: Observations, size: int) -> Tensor | None:
     number = int(doubtful.sum())
     free = torch.nonzero(doubtful & (observations.kind[0] != LINEAR))[:, 0]
     least = min(size, number - OUTLIERS, len(free))
-    if least < 2 or number > MOST_TOGETHER:  # a single one is left alone by `randomised_images`
+    if least < 2 or number > MOST:  # a single one is left alone by `randomised_images`
         return None
     used = observations.mask.repeat(STARTS, 1)
     used[:, free] = _choices(len(free), least)

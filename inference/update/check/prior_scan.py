@@ -43,6 +43,7 @@ TAIL = 0.2417  # share of the points from widened components
 EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `importance.EVENLY`
 ZOOMS = 20  # most zooms into a scan; each halves its cells, and noise may be a millionth of the prior: 2⁻²⁰
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
+MOST_AXES = 2  # with more, so many points do not resolve a lattice either
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
@@ -201,7 +202,8 @@ def _chosen(
 def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """Log likelihood of all observations at `points`, each smoothed over the cells `frames` ``(B, P, d, d)``.
 
-    Also returns the largest change over a cell, see `native_observations.smoothed`. Both are ``(B, P)``.
+    Also returns the largest change over a cell, see `native_observations.smoothed`; of a likelihood of a problem, the
+    variance of its log. Both are ``(B, P)``.
     """
     numbers, at = observations.at(points)
     cells = frames.reshape(*at.shape[:2], *frames.shape[2:])
@@ -255,7 +257,7 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     """
     assert local.scan is not None
     total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
-    repeats = local.observations.has_functions
+    repeats = local.observations.has_functions & (local.prior.dimension <= MOST_AXES)
     for chosen, points in (((total > DOUBTFUL) & ~repeats, POINTS), (repeats, DENSE_POINTS)):
         index = torch.nonzero(chosen)[:, 0]
         if len(index):
@@ -301,8 +303,11 @@ def with_missed(update: Update, missed: Tensor) -> Update:
 
 def over_cells(mixture: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:
     """Log density ``(B, P)`` at `points` ``(B, P, d)``, each smoothed over its cell with `factors` ``(B, P, d, d)``."""
-    covariances = mixture.covariances[:, None] + (factors @ factors.mT)[:, :, None]
-    wider = la.cholesky(covariances, torch.finfo(points.dtype).tiny)  # (B, P, K, d, d)
-    offset = la.times(la.invert_lower(wider), points[:, :, None] - mixture.means[:, None])
-    logs = mixture.log_weights[:, None] - la.log_diagonal(wider) - 0.5 * la.squared_norm(offset)
-    return logs.logsumexp(2) - 0.5 * points.shape[-1] * LOG_TWO_PI
+    cells = factors @ factors.mT
+    total = torch.full(points.shape[:2], -math.inf, dtype=points.dtype)
+    for k in range(mixture.components):  # all at once take gigabytes
+        wider = la.cholesky(mixture.covariances[:, k, None] + cells, torch.finfo(points.dtype).tiny)
+        offset = la.times(la.invert_lower(wider), points - mixture.means[:, k, None])
+        log = mixture.log_weights[:, k, None] - la.log_diagonal(wider) - 0.5 * la.squared_norm(offset)
+        total = torch.logaddexp(total, log)
+    return total - 0.5 * points.shape[-1] * LOG_TWO_PI

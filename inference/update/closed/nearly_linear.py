@@ -146,7 +146,7 @@ def update(
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
     """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `reduction_cost.condense`.
 
-    `linear` as in `divergence`.
+    `linear` is the linearisation at the prior's means, in the frames of its factors, if it is known.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)

@@ -268,9 +268,24 @@ def _add_part(
 def fill_log_density(
     mixture: Mixture, components: int, points: Points, count: int, work: Workspace, into: Array
 ) -> None:
-    """Fill the log density of a mixture at each point."""
+    """Fill the log density of a mixture at each point; that of its highest component where all are faint."""
     highest = fill_parts(mixture, components, points, count, work)
     _take_logarithm(highest, work.totals, count, into)
+    faint = components * 2.0 ** (LEAST_POWER + 1)
+    for p in range(count):
+        if work.totals[p] <= faint:
+            into[p] = _highest_log(mixture, components, points.x[p], points.y[p])
+
+
+@borrowing
+def _highest_log(mixture: Mixture, components: int, x: float, y: float) -> float:
+    """The log of the highest weighted component's density at a point."""
+    highest = -math.inf
+    for k in range(components):
+        form, dx, dy = mixture.forms[k], x - mixture.moments[k, 0], y - mixture.moments[k, 1]
+        first, second = form[1] * dx, form[2] * dx + form[3] * dy
+        highest = max(highest, form[0] - 0.5 * (first * first + second * second))
+    return highest
 
 
 @fusing

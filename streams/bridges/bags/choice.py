@@ -106,6 +106,8 @@ def rows_of(messages: Iterator[BagMessage], name: str, choice: Choice) -> Iterat
         content, unread = None, None
         try:
             content = message.decode()
+        except Unusable as error:
+            unread = error
         except Exception as error:  # the content may not fit its definition, nor that the language
             unread = Unusable(Reason.invalid, f"message: cannot be decoded: {_said(error)}")
         for use in uses:

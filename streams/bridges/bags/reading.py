@@ -14,6 +14,7 @@ from mcap.records import Channel, Schema
 from mcap.writer import MCAP0_MAGIC
 from mcap_ros2.decoder import DecoderFactory
 
+from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.choice import BagMessage, Choice, rows_of
 from beliefstream.streams.bridges.tables import BagOptions, Row, Table
 
@@ -115,5 +116,8 @@ def _messages(reader: McapReader) -> Iterator[BagMessage]:
 def _decoded(decoders: DecoderFactory, channel: Channel, schema: Schema | None, data: bytes) -> Any:
     decoder = decoders.decoder_for(channel.message_encoding, schema)
     if decoder is None:
-        raise ValueError(f"schema encoding {schema.encoding if schema else ''!r} is not read")
+        fault = (
+            f"message: cannot be decoded: schema encoding {schema.encoding if schema else ''!r} is not read"
+        )
+        raise Unusable(Reason.invalid, fault)
     return decoder(data)

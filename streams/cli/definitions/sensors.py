@@ -156,9 +156,8 @@ def print_health(format: Format | None, found: Mapping[str, Assessment]) -> None
         from pydantic_core import from_json, to_json
 
         for sensor, assessment in found.items():
-            finite = to_json(
-                asdict(assessment), inf_nan_mode="null"
-            )  # null for numbers that JSON does not have
+            # null for numbers that JSON does not have
+            finite = to_json(asdict(assessment), inf_nan_mode="null")
             print(json.dumps({"sensor": sensor, **from_json(finite)}))
         return
     rows: list[tuple[str, ...]] = []
