@@ -196,8 +196,7 @@ class ThoroughNetwork(CheckedNetwork):
     def _widened(self, local: LocalProblem, update: Update, points: int) -> Update:
         """Add to refined answers a Gaussian with their moments, wider: all points may have missed a thin sheet.
 
-        Without it, 33 answers of the hard problems of seed 31207 were false alarms instead of 11, and 3 were dishonest
-        instead of 1.
+        What it is worth: docs/adversarial.md.
         """
         index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
         if len(index) == 0:
@@ -215,7 +214,7 @@ class ThoroughNetwork(CheckedNetwork):
     def _covered(self, local: LocalProblem, update: Update) -> Update:
         """Add one Gaussian as wide as the prior to refined answers: refinement narrows the network's.
 
-        Without it, the worst answer of the hard problems is much worse (`research.ablation`).
+        What it is worth: docs/adversarial.md.
         """
         index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
         if len(index) == 0 or not self.settings.prior_share:
