@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from beliefstream.inference import native_code
 from beliefstream.streams.cli.main import run
+from beliefstream.streams.cli.output import console
 from beliefstream.streams.cli.setup import CommandError
 from research.ablation.methods import METHODS, without
 from research.ablation.sets import Fleet, Recorded, Set, chains, hard_problems, paired, updater
@@ -103,7 +103,7 @@ def _show(name: str, rows: dict[str, Any]) -> None:
         table.add_row(
             method, f"{more:+.4f} ± {error:.4f}", *(f"{row['figures'][figure]:.4g}" for figure in figures)
         )
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":
