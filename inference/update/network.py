@@ -48,6 +48,7 @@ from beliefstream.inference.update.settings import UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
+MEASURED = 1024  # points of the last measurement, and of one that compares repeated refinements
 MOST_LACKING = 0.5  # share of the posterior that is added where an answer lacks it
 WIDE = 0.003  # weight of the Gaussian with a refined answer's moments
 WORSE = 0.02  # nats by which the estimated divergence may rise
@@ -231,9 +232,7 @@ class ThoroughNetwork(CheckedNetwork):
         The points see the shape of an answer well, and the scan sees what it lacks. So the divergence is that of the
         points, with the part beyond the scan's slack from whichever sees more.
         """
-        weighted = local.weigh(
-            local.localise(update.posterior), 2 * self.settings.refine_points, Seed.VERIFICATION
-        )
+        weighted = local.weigh(local.localise(update.posterior), MEASURED, Seed.VERIFICATION)
         again = _with_quality(update, importance.quality(weighted))
         missed = missed_closely(local, again) - beyond_slack(weighted)
         divergence = torch.maximum(update.divergence, again.divergence) + missed.clamp_min(0)
@@ -261,7 +260,7 @@ class ThoroughNetwork(CheckedNetwork):
             left = left[now.effective_sample_size[left] < below]
             if len(left) == 0:
                 break
-            part, few = local.rows(left), min(points, 2 * settings.refine_points)
+            part, few = local.rows(left), min(points, MEASURED)
             fitted = refine(part, part.localise(now.posterior.rows(left)), *size, points)
             before = self._measured(part, now.rows(left), few)
             after = self._better(part, fitted, before, few)

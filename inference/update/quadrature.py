@@ -23,7 +23,6 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
@@ -230,13 +229,17 @@ def _joined(parts: list[tuple[Tensor, Solution]]) -> Solution:
         tensors = [getattr(each, name) for each in found]
         if tensors[0].dim() > 1:
             most = max(tensor.shape[1] for tensor in tensors)
-            tensors = [
-                pad(tensor, (*[0, 0] * (tensor.dim() - 2), 0, most - tensor.shape[1])) for tensor in tensors
-            ]
+            tensors = [_padded(tensor, most) for tensor in tensors]
         return torch.cat(tensors)[order]
 
     posterior = concatenate([each.posterior for each in found]).rows(order)
     return Solution(posterior, *map(along, TENSORS))
+
+
+def _padded(tensor: Tensor, count: int) -> Tensor:
+    """Pad with zeros to `count` in the second dimension."""
+    more = tensor.new_zeros(len(tensor), count - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, more], 1)
 
 
 def solve(prior: GaussianMixture, observations: Observations, tolerance: float) -> Solution:
