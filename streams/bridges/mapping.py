@@ -112,13 +112,14 @@ def observations(table: Table, mapping: ColumnMapping) -> Iterator[Found]:
     sources = {} if is_message else mapping.sources(table)
 
     def found(row: Row) -> Found:
+        if isinstance(row.cells, Unusable):
+            return Found(row.place, row.cells)
         try:
-            if isinstance(row.cells, Unusable):
-                raise row.cells
             fields = row.cells if is_message else _fields(row.cells, mapping, sources)
             return Found(row.place, validated(Observation, fields))
         except Unusable as error:
-            return Found(row.place, error)
+            error.__cause__ = None  # many may be kept, and it holds the whole row
+            return Found(row.place, error.with_traceback(None))
 
     return map(found, table.rows)
 
