@@ -71,7 +71,9 @@ def evaluate(
     front: Annotated[
         bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of adversarial problems, and of turns")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="of the problems, and of turns; 0 to 99 for mixed and planar")
+    ] = 0,
     settings: Annotated[
         str,
         typer.Option(help="for adversarial problems and turns: those of the library or of a worker"),
@@ -124,6 +126,12 @@ def evaluate(
         with progress_of("") as progress:
             write(turns(chosen, settings, (steps, entities), seed, particles, progress), json)
         return
+    from research.evaluation.problems import LAST_SEED
+
+    if seed > LAST_SEED:
+        raise CommandError(f"--seed: expected 0 to {LAST_SEED} for the family {family}, got {seed}")
+    if seed and (front or card is not None):
+        raise CommandError(f"--seed: expected 0 with --front and --card, got {seed}")
     sizes = whole_numbers(components, "--components", 8) or ()
     plan = EvaluationPlan(
         family=family,
@@ -135,6 +143,7 @@ def evaluate(
         run=(steps, entities),
         exact=exact or cache_directory() / "exact",
         plots=plots,
+        seed=seed,
     )
     torch.set_num_threads(1 if front else chosen.threads)
     if card is not None:
@@ -162,10 +171,12 @@ class EvaluationPlan:
     run: tuple[int, int]  # steps and entities
     exact: Path
     plots: Path | None
+    seed: int
 
     def exact_file(self, dimension: int) -> Path:
         """The file with the exact posteriors of the family in this dimension."""
-        return self.exact / f"{self.family}-{dimension}.pt"
+        seed = f"-{self.seed}" if self.seed else ""
+        return self.exact / f"{self.family}-{dimension}{seed}.pt"
 
 
 def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
@@ -245,6 +256,7 @@ def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list
                 plan.family,
                 cache=plan.exact_file(dimension),
                 progress=progress,
+                seed=plan.seed,
             )
             for dimension in plan.dimensions
         ]

@@ -13,6 +13,7 @@ from beliefstream.inference.training.families import FAMILIES, Problems
 
 # PyTorch uses only the low 32 bits of the seed of a CPU generator; training with seed 0 uses small numbers.
 HELD_OUT_SEED = 4_000_000_007
+LAST_SEED = 99
 # problems per generator, so that a smaller number of problems gives the first ones of a larger number
 _BLOCK = 64
 _BLOCKS_A_SEED = 1_000_003
@@ -27,8 +28,8 @@ def held_out_problems(family: str, dimension: int, count: int, seed: int = 0) ->
         raise ValueError(f"family: expected {' or '.join(FAMILIES)}, got {family!r}")
     if count < 1:
         raise ValueError(f"count: expected at least 1, got {count}")
-    if not 0 <= seed < 100:
-        raise ValueError(f"seed: expected 0 to 99, got {seed}")
+    if not 0 <= seed <= LAST_SEED:
+        raise ValueError(f"seed: expected 0 to {LAST_SEED}, got {seed}")
     maker, parts = FAMILIES[family](), []
     for block in range(-(-count // _BLOCK)):
         number = HELD_OUT_SEED + 1 + seed * _BLOCKS_A_SEED + 10_007 * dimension + block

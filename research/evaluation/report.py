@@ -145,16 +145,17 @@ def compare(
     family: str = "mixed",
     cache: Path | None = None,
     progress: Progress = silent,
+    seed: int = 0,
 ) -> Comparison:
     """Run every method on the same `count` held-out problems, costly ones on the first `costly_count`.
 
-    The exact posteriors are kept in the file `cache`. Raises ValueError if the family or the count is invalid.
+    The exact posteriors are kept in the file `cache`. Raises ValueError if family, count or seed is invalid.
     """
 
     def tell(what: str) -> Callable[[int, int], None]:
         return partial(progress, f"{what}, d = {dimension}")
 
-    problems, reference = references(family, dimension, count, 0, cache, tell("exact posteriors"))
+    problems, reference = references(family, dimension, count, seed, cache, tell("exact posteriors"))
     divergences, errors, sizes = {}, {}, {}
     for method in methods:
         number = count if costly_count is None or not method.costly else min(count, costly_count)
