@@ -56,9 +56,8 @@ Shapes = tuple[Array, Array, Array, Array]
 # signed and squared residual, log odds, log likelihood and deviation
 Each = tuple[Array, Array, Array, Array, Array]
 
-SEVERAL = (
-    256  # observations, after which the product is taken into the sum: 2 to this power is a finite number
-)
+# observations, after which the product is taken into the sum: 2 to this power is a finite number
+SEVERAL = 256
 
 
 def prepare() -> None:

@@ -19,9 +19,8 @@ from beliefstream.inference.sensors.readings import Sensor
 
 KEPT_SENSORS = 64  # most sensors of a table that is kept for the next batch
 KEPT_TABLES = 256
-_NO_OUTLIERS = (
-    1e3  # standard deviations; span of outliers with probability 0, which bounds the likelihood from below
-)
+# standard deviations; span of outliers with probability 0, which bounds the likelihood from below
+_NO_OUTLIERS = 1e3
 _LEAST_LOG_DENSITY = -1e4  # of a value that the clutter cannot produce; finite in all float types
 
 

@@ -154,9 +154,8 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
 
 def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
     """Return the unit vector to split along, ``(N, A)``: the best of one candidate per coordinate."""
-    lines = torch.nn.functional.normalize(
-        factor[:, :size], dim=-1
-    )  # Lᵀ times the unit vector of each coordinate
+    # Lᵀ times the unit vector of each coordinate
+    lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)
     width = factor.new_full((len(factor),), DIVISIONS[2].narrower)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
     return lines[torch.arange(len(lines)), left.argmin(1)]

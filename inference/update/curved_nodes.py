@@ -32,10 +32,8 @@ MOST_TOUCHED = 3  # coordinates, as `_turn` knows the axes of no more
 # check: an even number has none in the middle. The evidence of a range 6 to 60 deviations away, with a value within 3
 # of the predicted one, is off by 2e-6 nats at most, that of the checks by 1e-4 (beside 60 × 24 nodes).
 RULES = ((0.1, 7, 4), (0.3, 11, 8), (4.0, 15, 12))
-ALONG = (
-    5,
-    4,
-)  # nodes along the line, of a rule and of its check; the latter for a component times an outlier too
+# nodes along the line, of a rule and of its check; the latter for a component times an outlier too
+ALONG = 5, 4
 AWAY = 6.0  # standard deviations of a component to the sensor; exp(−18) of its highest density is left there
 LIGHT = 1e-7  # share of a posterior below which a part of it is left out: below what reduction leaves out
 MOST_ERROR = 0.002  # nats between two rules

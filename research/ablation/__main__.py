@@ -57,9 +57,7 @@ def ablation(
     native_code.prepare()
     found: dict[str, Any] = {}
     for name, measured in sets.items():
-        measured(
-            updater()
-        )  # exact posteriors are computed here once, and shared with the processes of the rows
+        measured(updater())  # computes exact posteriors once, for the processes of all rows
         rows = {row: _measured(measured, row) for row in track((WHOLE, *(methods or METHODS)), name)}
         found[name] = rows
         _show(name, rows)

@@ -43,9 +43,8 @@ PREDICTED, EXCESS, STATED = int(Fit.PREDICTED), int(Fit.EXCESS), int(Fit.STATED)
 # limits within which a linearised prediction of a reading says something about its sensor
 BENT = 0.05  # share of the variance by curvature above which it says nothing
 WIDEST_ANGLE = 0.7  # radians; a direction predicted less exactly than this wraps around
-FEWEST_SHARED = (
-    1e-3  # weight of all but the largest component, below which the prediction counts as one Gaussian
-)
+# weight of all but the largest component, below which the prediction counts as one Gaussian
+FEWEST_SHARED = 1e-3
 SMALLEST = 1e-300  # of a tail probability, so that its normal score is finite
 NODE = math.sqrt(3.0)  # Gauss-Hermite, three points: 0 and ± this, of weights 2/3 and 1/6
 SQRT_HALF, ROOT_TWO_PI = math.sqrt(0.5), math.sqrt(2 * math.pi)

@@ -32,9 +32,8 @@ from beliefstream.inference.mixtures.mixture import (
 # before a search, and many afterwards. A tenth each is a usual choice of Hesterberg's; others were not tuned.
 SHARES, SEARCHED_SHARES = (0.55, 0.15, 0.10, 0.20), (0.35, 0.10, 0.10, 0.45)
 WIDENING = 4.0  # of the covariance: twice the spread, as Hesterberg's heavier tails
-TRUNCATION = (
-    30.0  # of an importance weight; about the square root of the points of a measure, as Ionides says
-)
+# of an importance weight; about the square root of the points of a measure, as Ionides says
+TRUNCATION = 30.0
 WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add: it must not show
 # a share of weight or points that is spread evenly; no simple fraction, or points would fall on the borders between
 # components, and rounding would decide

@@ -18,9 +18,8 @@ from beliefstream.inference.update.plane.smoothing import Block, Cells, put_bloc
 MOST_ROUNDS = 40
 MOST_LOST = 1e-3  # share that dropped cells may have, before they are divided again with a lower limit
 SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
-LIKELY = (
-    -12.0
-)  # log of the prior's density in a cell, relative to its highest, that says where the mass may be
+# log of the prior's density in a cell, relative to its highest, that says where the mass may be
+LIKELY = -12.0
 SELDOM = 1e-3  # of the share of a dropped cell: one with less, by the prior alone, is not evaluated
 
 

@@ -41,10 +41,8 @@ ROUNDING = 1e-9  # of a variance, that a pivot has at least
 FEW_POINTS = 0.5  # effective points, below which a component is as wide as their cells
 FEW_COMPONENTS = 3  # components that have more nodes each
 ROUNDS = 3  # quadratures of the last mixture, at most
-ADDED, AGAIN = (
-    3,
-    -0.1,
-)  # components at once, at most; nats that a division of what a mixture lacks gains at least
+# components at once, at most; nats that a division of what a mixture lacks gains at least
+ADDED, AGAIN = 3, -0.1
 FAR = 12.0  # nats below a density, where a mixture has nothing that could move there
 
 
