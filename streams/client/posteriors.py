@@ -209,7 +209,7 @@ class PosteriorConsumer(Closing):
         if self.group is not None:
             consumer.subscribe([self.topic])
             # A member that joins before it knows the partitions is assigned none, and may remain without any.
-            find_partitions(consumer, self.topic, self._servers, connect_timeout(self._options))
+            find_partitions(consumer, self.topic, self._servers)
             return consumer
         partitions = [TopicPartition(self.topic, number) for number in self._first_spans]
         consumer.assign(partitions)

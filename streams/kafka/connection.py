@@ -22,7 +22,8 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 TIMEOUT = 3.0  # seconds for one server to answer
 ALERT = 0.5  # seconds after the handshake in which a server may demand a certificate
 C = TypeVar("C")
-CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker or a missing topic is an error
+CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker is an error
+TOPIC_TIMEOUT = 5.0  # seconds until a missing topic is an error; a busy broker takes a while to tell of a new one
 HANDSHAKE_GRACE = 1.0  # further seconds until a hanging connection is abandoned
 PATIENCE = 1.0  # seconds without a connection until we check whether it is refused
 POLL_TIMEOUT = 0.2  # seconds between checks of a deadline
@@ -255,13 +256,15 @@ def connect_timeout(options: dict[str, Any]) -> float:
     return float(options.get("bootstrap_timeout_ms", CONNECT_TIMEOUT * 1000)) / 1000
 
 
-def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout: float) -> list[int]:
+def find_partitions(
+    consumer: Any, topic: str, servers: str | list[str], timeout: float | None = None
+) -> list[int]:
     """Return the partition numbers of a topic; waits for one that was created a moment ago.
 
     Raises:
-        TopicMissing: the topic does not appear within `timeout` seconds.
+        TopicMissing: the topic does not appear within `timeout` seconds, five by default.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + (TOPIC_TIMEOUT if timeout is None else timeout)
     while not (found := consumer.partitions_for_topic(topic)):
         if time.monotonic() > deadline:
             raise TopicMissing(topic, servers)
@@ -289,7 +292,7 @@ class TopicReader(Closing):
         settings = {**shared, "group_id": None, "auto_offset_reset": "earliest", "enable_auto_commit": False}
         self._consumer: Any = connect(KafkaConsumer, servers, settings)
         try:
-            numbers = find_partitions(self._consumer, topic, servers, self._connect_timeout)
+            numbers = find_partitions(self._consumer, topic, servers)
         except BaseException:
             self.close()
             raise

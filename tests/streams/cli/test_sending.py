@@ -63,7 +63,7 @@ def test_a_bad_observation_is_not_sent(
 def test_without_topics_it_says_how_to_make_them(
     run: Run, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 2.0)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
     result = run("observe", "mower", "gps", "1", "--brokers", embedded_broker.bootstrap_servers)
     assert_one_line(result, "nowhere", "topics create")
@@ -145,7 +145,7 @@ def test_a_bad_reset_is_not_sent(run: Run, topics: Names, arguments: tuple[str, 
 def test_a_reset_without_observations_is_refused(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
     assert_one_line(run("entity", "reset", "mower"), "nowhere")
 

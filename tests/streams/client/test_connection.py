@@ -45,9 +45,12 @@ def test_a_broker_that_does_not_answer_is_named(open_client: Opener) -> None:
 
 
 @each_client
-def test_a_topic_that_is_not_there_is_named(embedded_broker: EmbeddedNode, open_client: Opener) -> None:
+def test_a_topic_that_is_not_there_is_named(
+    embedded_broker: EmbeddedNode, open_client: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     with pytest.raises(TopicMissing, match="there is no topic"):
-        open_client(embedded_broker.bootstrap_servers, bootstrap_timeout_ms=2000)
+        open_client(embedded_broker.bootstrap_servers)
 
 
 @each_client

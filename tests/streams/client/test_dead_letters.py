@@ -135,7 +135,7 @@ def test_what_is_no_dead_letter_is_logged_counted_and_passed_over(
 
 
 def test_a_topic_that_is_not_there_is_named(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     with pytest.raises(TopicMissing, match="nowhere"):
         DeadLetterConsumer(broker.bootstrap_servers, "nowhere")
 

@@ -303,7 +303,7 @@ def test_a_replay_that_the_broker_refuses_ends_with_1(
 def test_without_a_topic_it_says_how_to_make_it(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     monkeypatch.setenv("BELIEFSTREAM_DEAD_LETTERS", "nowhere")
     for arguments in ((), ("--summary",), ("--follow",), ("--replay",)):
         assert_one_line(run("dead-letters", *arguments), "nowhere", "topics create")

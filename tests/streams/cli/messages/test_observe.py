@@ -120,7 +120,7 @@ def test_a_control_has_no_posterior_to_wait_for(
 def test_where_posteriors_cannot_be_read_nothing_is_sent(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
     monkeypatch.setenv("BELIEFSTREAM_POSTERIORS", "nowhere")
     assert_one_line(run("observe", "mower", "gps", "1"), "nothing was sent", "nowhere", "--no-wait")
     assert run("observe", "mower", "gps", "1", "--no-wait").out.endswith(":0\n")
