@@ -26,6 +26,8 @@ FAMILIES: dict[str, Maker] = {
     "published noise": shapes.published_noise,
     "reflections": shapes.reflections,
     "growing deviation": shapes.growing_deviation,
+    "one range in space": space.one_range,
+    "two places in space": space.two_places,
     "6 coordinates": space.moving(1),
     "9 coordinates": space.moving(2),
     "2 to 64 components": shapes.many_components,

@@ -1,4 +1,4 @@
-"""Families of larger states, in which most sensors do not observe velocities and accelerations directly."""
+"""Families of a position in space, and of larger states, whose derivatives most sensors do not observe directly."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from research.evaluation.adversarial.problems import (
     Generator,
     Maker,
     direction,
+    gaussian,
     logarithmic,
     mixture,
+    report,
     symmetric,
 )
 
@@ -33,6 +35,28 @@ def doppler(generator: Generator) -> Made:
             else:
                 sensors.append(bearing((0, 1), 4, where, logarithmic(generator, 0.01, 0.1), outlier))
     return reported(generator, prior, sensors[:6])
+
+
+def one_range(generator: Generator) -> Made:
+    """Position in space under components of any shape, with one range, precise beside most of them."""
+    prior = mixture(generator, 3, int(generator.integers(1, 4)), 0.3)
+    outlier = 0.05 if generator.random() < 0.5 else 0.0
+    where = logarithmic(generator, 2.0, 20.0) * direction(generator, 3)
+    sensor = range_to((0, 1, 2), 3, where, logarithmic(generator, 0.01, 0.3), outlier, 60.0)
+    return reported(generator, prior, [sensor])
+
+
+def two_places(generator: Generator) -> Made:
+    """Position in space, with five or six ranges from all around: some are of one place, the others of another."""
+    prior = gaussian(np.zeros(3), 1.0)
+    places, noise = generator.standard_normal((2, 3)), logarithmic(generator, 0.01, 0.5)
+    count, outlier = int(generator.integers(5, 7)), float(generator.choice([0.02, 0.05, 0.1]))
+    first, readings = int(generator.integers(2, count - 1)), []
+    for number in range(count):
+        where = logarithmic(generator, 2.0, 10.0) * direction(generator, 3)
+        sensor = range_to((0, 1, 2), 3, where, noise, outlier, 60.0)
+        readings.append(report(generator, sensor, places[0 if number < first else 1]))
+    return prior, readings
 
 
 def moving(order: int) -> Maker:
