@@ -41,6 +41,12 @@ def test_an_answer_that_misses_mass_does_not_claim_to_be_good(
     assert not (divergence > 0.5 and size > 0.5)
 
 
+def test_an_answer_far_wider_than_thin_beams_does_not_claim_to_be_good() -> None:
+    divergence, size = answered("noise 1e-5", 50, 64005, WORKER)
+    assert divergence > 0.5  # two beams of 6 % of the mass, beside their crossing
+    assert size < 0.5
+
+
 def test_a_lattice_with_more_images_than_an_answer_has_components_is_poor() -> None:
     divergence, size = answered("double sine", 62, 412, LIBRARY)
     assert divergence > 0.5  # it needs more components
