@@ -111,6 +111,11 @@ _IMPLAUSIBLE = _counter(
     "sensor (the first 100 of a worker, then other); they are applied, and include expected outliers",
     ["sensor"],
 )
+_EXPECTED_OUTLIERS = _counter(
+    "beliefstream_expected_outliers",
+    "Outliers that the definitions expect among accepted observations: the sum of their outlier_probability, by sensor",
+    ["sensor"],
+)
 LOG_FAULTS = _counter(
     "beliefstream_log_faults",
     "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
@@ -169,6 +174,11 @@ _sensors: set[str] = set()
 def count_implausible(sensor: str) -> None:
     """Count one implausible observation of this sensor."""
     _IMPLAUSIBLE.labels(sensor if has_series(sensor) else OTHER).inc()
+
+
+def count_expected_outliers(sensor: str, number: float) -> None:
+    """Count outliers that the definition of this sensor expects."""
+    _EXPECTED_OUTLIERS.labels(sensor if has_series(sensor) else OTHER).inc(number)
 
 
 def has_series(sensor: str) -> bool:

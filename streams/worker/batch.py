@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 from faust.types import TP
 
-from beliefstream.schemas import DeadLetter, Reason, printable
+from beliefstream.schemas import DeadLetter, Reason, Sensor, printable
 from beliefstream.schemas.dead_letter import replay_of
 from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
@@ -171,8 +171,8 @@ class Batch:
         self.rejected[source[0], reason] += 1
         self.examples.setdefault(reason, Example(source, content[0], detail))
 
-    def measure(self) -> None:
-        """Update the metrics; call it when all results are durable."""
+    def measure(self, sensors: Mapping[str, Sensor]) -> None:
+        """Update the metrics; call it when all results are durable, with the definitions of the sensors."""
         now, ticks = time.time(), time.monotonic()
         if self.oldest < math.inf:
             metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - self.oldest))
@@ -185,9 +185,12 @@ class Batch:
         metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
         arrivals = [each for entity in self.entities.values() for each in entity.arrivals]
         metrics.OBSERVATIONS.labels("accepted").inc(len(arrivals))
-        waits = (max(0.0, ticks - received) for received, _ in arrivals if received is not None)
+        waits = (max(0.0, ticks - received) for received, *_ in arrivals if received is not None)
         metrics.observe_all(metrics.END_TO_END_SECONDS, waits)
-        metrics.observe_all(metrics.EVENT_LAG_SECONDS, (max(0.0, now - each) for _, each in arrivals))
+        metrics.observe_all(metrics.EVENT_LAG_SECONDS, (max(0.0, now - each) for _, each, _ in arrivals))
+        for sensor, count in Counter(each for *_, each in arrivals).items():
+            if share := getattr(sensors.get(sensor), "outlier_probability", 0.0):
+                metrics.count_expected_outliers(sensor, count * share)
 
 
 def by_partition(ends: Mapping[TP, int]) -> dict[int, dict[str, int]]:

@@ -119,8 +119,8 @@ class EntityBatch:
     instants: list[Instant] = field(default_factory=list)
     emitting: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
     follows: bool = False  # whether each instant is one new observation, later than all before it
-    # when each observation that was applied had been received, and its time
-    arrivals: list[tuple[float | None, float]] = field(default_factory=list)
+    # when each observation that was applied had been received, its time, and its sensor
+    arrivals: list[tuple[float | None, float, str]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
     repeated: int = 0  # observations whose ids the belief held already
@@ -316,7 +316,7 @@ class EntityBatch:
             if entry.is_applied:
                 continue
             if not entry.message.is_prior:
-                self.arrivals.append((entry.received, instant.time))
+                self.arrivals.append((entry.received, instant.time, entry.sensor))
             record.sequence += 1
             record.prior_sequence += entry.message.is_prior
             self.revised |= instant.time < record.last_emitted or (
@@ -331,7 +331,7 @@ class EntityBatch:
         self.belief, self.outcome = outcome.belief, outcome
         record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief))
         record.sequence += 1
-        self.arrivals.append((entry.received, instant.time))
+        self.arrivals.append((entry.received, instant.time, entry.sensor))
         self.unreported.append(entry.name)
 
     def emits(self, index: int) -> bool:

@@ -192,7 +192,7 @@ class Fusion:
         read, held = by_partition(ends), by_partition(batch.ends)
         await self._store_beliefs(beliefs, health.entries, forgotten, read, held, leases)
         pass_by("beliefs sent")
-        batch.measure()
+        batch.measure(self._definitions.sensors)
         self._placement.note(batch.misplaced)
 
     async def _read_definitions(self) -> None:

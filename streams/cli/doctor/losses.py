@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import urllib.error
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from beliefstream.streams.monitoring.scraping import Snapshot, scrape
 from beliefstream.streams.settings import Settings
 
 SUBJECT = "losses"
+CHANCE = 3.0  # deviations of a Poisson count above what is expected
 SHOWN = 3  # labels listed in a line
 RUNBOOK = "deploy/RUNBOOK.md, "
 LOG_FAULTS = {
@@ -53,6 +55,7 @@ class _Counter:
     what: str  # text for a count, with `{count}` and `{label}`
     remedy: str
     values: Collection[str] = ()  # of the label to check; empty for all
+    expected: str = ""  # another counter by the same label, of those that are no loss
 
 
 COUNTERS = (
@@ -100,8 +103,10 @@ COUNTERS = (
     _Counter(
         "beliefstream_implausible_total",
         "sensor",
-        "{count} observations of {label!r} were more than 100 standard deviations from every prediction",
+        "{count} observations of {label!r} beyond its outlier_probability were more than 100 standard deviations from "
+        "every prediction",
         "check the sensor's definition: position, scale, standard_deviation, outlier_probability",
+        expected="beliefstream_expected_outliers_total",
     ),
 )
 
@@ -171,8 +176,12 @@ def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
         counts = (
             snapshot.by(counter.name, counter.label) if counter.label else {"": snapshot.total(counter.name)}
         )
+        expected = snapshot.by(counter.expected, counter.label)
         some = {
-            label: count for label, count in counts.items() if count and label in (counter.values or counts)
+            label: count - mean
+            for label, count in counts.items()
+            if label in (counter.values or counts)
+            and count > (mean := expected.get(label, 0.0)) + CHANCE * math.sqrt(mean)
         }
         if some:
             yield _finding(counter, some, url)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import email.utils
 import json
+import platform
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -17,6 +19,7 @@ from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Stat
 from beliefstream.streams.cli.doctor.losses import examine_losses
 from beliefstream.streams.cli.doctor.records import examine_records
 from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
+from beliefstream.streams.cli.main import EXTRAS
 from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client import Registry
 from beliefstream.streams.kafka.connection import refusal
@@ -48,9 +51,7 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
     else:
         subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
         yield Finding(subjects, Status.skipped, "no broker answers")
-    yield examine_device(settings)
-    yield examine_weights(settings)
-    yield examine_native_code()
+    yield from examine_install(settings)
     for url in worker_urls:
         yield from examine_worker(url)
     yield from examine_losses(settings, worker_urls, missing)
@@ -147,6 +148,20 @@ def _faults(wanted: Mapping[str, T], find: Callable[[T], object]) -> list[str]:
         except ValueError as error:
             faults.append(f"sensor {name}: {error}")
     return faults
+
+
+def examine_install(settings: Settings) -> Iterator[Finding]:
+    """Say which extras are installed; check what a worker needs if a part of the extra `worker` is there."""
+    extras = [extra for extra, modules in EXTRAS.items() if all(map(PathFinder.find_spec, modules))]
+    what = f"beliefstream {version('beliefstream')}, Python {platform.python_version()}"
+    yield Finding("install", Status.ok, f"{what}, extras: {', '.join(extras) or 'none'}")
+    if any(map(PathFinder.find_spec, ("faust", "numba", "torch"))):
+        yield examine_device(settings)
+        yield examine_weights(settings)
+        yield examine_native_code()
+    else:
+        remedy = "for a worker: pip install 'beliefstream[worker]'"
+        yield Finding("device, weights, native-code", Status.skipped, "only a worker needs them", remedy)
 
 
 def examine_device(settings: Settings) -> Finding:

@@ -133,7 +133,7 @@ def test_a_batch_announces_what_it_rejected_once_it_is_durable(
     for offset in range(3):
         batch.reject(message(offset), Reason.late, f"time: {offset}")
     assert logs == []
-    batch.measure()
+    batch.measure({})
     assert [(entry["offset"], entry["detail"]) for entry in logs] == [(0, "time: 0")]
 
 

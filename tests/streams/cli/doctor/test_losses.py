@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def send(opened: Stream) -> None:
     """What belongs nowhere: a record in another partition, a time to come, a range below zero; and one far off."""
     opened.define(
         [
-            PositionSensor(sensor="gps", standard_deviation=1.0),
+            PositionSensor(sensor="gps", standard_deviation=1.0, outlier_probability=0.01),
             RangeSensor(sensor="mast", position=(0, 0), standard_deviation=0.5),
             fleet_model().model_copy(update={"live_time": True}),
         ]
@@ -83,11 +84,12 @@ def test_what_a_worker_has_refused_or_doubted_is_a_line_each(
 
         send(opened)
         eventually(lambda: counted(worker), WAIT, "the worker has counted all")
+        assert worker.metrics()["beliefstream_expected_outliers_total/gps"] == pytest.approx(0.02)
         findings = list(examine_losses(settings, [url]))
     the_problem(findings, f"1 records of {names.topics.observations!r} were in the wrong partition", url)
     the_problem(findings, "1 messages were refused, because their times were in the future")
     the_problem(findings, "1 messages were refused, because their sensors cannot report such values")
-    the_problem(findings, "1 observations of 'gps' were more than 100 standard deviations")
+    the_problem(findings, "1 observations of 'gps' beyond its outlier_probability were more than 100")
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.ok]
     assert findings[-1].detail == "none by the workers' offsets, the changelog"
 
@@ -107,16 +109,38 @@ def test_every_counter_that_is_looked_at_is_a_workers() -> None:
         assert counter.label in labels or not counter.label or not labels
         values = {sample.labels.get(counter.label) for sample in ours[counter.name].samples}
         assert values >= set(counter.values), "every series is there from the start"
+        assert not counter.expected or counter.expected in ours
+
+
+def test_outliers_that_a_definition_expects_are_no_loss() -> None:
+    far = {"stated": 30, "wrong": 30, "surprising": 1}
+    with exposed(0, {}, {}, far, {"stated": 25.0, "wrong": 5.0}) as url:
+        findings = list(examine_losses(Settings(), [url], missing=None))
+    (problem,) = findings
+    assert problem.status is Status.problem
+    assert problem.detail.startswith(
+        "25 observations of 'wrong' beyond its outlier_probability were more than"
+    )
+    assert "; 1 observations of 'surprising' beyond" in problem.detail
+    assert "'stated'" not in problem.detail
 
 
 @contextmanager
-def exposed(stalls: int, faults: dict[str, int], lost: dict[str, int]) -> Iterator[str]:
+def exposed(
+    stalls: int,
+    faults: dict[str, int],
+    lost: dict[str, int],
+    implausible: Mapping[str, int] = MappingProxyType({}),
+    expected: Mapping[str, float] = MappingProxyType({}),
+) -> Iterator[str]:
     """The URL of a Prometheus client with counters as a worker has them, which it cannot be brought to at will."""
     registry = CollectorRegistry()
     Counter("beliefstream_stalls", "stalls", registry=registry).inc(stalls)
     of_logs = Counter("beliefstream_log_faults", "faults", ["fault"], registry=registry)
     of_topics = Counter("beliefstream_lost_offsets", "lost", ["topic"], registry=registry)
-    for counter, counts in ((of_logs, faults), (of_topics, lost)):
+    far = Counter("beliefstream_implausible", "implausible", ["sensor"], registry=registry)
+    stated = Counter("beliefstream_expected_outliers", "expected", ["sensor"], registry=registry)
+    for counter, counts in ((of_logs, faults), (of_topics, lost), (far, implausible), (stated, expected)):
         for label, count in counts.items():
             counter.labels(label).inc(count)
     server, thread = start_http_server(0, "127.0.0.1", registry)

@@ -214,7 +214,7 @@ def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
     findings = {finding.subject: finding for finding in examine(settings, [NOBODY])}
     assert list(findings) == [
         *("broker", "topics", "models", "sensors", "measurements", "partitioner", "clocks", "group"),
-        *("dead-letters", "device", "weights", "native-code", "worker", "clock", "losses"),
+        *("dead-letters", "install", "device", "weights", "native-code", "worker", "clock", "losses"),
     ]
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
