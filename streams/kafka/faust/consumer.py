@@ -14,6 +14,11 @@ Neither Faust 0.15.3 nor aiokafka 0.14 knows topic ids. Fixed upstream when aiok
 the log of a partition. A prior waits for its time, and is too late once an observation more than a window after it is
 applied. The order in which two backlogs are read must not decide that.
 
+**A detector takes an idle stream for a stalled one.** Faust's looks at the time of the last message, so the
+first messages after some idle minutes are an error of each partition. `streams.worker.watchdog` looks for messages
+that wait instead.
+Fixed upstream when the detector measures from when a message began to wait.
+
 **A private method chooses the consumer's thread.** `SafeConsumer` overrides `_new_consumer_thread`. Fixed upstream when
 Faust's transport has an attribute for the class of the thread, as it has for that of the consumer.
 """
@@ -35,6 +40,7 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 from faust.types.tuples import Message, ack_lock
+from mode import Service
 from mode.utils.futures import notify
 
 from beliefstream.streams.kafka.faust.delivery import BulkConsumer
@@ -356,6 +362,10 @@ class SafeConsumer(GapConsumer):
         self._held_back = False  # whether observations wait for priors
         # for partitions of priors not read to their end: the next offset, and the end after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
+
+    @Service.task
+    async def _commit_livelock_detector(self) -> None:
+        """Replace Faust's detector (see the module)."""
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         fetches = getattr(self.transport, "fetch_high_watermark", False)

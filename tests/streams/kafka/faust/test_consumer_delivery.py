@@ -110,3 +110,14 @@ def test_an_error_of_a_delivery_is_raised(waits: bool) -> None:
             await consumer.wait_first(deliver(), asyncio.Event().wait())
 
     asyncio.run(run())
+
+
+def test_no_detector_takes_an_idle_stream_for_a_stalled_one() -> None:
+    async def run() -> None:
+        with consuming() as consumer:
+            detectors = [task for task in consumer._get_tasks() if "livelock" in task.fun.__name__]
+            assert detectors
+            for task in detectors:  # Faust's has no end
+                await asyncio.wait_for(task(consumer), 5.0)
+
+    asyncio.run(run())
