@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import SecretStr, ValidationError
 
     from beliefstream.streams.settings import Settings
 
@@ -71,6 +71,14 @@ def listen(host: str, port: int, backlog: int = 128, option: str = "--port") -> 
         return socket.create_server((host, port), family=family, backlog=backlog)
     except OSError as error:
         raise CommandError(f"{host}:{port}: {error.strerror}; {option} is another port") from None
+
+
+def require_token(token: SecretStr | None, host: str, remedy: str) -> None:
+    """Raise CommandError with the remedy if others reach this address and no token is asked of them."""
+    from beliefstream.streams.monitoring.bearer import LOOPBACK
+
+    if token is None and host not in LOOPBACK:
+        raise CommandError(f"--host {host}: others can reach this address; {remedy}")
 
 
 def require_rights(settings: Settings, needed: Mapping[str, Sequence[str]], command: str) -> None:

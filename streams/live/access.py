@@ -15,6 +15,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from beliefstream.streams.monitoring.bearer import LOOPBACK
+
 log = structlog.get_logger(__name__)
 
 COOKIE = "beliefstream_live"
@@ -22,7 +24,6 @@ SESSION_SECONDS = 12 * 3600.0
 MAXIMUM_SESSIONS = 1000  # the oldest make room
 REFUSED_SECONDS = 0.5  # the answer to a wrong token waits: guessing takes long
 OPEN_PATHS = ("/login", "/app.css", "/icon.svg")  # without a session
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

@@ -6,6 +6,7 @@ import hmac
 
 from pydantic import SecretStr
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
 
 

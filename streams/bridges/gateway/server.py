@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import structlog
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -23,10 +22,8 @@ from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.monitoring import logs
 from beliefstream.streams.settings import Settings
 
-log = structlog.get_logger(__name__)
 SOURCE = "/beliefstream/gateway"  # for the CloudEvents headers
 REPEATED_SECONDS = 5
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 _Protocol: Any = AutoHTTPProtocol
 
@@ -122,9 +119,6 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         BrokerUnavailable: no broker answers.
         SecurityError: the token cannot be used.
     """
-    if settings.token_of_gateway is None and settings.gateway_host not in LOCAL:
-        log.warning("anybody who reaches the gateway may write: no token is set", host=settings.gateway_host)
-
     loop, writer = asyncio.get_running_loop(), Writer(settings, SOURCE)
     await writer.start()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.setup import listen, require_rights, settings_for
+from beliefstream.streams.cli.setup import listen, require_rights, require_token, settings_for
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +27,9 @@ def gateway(
         int | None,
         typer.Option(min=0, max=65535, help="port; 0 for any", show_default="of BELIEFSTREAM_GATEWAY_PORT"),
     ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="let others reach it without a token: they read and write")
+    ] = False,
     brokers: Brokers = None,
 ) -> None:
     """Run the HTTP gateway until SIGTERM: take observations and priors, give out posteriors.
@@ -41,7 +44,10 @@ def gateway(
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
-    _ = settings.token_of_gateway  # raises before a broker is asked
+    token = settings.token_of_gateway  # raises before a broker is asked
+    if not no_token:
+        remedy = "set BELIEFSTREAM_GATEWAY_TOKEN_FILE, or let everybody read and write with --no-token"
+        require_token(token, settings.gateway_host, remedy)
     needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
     require_rights(settings, needed, "the HTTP gateway")
     with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.setup import CommandError, listen, settings_for
+from beliefstream.streams.cli.setup import CommandError, listen, require_token, settings_for
 
 
 def live(
@@ -40,14 +40,13 @@ def live(
 
     import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
 
-    from beliefstream.streams.live.access import LOOPBACK, Access
+    from beliefstream.streams.live.access import Access
     from beliefstream.streams.live.server import serve
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, web_token=token)
     secret = settings.token
-    if secret is None and host not in LOOPBACK:
-        raise CommandError(f"--host {host}: others can reach this page; give a --token too")
+    require_token(secret, host, "give a --token too")
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")

@@ -16,6 +16,7 @@ from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.bridges.running_gateway import LINES, RunningGateway, lines, observation, running
 from tests.streams.cli.conftest import (
+    NOBODY,
     Run,
     assert_one_line,
     run as run,  # the fixture
@@ -122,6 +123,11 @@ def test_a_short_token_is_refused_at_the_start(run: Run, monkeypatch: pytest.Mon
     result = run("gateway", "--port", "0")
     assert_one_line(result, "BELIEFSTREAM_GATEWAY_TOKEN: expected 16 to 512 of the characters")
     assert "short" not in result.err
+
+
+def test_a_gateway_for_others_wants_a_token_or_to_be_told_that_it_needs_none(run: Run) -> None:
+    assert_one_line(run("gateway", "--host", "0.0.0.0"), "--host 0.0.0.0", "TOKEN_FILE", "--no-token")
+    assert_one_line(run("gateway", "--host", "0.0.0.0", "--port", "0", "--no-token"), NOBODY)
 
 
 def test_a_port_in_use_is_named(run: Run, gateway: RunningGateway) -> None:
