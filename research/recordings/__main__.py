@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -119,9 +118,8 @@ def replay(
     chosen = {"data": data} | ({"entity": entity} if entity is not None else {})
     found = [read(name, **chosen) for name in names]
     if not offline:
-        shifted = found[0].shifted(time.time() - found[0].observations[0].time)
-        define(settings, shifted.models, shifted.sensors, speed, force)
-        send(settings, shifted.observations, speed, f"replay {names[0]}")
+        define(settings, found[0].models, found[0].sensors, speed, force)
+        send(settings, found[0].observations, speed, f"replay {names[0]}")
         return
     parts = [limited(each, limit) for each in found]
     if health:

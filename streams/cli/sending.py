@@ -63,34 +63,29 @@ def define(
     models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
 
     with opened(Registry, settings, settings.sensors, settings.models, source=SOURCE) as registry:
-        if not force:
-            try:
-                registry.define(sensors, models)
-            except DefinitionConflict as conflict:
-                raise CommandError(f"{conflict}; --force replaces them") from None
-            return
-        for sensor in sensors:
-            registry.set_sensor(sensor)
-        for model in models:
-            registry.set_model(model)
+        try:
+            registry.define(sensors, models, replace=force)
+        except DefinitionConflict as conflict:
+            raise CommandError(f"{conflict}; --force replaces them") from None
 
 
 def send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
-    """Send each observation when it is due, until Ctrl-C."""
+    """Send each observation when it is due, with times that begin now, until Ctrl-C."""
     from beliefstream.streams.client import ObservationProducer
 
-    began, first, sent = time.monotonic(), observations[0].time, 0
+    first, sent = observations[0].time, 0
     with (
         opened(ObservationProducer, settings, settings.observations, source=SOURCE) as producer,
         progress_bar("observations") as progress,
     ):
         task = progress.add_task(title, total=len(observations), note="")
+        began, shift = time.monotonic(), time.time() - first
         try:
             for observation in observations:
                 if speed > 0:
                     due = began + (observation.time - first) / speed
                     time.sleep(max(0.0, due - time.monotonic()))
-                producer.send_message(observation)
+                producer.send_message(observation.model_copy(update={"time": observation.time + shift}))
                 sent += 1
                 progress.advance(task)
         except KeyboardInterrupt:

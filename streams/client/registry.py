@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import structlog
 from kafka import KafkaConsumer, KafkaProducer
 
 from beliefstream.schemas import Model, Reason, Sensor, Unusable, cloudevents, parse, parse_sensor
-from beliefstream.streams.client.producers import Publisher
+from beliefstream.streams.client.producers import Place, Publisher
 from beliefstream.streams.kafka.connection import BrokerUnavailable, Closing, TopicReader, require_known
 
 log = structlog.get_logger(__name__)
@@ -76,23 +77,31 @@ class Registry(Closing):
         """Define or replace the model of an entity, or of `*`; returns when the broker has acknowledged it."""
         self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
 
-    def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
+    def define(
+        self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = (), *, replace: bool = False
+    ) -> None:
         """Add definitions that do not exist yet; existing equal ones stay.
 
         Raises:
-            DefinitionConflict: some exist and differ; nothing is written.
+            DefinitionConflict: some exist and differ, and are not to be replaced; nothing is written.
         """
         old_sensors, old_models = self.sensors(), self.models()
         new_sensors = [each for each in sensors if old_sensors.get(each.sensor) != each]
         new_models = [each for each in models if old_models.get(each.entity) != each]
         conflicts = [f"sensor {each.sensor!r}" for each in new_sensors if each.sensor in old_sensors]
         conflicts += [f"model of {each.entity!r}" for each in new_models if each.entity in old_models]
-        if conflicts:
+        if conflicts and not replace:
             raise DefinitionConflict(conflicts)
-        for sensor in new_sensors:
-            self.set_sensor(sensor)
-        for model in new_models:
-            self.set_model(model)
+        sent = [
+            self._publish(self.sensors_topic, sensor.sensor, sensor.to_json(), cloudevents.SENSOR)
+            for sensor in new_sensors
+        ]
+        sent += [
+            self._publish(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
+            for model in new_models
+        ]
+        for future in sent:
+            self._acknowledged(future)
 
     def remove_sensor(self, name: str) -> None:
         """Remove a sensor; does nothing if it does not exist."""
@@ -116,10 +125,15 @@ class Registry(Closing):
             self._publishers.popitem()[1].close(self._timeout)
 
     def _set(self, topic: str, key: str, value: bytes | None, event: str) -> None:
+        self._acknowledged(self._publish(topic, key, value, event))
+
+    def _publish(self, topic: str, key: str, value: bytes | None, event: str) -> Future[Place]:
         if topic not in self._publishers:
             self._publishers[topic] = Publisher(self._servers, topic, self._source, self._options)
         headers = cloudevents.headers(event, self._source, uuid4().hex, time.time())
-        future = self._publishers[topic].publish(key, value, headers)
+        return self._publishers[topic].publish(key, value, headers)
+
+    def _acknowledged(self, future: Future[Place]) -> None:
         try:
             future.result(self._timeout)
         except TimeoutError as error:

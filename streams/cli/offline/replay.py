@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -118,10 +117,8 @@ def _send(
 ) -> None:
     """Send the observations to Kafka, with times that begin now."""
     observed = _observations(files)
-    shift = time.time() - observed[0].time
     define(settings, models, sensors, speed, force)
-    moved = [each.model_copy(update={"time": each.time + shift}) for each in observed]
-    send(settings, moved, speed, f"replay {files.file}")
+    send(settings, observed, speed, f"replay {files.file}")
 
 
 def _definitions(sensors: str, models: str) -> tuple[list[Sensor], list[Model]]:

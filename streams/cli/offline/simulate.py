@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -21,15 +20,17 @@ def simulate(
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
-    """Simulate a fleet in a plane: define its model (`*`) and sensors, and send their observations.
+    """Simulate a fleet in a plane: define its models and sensors, and send their observations.
 
-    Simulated time begins now.
+    Its sensors are called fleet/..., and each entity has a model of its own: other definitions stay. Simulated time
+    begins now.
 
     Example: beliefstream simulate --entities 50 --duration 60 --rate 2
     """
     from beliefstream.streams.local.simulated_fleet import simulate as simulate_fleet
 
     settings = settings_for(brokers)
-    simulation = simulate_fleet(entities, duration, rate, seed, epoch=time.time())
-    define(settings, [simulation.model], simulation.sensors, speed, force)
+    simulation = simulate_fleet(entities, duration, rate, seed)
+    models = [simulation.model.model_copy(update={"entity": entity}) for entity in simulation.entities]
+    define(settings, models, simulation.sensors, speed, force)
     send(settings, simulation.observations, speed, "simulate")
