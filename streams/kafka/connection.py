@@ -23,7 +23,9 @@ TIMEOUT = 3.0  # seconds for one server to answer
 ALERT = 0.5  # seconds after the handshake in which a server may demand a certificate
 C = TypeVar("C")
 CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker is an error
-TOPIC_TIMEOUT = 5.0  # seconds until a missing topic is an error; a busy broker takes a while to tell of a new one
+REFUSED_TIMEOUT = 3.0  # seconds until it is an error that nobody listens; a broker may be starting
+# seconds until a missing topic is an error; a busy broker takes a while to tell of a new one
+TOPIC_TIMEOUT = 5.0
 HANDSHAKE_GRACE = 1.0  # further seconds until a hanging connection is abandoned
 PATIENCE = 1.0  # seconds without a connection until we check whether it is refused
 POLL_TIMEOUT = 0.2  # seconds between checks of a deadline
@@ -208,6 +210,8 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         outcome = _begun(lambda: client(**merged))
         if not wait([outcome], min(timeout, PATIENCE)).done and (complaint := refusal(servers, options)):
             raise BrokerRefused(servers, complaint)
+        if not wait([outcome], min(timeout, REFUSED_TIMEOUT - PATIENCE)).done and _nobody_listens(servers):
+            raise BrokerUnavailable(servers, "the connection is refused")
         return _within(timeout + HANDSHAKE_GRACE, outcome)
     except BaseException as error:
         for connection in opened:  # otherwise its thread keeps trying to connect
@@ -215,11 +219,25 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
                 connection.close()
         if isinstance(error, KafkaConfigurationError):
             raise ValueError(str(error)) from error
-        if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerRefused)):
+        if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerUnavailable)):
             raise  # a broker answers, and says what is wrong
         if isinstance(error, (KafkaError, OSError)):
             raise BrokerUnavailable(servers, error) from error
         raise
+
+
+def _nobody_listens(servers: str | list[str]) -> bool:
+    """Whether every server refuses a connection."""
+    for server in servers.split(",") if isinstance(servers, str) else servers:
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), TIMEOUT).close()
+        except ConnectionRefusedError:
+            continue
+        except (OSError, ValueError):
+            return False
+        return False
+    return True
 
 
 def _begun(call: Callable[[], C]) -> Future[C]:

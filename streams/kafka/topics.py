@@ -19,7 +19,7 @@ from kafka.errors import (
     for_code,
 )
 
-from beliefstream.streams.kafka.connection import BrokerRefused, connect
+from beliefstream.streams.kafka.connection import connect
 
 PARTITIONS = 8
 # `max.message.bytes` of every topic. With Kafka's own limit of 1 MiB, a prior of 256 components in 16 coordinates would
@@ -266,10 +266,8 @@ def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterat
     chosen = {"request_timeout_ms": REQUEST_TIMEOUT_MS, "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS, **options}
     try:
         admin = connect(KafkaAdminClient, bootstrap_servers, chosen)
-    except BrokerRefused as error:
-        raise TopicError(f"{error}") from error
     except (KafkaError, OSError, ValueError) as error:
-        raise TopicError(f"No broker answers at {bootstrap_servers}: {error}") from error
+        raise TopicError(str(error)) from error
     try:
         yield admin
     except KafkaError as error:

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    brokers: str = "127.0.0.1:9092"
+    brokers: str = Field("127.0.0.1:9092", min_length=1)
     """Kafka bootstrap servers, host:port[,host:port...]"""
     security_protocol: Protocol = "PLAINTEXT"
     """whether connections to brokers use TLS, SASL or both"""

@@ -23,7 +23,7 @@ AWAY_SECONDS = 5.0  # of a broker or a connection
 FULL_BYTES = 100_000  # of a file, when the disk is full
 FULL = "File too large"  # says RocksDB then
 PREFERRED = 0  # of the kinds of election: the first of the replicas
-NO_BROKER = "No broker answers at"  # says a worker that starts just then, and ends
+NO_BROKER = "no Kafka broker answers at"  # says a worker that starts just then, and ends
 AWAY = "the broker is unreachable, the worker waits"  # says one that runs
 LONGEST = 120.0  # seconds until an aimed fault has met its point
 

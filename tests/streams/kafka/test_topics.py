@@ -144,9 +144,9 @@ def test_refusal_is_told_in_the_brokers_words(kafka_broker: Broker, names: Names
 
 def test_absent_broker_is_told_in_time() -> None:
     started = time.monotonic()
-    with pytest.raises(TopicError, match="No broker answers at 127"):
+    with pytest.raises(TopicError, match=r"no Kafka broker answers at 127.*: the connection is refused"):
         check(f"127.0.0.1:{free_port()}")
-    assert time.monotonic() - started < 60  # it tries for 10
+    assert time.monotonic() - started < 30  # it tries for 3
 
 
 def test_changelog_is_named_as_faust_names_it() -> None:
