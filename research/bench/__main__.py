@@ -12,7 +12,7 @@ import typer
 
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.options import whole_numbers
-from beliefstream.streams.cli.setup import CommandError
+from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
     from research.bench.end_to_end.site import Site
@@ -71,6 +71,19 @@ def bench(
 
     Example: python -m research.bench --no-stream --no-latency
     """
+    from kafka import KafkaConsumer
+
+    from beliefstream.streams.kafka.connection import connect
+
+    # all that can be wrong with the options, before minutes of measuring
+    numbers = whole_numbers(reports, "--reports", 1) or ()
+    batches = whole_numbers(sizes, "--sizes", 1) or ()
+    if device not in (None, "cpu", "cuda"):
+        raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
+    if json is not None and not json.absolute().parent.is_dir():
+        raise CommandError(f"--json: no such directory: {json.absolute().parent}")
+    if brokers is not None:
+        connect(KafkaConsumer, brokers, settings_for(brokers).client_options).close()
     from rich.console import Console
 
     from beliefstream.streams.settings import Settings
@@ -84,18 +97,13 @@ def bench(
     from research.bench.results import Results, machine
     from research.bench.update import measure_update
 
-    console, results = Console(), Results()
-    numbers = whole_numbers(reports, "--reports", 1) or ()
+    console, results = Console(), Results(path=json)
     if device is not None:
-        if device not in ("cpu", "cuda"):
-            raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
-        batches = whole_numbers(sizes, "--sizes", 1) or ()
         results.devices = measure_device(make_updater(Settings(device=device)), batches)
         results.machine = machine(device)
         console.print(results.machine)
         tables.print_devices(console, results.devices)
-        if json is not None:
-            results.write(json)
+        results.save()
         return
     console.print(results.machine)
     if gateway:
@@ -108,6 +116,7 @@ def bench(
         small = make_updater(Settings(weights="equivariant-16x3"))
         results.updates = measure_update(make_updater(Settings()), small)
         tables.print_updates(console, results.updates)
+        results.save()
     if late:
         tables.print_late(console)
     if state:
@@ -117,27 +126,27 @@ def bench(
     longest = workload.in_order(entities, numbers[-1])
     if stream and mixed:
         works.append(workload.mixed(entities, numbers[0]))
-    for name, is_wanted in (("embedded", embedded), ("kafka", brokers is not None)):
-        if is_wanted and (stream or latency):
-            with _site(name, brokers) as site:
-                for work in works:
-                    console.print(
-                        f"{name}: {len(work.observations):,} observations, {work.name} reports an entity"
-                    )
-                    results.throughputs[name, work.name] = measure_stream(site, work)
-                for number in (1, workers) if stream and workers > 1 else ():
-                    console.print(f"{name}: {number} of {workers} workers, {longest.name} reports an entity")
-                    results.workers[name, number] = measure_workers(site, longest, number)
-                if latency:
-                    results.latencies[name] = measure_latency(site, rate)
-    if results.throughputs:
-        tables.print_throughputs(console, results.throughputs)
-    if results.workers:
-        tables.print_workers(console, results.workers)
-    if results.latencies:
-        tables.print_latencies(console, results.latencies)
-    if json is not None:
-        results.write(json)
+    try:
+        for name, is_wanted in (("embedded", embedded), ("kafka", brokers is not None)):
+            if is_wanted and (stream or latency):
+                with _site(name, brokers) as site:
+                    for work in works:
+                        console.print(
+                            f"{name}: {len(work.observations):,} observations, {work.name} reports an entity"
+                        )
+                        results.throughputs[name, work.name] = measure_stream(site, work)
+                        results.save()
+                    for number in (1, workers) if stream and workers > 1 else ():
+                        console.print(
+                            f"{name}: {number} of {workers} workers, {longest.name} reports an entity"
+                        )
+                        results.workers[name, number] = measure_workers(site, longest, number)
+                        results.save()
+                    if latency:
+                        results.latencies[name] = measure_latency(site, rate)
+                        results.save()
+    finally:  # what there is, if a later part fails
+        tables.print_stream(console, results)
 
 
 @contextmanager

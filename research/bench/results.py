@@ -35,6 +35,7 @@ class Results:
         latencies: by broker.
         workers: observations a second by broker and number of workers.
         devices: of the update on one device, by family and size of the batch.
+        path: the file that `save` writes; None for none.
     """
 
     updates: list[Speed] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Results:
     workers: dict[tuple[str, int], float] = field(default_factory=dict)
     devices: list[DeviceSpeed] = field(default_factory=list)
     machine: str = field(default_factory=machine)
+    path: Path | None = None
 
     def content(self) -> dict[str, Any]:
         """The results by name.
@@ -84,6 +86,7 @@ class Results:
             "by_batch_size": [asdict(each) for each in self.devices],
         }
 
-    def write(self, path: Path) -> None:
-        """Write them to a file."""
-        path.write_text(json.dumps(self.content(), indent=2) + "\n")
+    def save(self) -> None:
+        """Write what there is to the file, if there is one."""
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.content(), indent=2) + "\n")

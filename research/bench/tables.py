@@ -9,6 +9,7 @@ from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
 from research.bench.end_to_end.site import Site
 from research.bench.end_to_end.stream import Throughput
+from research.bench.results import Results
 from research.bench.update import Speed
 
 
@@ -19,6 +20,16 @@ def print_updates(console: Console, lines: list[Speed]) -> None:
         ratio = line.per_second / lines[0].per_second
         table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.1f}", line.note)
     console.print(table)
+
+
+def print_stream(console: Console, results: Results) -> None:
+    """What has been measured of workers."""
+    if results.throughputs:
+        print_throughputs(console, results.throughputs)
+    if results.workers:
+        print_workers(console, results.workers)
+    if results.latencies:
+        print_latencies(console, results.latencies)
 
 
 def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]) -> None:

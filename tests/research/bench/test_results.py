@@ -6,6 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from beliefstream.streams.cli.main import run
+from research.bench.__main__ import app
 from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
 from research.bench.end_to_end.stream import Rate, Throughput
@@ -22,7 +26,8 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     results.latencies["kafka"] = Latency(100.0, 14.0, 25.0, 1100, 0)
     results.workers = {("embedded", 1): 1000.0, ("embedded", 2): 1700.0}
     results.devices = [DeviceSpeed("tracks", 512, 6000.0, 0.25, 10**9)]
-    results.write(tmp_path / "found.json")
+    results.path = tmp_path / "found.json"
+    results.save()
     found = json.loads((tmp_path / "found.json").read_text())
     assert re.fullmatch(r".+, \d+ cores", found["machine"])
     assert found["posteriors_per_second"] == {"update, tracks": 9000.0}
@@ -39,3 +44,18 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     assert found["workers_per_second"] == {"embedded": {"1": 1000.0, "2": 1700.0}}
     speed = {"family": "tracks", "size": 512, "per_second": 6000.0, "waiting": 0.25, "memory": 10**9}
     assert found["by_batch_size"] == [speed]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--brokers", ""), ("--json", "no-such-folder/found.json"), ("--sizes", "x"), ("--device", "abacus")],
+)
+def test_wrong_options_are_told_before_anything_is_measured(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(app, "bench", [option, value])
+    assert ended.value.code == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert option.strip("-").upper() in told.err.upper()
