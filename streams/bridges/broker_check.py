@@ -38,7 +38,12 @@ class BrokerCheck:
     @property
     def fault(self) -> str | None:
         """Why nothing can be written, if that has lasted for some seconds."""
-        return self._fault if time.monotonic() - self._last > AWAY_SECONDS else None
+        return self._fault if self.silence > AWAY_SECONDS else None
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last good answer."""
+        return time.monotonic() - self._last
 
     def start(self) -> None:
         """Start to ask."""

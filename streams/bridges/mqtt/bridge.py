@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from beliefstream.schemas import DeadLetter, Observation, Unusable
-from beliefstream.streams.bridges.broker_check import RECONNECT
+from beliefstream.streams.bridges.broker_check import RECONNECT, BrokerCheck
 from beliefstream.streams.bridges.mqtt import web
 from beliefstream.streams.bridges.mqtt.mapping import Mapping
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
@@ -53,13 +53,15 @@ class MqttBridge:
         self._lock = threading.Lock()
         self._connected = threading.Event()
         self._was_connected = False
+        self._check = BrokerCheck(settings, (settings.observations, settings.dead_letters))
         self.forwarded = self.refused = 0  # observations, and dead letters, that Kafka has acknowledged
 
     @property
     def waiting_for(self) -> tuple[str, ...]:
-        """What keeps messages from being forwarded; empty while the MQTT broker is connected."""
+        """What keeps messages from being forwarded; empty while both brokers answer."""
         place = f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
-        return () if self._connected.is_set() else (f"the MQTT broker at {place} is not connected",)
+        mqtt = None if self._connected.is_set() else f"the MQTT broker at {place} is not connected"
+        return tuple(fault for fault in (mqtt, self._check.fault) if fault is not None)
 
     def run(self, stopped: threading.Event) -> None:
         """Forward messages until `stopped`; after a fault, connect again.
@@ -68,6 +70,7 @@ class MqttBridge:
             BrokerUnavailable, TopicMissing: of Kafka.
             MqttRefused, OSError: of the MQTT broker.
         """
+        self._check.start()
         while not stopped.is_set():
             try:
                 with ExitStack() as stack:
@@ -78,6 +81,7 @@ class MqttBridge:
                     raise
                 log.warning("the bridge connects again", error=str(error))
                 stopped.wait(RETRY_SECONDS)
+        self._check.stop()
 
     def _count(self, good: bool) -> None:
         (web.PUBLISHED if good else web.DEAD_LETTERS).inc()

@@ -59,6 +59,22 @@ def test_a_bridge_that_is_refused_later_tries_again_until_it_is_let_in(
         assert bridge.metric("beliefstream_mqtt_reconnects_total") == 1
 
 
+@pytest.mark.chaos
+def test_a_bridge_without_kafka_is_not_ready(names: Names, tmp_path: Path) -> None:
+    with EmbeddedNode() as broker, Mosquitto(tmp_path) as mosquitto:
+        create(broker.bootstrap_servers, names.topics, partitions=3)
+        with RunningBridge(broker, names, mosquitto, tmp_path) as bridge:
+            assert bridge.get("/readyz").json == {"ready": True, "waiting_for": []}
+            broker.stop()
+            eventually(lambda: bridge.get("/readyz").status == 503, PATIENCE, "it is not ready")
+            (fault,) = bridge.get("/readyz").json["waiting_for"]
+            assert fault.startswith("no broker answers: ")
+            assert bridge.get("/healthz").status == 200
+            broker.start()
+            create(broker.bootstrap_servers, names.topics, partitions=3)
+            eventually(lambda: bridge.get("/readyz").status == 200, PATIENCE, "it is ready again")
+
+
 def test_messages_are_counted(embedded_broker: EmbeddedNode, made: Names, tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path) as mosquitto,
