@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -89,12 +90,20 @@ def prepare(report: Report | None = None) -> int:
 def prepare_in_processes(report: Report) -> None:
     """Compile all native code into the cache, in `PROCESSES` processes; reports every few seconds."""
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        # Ctrl-C in a terminal reaches them too; they inherit that it is ignored, and end with this process
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         left = {pool.submit(_prepare_module, number) for number in range(len(MODULES))}
+        signal.signal(signal.SIGINT, handler)
         functions = 0
-        while left:
-            done, left = wait(left, REPORT_EVERY, FIRST_COMPLETED)
-            functions += sum(task.result() for task in done)
-            report(Progress(len(MODULES) - len(left), functions))
+        try:
+            while left:
+                done, left = wait(left, REPORT_EVERY, FIRST_COMPLETED)
+                functions += sum(task.result() for task in done)
+                report(Progress(len(MODULES) - len(left), functions))
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _prepare_module(number: int) -> int:
@@ -111,10 +120,14 @@ def main() -> None:
         seconds = time.monotonic() - began
         print(f"compiling native code: {progress}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
 
-    if (os.cpu_count() or 1) >= PROCESSES:
-        prepare_in_processes(report)
-    else:
-        prepare(report)
+    try:
+        if (os.cpu_count() or 1) >= PROCESSES:
+            prepare_in_processes(report)
+        else:
+            prepare(report)
+    except KeyboardInterrupt:
+        print("\nstopped; what was compiled is kept", file=sys.stderr)
+        raise SystemExit(130) from None
     print(f"native code for {processor()} after {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 

@@ -14,12 +14,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.progress import track
 from rich.table import Table
 
 from beliefstream.inference import native_code
 from beliefstream.streams.cli.main import run
-from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.cli.setup import CommandError
 from research.ablation.methods import METHODS, without
 from research.ablation.sets import Fleet, Recorded, Set, chains, hard_problems, paired, updater
@@ -57,8 +56,14 @@ def ablation(
     native_code.prepare()
     found: dict[str, Any] = {}
     for name, measured in sets.items():
-        measured(updater())  # computes exact posteriors once, for the processes of all rows
-        rows = {row: _measured(measured, row) for row in track((WHOLE, *(methods or METHODS)), name)}
+        rows = {}
+        with progress_bar("rows") as progress:
+            task = progress.add_task(name, total=len(methods or METHODS) + 1, note="exact posteriors")
+            measured(updater())  # computes them once, for the processes of all rows
+            for row in (WHOLE, *(methods or METHODS)):
+                progress.update(task, note=row)
+                rows[row] = _measured(measured, row)
+                progress.advance(task)
         found[name] = rows
         _show(name, rows)
         if json_file is not None:  # after each set, so that an interruption loses one at most

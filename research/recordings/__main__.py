@@ -11,6 +11,7 @@ import typer
 from beliefstream.streams.cli.main import run
 from beliefstream.streams.cli.offline.replay import Particles, Scored, Seed
 from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import loading
 from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
@@ -101,11 +102,12 @@ def replay(
         raise CommandError("--json needs --score")
     if recording == ALL and not (offline or tune):
         raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
-    from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
-    from beliefstream.streams.scores.methods import classical
-    from research.recordings.checks import judge, tuned
-    from research.recordings.parts import limited, without_calibration
-    from research.recordings.readers import READERS, read
+    with loading():
+        from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
+        from beliefstream.streams.scores.methods import classical
+        from research.recordings.checks import judge, tuned
+        from research.recordings.parts import limited, without_calibration
+        from research.recordings.readers import READERS, read
 
     settings = settings_for(brokers)
     if recording not in (*READERS, ALL):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -43,8 +45,18 @@ for group in (topics, sensors, models, prior, entity, bridge):
     app.add_typer(group)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"beliefstream {version('beliefstream')}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="show the version")
+    ] = False,
+) -> None:
     """Streaming sensor fusion over Kafka: reads observations, and sends checked posteriors.
 
     Example: beliefstream doctor says what is missing here and how to fix it.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.status import Status
+
+LINES_EVERY = 10.0  # seconds between lines of progress outside a terminal
 
 
 class Format(StrEnum):
@@ -55,17 +59,40 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console().print(table)
 
 
-def progress_bar(unit: str) -> Progress:
-    """Return a progress bar on standard error, which is silent outside a terminal."""
+def loading() -> Status:
+    """What a terminal shows while PyTorch is imported, which takes seconds."""
+    return console(errors=True).status("loading PyTorch")
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Progress]:
+    """A progress bar on standard error; outside a terminal a line every few seconds, even if nothing has changed."""
+    from threading import Event, Thread
+
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Progress(
+    in_terminal = sys.stderr.isatty()
+    bar = Progress(
         TextColumn("[bold]{task.description}"),
-        BarColumn(),
+        *([BarColumn()] if in_terminal else []),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
         console=console(errors=True),
-        disable=not sys.stderr.isatty(),
+        disable=not in_terminal,
     )
+    ended = Event()
+
+    def print_lines() -> None:
+        while not ended.wait(LINES_EVERY):
+            if left := [task for task in bar.tasks if not task.finished]:
+                bar.console.print(bar.make_tasks_table(left))
+
+    if not in_terminal:
+        Thread(target=print_lines, daemon=True).start()
+    try:
+        with bar:
+            yield bar
+    finally:
+        ended.set()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from numba.core import event
@@ -9,6 +15,7 @@ from numba.core import event
 from beliefstream.inference import native_code
 from beliefstream.inference.network import weights
 from beliefstream.inference.update.updater import Updater, UpdateSettings
+from tests.conftest import eventually
 from tests.inference.problems import sampled, updater
 from tests.inference.tracking.test_filtering import by_entity, walk
 
@@ -37,3 +44,32 @@ def test_steps_compile_nothing_that_was_not_prepared() -> None:
 
 def names(compiled: event.RecordingListener) -> set[str]:
     return {recorded.data["dispatcher"].py_func.__qualname__ for _, recorded in compiled.buffer}
+
+
+@pytest.mark.programs
+def test_ctrl_c_ends_compilation_with_all_its_processes(tmp_path: Path) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "beliefstream.inference.native_code"],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # as in a terminal: what a shell runs in the background ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert program.stderr is not None
+    with program.stderr as said:
+        assert "compiling native code: 0 of" in said.readline()
+        os.kill(program.pid, signal.SIGINT)
+        assert said.read() == "\nstopped; what was compiled is kept\n"
+    assert program.wait() == 130
+    eventually(lambda: not is_there(program.pid), 10, "all its processes have ended")
+
+
+def is_there(group: int) -> bool:
+    """Whether a process of that group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

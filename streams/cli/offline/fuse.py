@@ -12,7 +12,7 @@ import typer
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import keep_inputs, read_definitions
-from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.output import loading, progress_bar
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def fuse(
     from beliefstream.streams.bridges.posterior_tables import open_posteriors
     from beliefstream.streams.bridges.tables import format_of
     from beliefstream.streams.definitions import own_code
-    from beliefstream.streams.local.offline_log import Log
+
+    with loading():
+        from beliefstream.streams.local.offline_log import Log
 
     keep_inputs(out, file, sensors, models, mapping)
     columns = options.column_mapping(map, set, mapping, time_unit)

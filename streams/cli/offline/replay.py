@@ -11,6 +11,7 @@ import typer
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import Brokers, keep_inputs, read_definitions
+from beliefstream.streams.cli.output import loading
 from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
@@ -105,8 +106,9 @@ def replay(
     if truth is None:
         _send(settings, files, *defined, speed, force)
         return
-    from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
-    from beliefstream.streams.scores.methods import classical
+    with loading():
+        from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
+        from beliefstream.streams.scores.methods import classical
 
     methods = classical(particles, seed) if score else None
     fuse_recordings(settings, _recordings(settings, files, *defined), methods, out, json)

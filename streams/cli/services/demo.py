@@ -45,6 +45,8 @@ def demo(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if picture is not None:
         check_picture(picture)
+    console = Console()
+    console.print("loading  PyTorch, Faust and the recording")
 
     def terminate(*_: object) -> None:
         sys.exit(143)  # an exception, so that all started processes are ended
@@ -55,7 +57,7 @@ def demo(
     background = Background() if keep else None  # it forks, so it must start before any thread
     from beliefstream.streams.demo.session import DemoSession, Options
 
-    with DemoSession(Options(speed, entities, duration, picture, page), settings, Console()) as session:
+    with DemoSession(Options(speed, entities, duration, picture, page), settings, console) as session:
         session.run(background)
 
 

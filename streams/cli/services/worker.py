@@ -94,6 +94,9 @@ def _run(settings: Settings) -> None:
     # torch and Faust take seconds to import: everything that can fail before is already checked
     import sys
 
+    import structlog
+
+    structlog.get_logger().info("the worker starts", brokers=settings.brokers)
     # uvloop 0.23 often waits 30 s for a TLS connection to end if it is closed during a fetch
     if sys.platform != "win32" and not settings.security.encrypted:
         import mode.loop

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from beliefstream.streams.cli.options import whole_numbers
-from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.output import loading, progress_bar
 from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
 
 if TYPE_CHECKING:
@@ -107,10 +107,11 @@ def train(
 
     Example: beliefstream train --problem geiger:Geiger --out .
     """
-    import torch
+    with loading():
+        import torch
 
-    from beliefstream.inference.training.train import Plan, Training
-    from beliefstream.inference.update.devices import choose_device
+        from beliefstream.inference.training.train import Plan, Training
+        from beliefstream.inference.update.devices import choose_device
 
     settings_for()
     if threads is not None:
@@ -179,7 +180,9 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
     smoothed: dict[str, float] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
     with _stop_signals() as stopped, log.open("a") as file, progress_bar("steps") as progress:
-        task = progress.add_task("train", total=training.plan.steps, completed=training.step, note="")
+        task = progress.add_task(
+            "train", total=training.plan.steps, completed=training.step, note="the first step takes longest"
+        )
 
         def report(state: dict[str, float]) -> None:
             file.write(json.dumps(state) + "\n")
@@ -197,6 +200,10 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
             training.run(report, REPORT_EVERY, SAVE_EVERY)
         except _Stop:
             training.save()
+        except Exception:
+            if not stopped:
+                raise
+            training.save()  # Ctrl-C in a terminal reaches the compiler of the first step too, which fails
     complete: bool = training.step >= training.plan.steps
     if not complete:
         print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")
