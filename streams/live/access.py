@@ -24,8 +24,8 @@ SESSION_SECONDS = 12 * 3600.0
 MAXIMUM_SESSIONS = 1000  # the oldest make room
 REFUSED_SECONDS = 0.5  # the answer to a wrong token waits: guessing takes long
 OPEN_PATHS = ("/login", "/app.css", "/icon.svg")  # without a session
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -96,10 +96,16 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses what `access` does not allow, and sets the headers of every answer."""
+    """ASGI middleware that refuses what `access` does not allow, and sets the headers of every answer.
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    Args:
+        pictures: scheme and host from which the page may load pictures too.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, pictures: str = "") -> None:
         self._app, self._access = app, access
+        policy = f"{POLICY}; img-src 'self' {pictures}" if pictures else POLICY
+        self._headers = {**HEADERS, "Content-Security-Policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse a request."""
@@ -116,7 +122,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

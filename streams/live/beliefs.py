@@ -33,7 +33,9 @@ _HEAD = np.dtype([("number", "<i8"), ("time", "<f8"), ("components", "<u4"), ("w
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_OBSERVATIONS = 8  # of an entity
 SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
-BLOCK = struct.Struct("<IHHffd")  # number, components, method, effective sample size, surprise, time
+BLOCK = struct.Struct(
+    "<IHHfdd"
+)  # number, components, method, effective sample size, time of the record, time
 METHODS: tuple[str, ...] = get_args(Method)
 NUMBER_OF = {method: number for number, method in enumerate(METHODS)}
 
@@ -236,9 +238,13 @@ class Beliefs:
         self._gone: deque[tuple[int, int]] = deque(maxlen=MAXIMUM_ENTITIES)
         self._changes: dict[int, Changes] = {}  # that have been asked for, by the version before
 
-    def take(self, groups: Sequence[Group]) -> None:
-        """Replace the beliefs of the posteriors' entities, in the order in which they came."""
-        found = [update for group in groups for update in self._updates(group)]
+    def take(self, groups: Sequence[Group], stamps: Sequence[float]) -> None:
+        """Replace the beliefs of the posteriors' entities, in the order in which they came.
+
+        Args:
+            stamps: the time of the record at each place, seconds since the epoch.
+        """
+        found = [update for group in groups for update in self._updates(group, stamps)]
         if len(groups) > 1:
             found.sort(key=itemgetter(0))
         self._changes.clear()
@@ -266,7 +272,7 @@ class Beliefs:
         gone = [number for version, number in self._gone if version > since] if since else []
         return self._changes.setdefault(since, Changes(self.version, changed, gone))
 
-    def _updates(self, group: Group) -> list[Update]:
+    def _updates(self, group: Group, stamps: Sequence[float]) -> list[Update]:
         """What the group changes; entities that are new are added."""
         if not group.posteriors:
             return []
@@ -276,7 +282,8 @@ class Beliefs:
         if self.stretch is None and self.plane is not None and set(self.plane) <= set(names):
             self.stretch = stretch_of(group.posteriors[0], self.plane)
         entities = [self._entity(posterior) for posterior in group.posteriors]
-        blocks = blocks_of(group, [each.number for each in entities], self.plane, self.stretch or 1.0)
+        numbers, times = [each.number for each in entities], [stamps[place] for place in group.places]
+        blocks = blocks_of(group, numbers, times, self.plane, self.stretch or 1.0)
         return [
             (place, entity, group, row, block)
             for row, (place, entity, block) in enumerate(zip(group.places, entities, blocks, strict=True))
@@ -298,7 +305,9 @@ def default_plane(posterior: PlainPosterior) -> Plane | None:
     return degree_plane(posterior) or ((names[0], names[1]) if len(names) > 1 else None)
 
 
-def blocks_of(group: Group, numbers: Sequence[int], plane: Plane | None, stretch: float = 1.0) -> list[bytes]:
+def blocks_of(
+    group: Group, numbers: Sequence[int], stamps: Sequence[float], plane: Plane | None, stretch: float = 1.0
+) -> list[bytes]:
     """The entities' parts of a frame: a head, and weight, mean and covariance over the plane of each component.
 
     The first coordinate of the plane is multiplied by `stretch`.
@@ -309,7 +318,7 @@ def blocks_of(group: Group, numbers: Sequence[int], plane: Plane | None, stretch
     rows["number"], rows["components"] = numbers, group.components if shown else 0
     rows["method"] = [NUMBER_OF[each.quality.method] for each in posteriors]
     rows["share"] = [each.quality.effective_sample_size for each in posteriors]
-    rows["surprise"] = [each.quality.surprise for each in posteriors]
+    rows["stamp"] = stamps
     rows["time"] = [each.time for each in posteriors]
     if plane is not None and shown:
         first, second = names.index(plane[0]), names.index(plane[1])
@@ -337,6 +346,7 @@ def _block_type(components: int) -> np.dtype[np.void]:
         ("components", "<u2"),
         ("method", "<u2"),
         ("share", "<f4"),
-        ("surprise", "<f4"),
+        ("stamp", "<f8"),
+        ("time", "<f8"),
     ]
-    return np.dtype([*head, ("time", "<f8"), ("parts", "<f4", (components, 6))])
+    return np.dtype([*head, ("parts", "<f4", (components, 6))])

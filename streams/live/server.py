@@ -31,6 +31,7 @@ from beliefstream.streams.live.access import Access, Guard
 from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
 from beliefstream.streams.live.group import GroupReader
 from beliefstream.streams.live.history import History
+from beliefstream.streams.live.layers import PICTURES, Layers
 from beliefstream.streams.live.overview import Overview
 from beliefstream.streams.live.priors import PriorService
 from beliefstream.streams.live.reading import Batch, TopicsReader
@@ -52,7 +53,13 @@ ASK_SECONDS = 5.0  # between two questions for the workers' group
 MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 # Records and beliefs have no cycles. By default the collector would look at the newest ones after every 700 of them.
 COLLECT_AFTER = 50_000
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".gz": "application/gzip",
+    **PICTURES,
+}
 
 
 class LivePage:
@@ -65,15 +72,17 @@ class LivePage:
         group: GroupReader,
         access: Access,
         plane: Plane | None = None,
+        layers: Layers | None = None,
     ) -> None:
         self.beliefs, self.overview, self.history = Beliefs(plane), Overview(), History()
         self.priors = PriorService(publisher, self.beliefs, self.overview)
         self._reader, self._group, self._access = reader, group, access
+        self._layers = layers or Layers()
         self._viewers: set[Viewer] = set()
 
     def apply(self, batch: Batch) -> None:
         """Take over what has been read."""
-        self.beliefs.take(batch.posteriors)
+        self.beliefs.take(batch.posteriors, batch.stamps)
         for name, observations in batch.observations.items():
             if (entity := self.beliefs.entities.get(name)) is not None:
                 entity.observations.extend(observations)
@@ -143,6 +152,10 @@ class LivePage:
         except (BrokerUnavailable, PublishingError, TimeoutError) as error:
             return JSONResponse({"error": f"The broker has not acknowledged it. {error}"}, 503)
 
+    async def layers(self, _: Request) -> Response:
+        """Tell what the map shows below the beliefs."""
+        return JSONResponse(self._layers.to_json())
+
     async def login(self, request: Request) -> Response:
         """Show the form, or check the token that it sends; a link may carry the token too."""
         if not self._access.needs_token:
@@ -179,11 +192,14 @@ class LivePage:
         ]
         routes = [
             *files,
+            Route("/layers", self.layers),
             Route("/login", self.login, methods=["GET", "POST"]),
             Route("/priors", self.prior, methods=["POST"]),
             WebSocketRoute("/ws", self.view),
         ]
-        return Guard(Starlette(routes=routes, lifespan=lifespan), self._access)
+        if (plan := self._layers.floor_plan) is not None:
+            routes.append(Route("/floor-plan", partial(_file, plan.image)))
+        return Guard(Starlette(routes=routes, lifespan=lifespan), self._access, self._layers.host)
 
 
 def _complain(task: asyncio.Task[None]) -> None:
@@ -193,7 +209,7 @@ def _complain(task: asyncio.Task[None]) -> None:
 
 
 async def _file(path: Path, request: Request) -> Response:
-    return FileResponse(path, media_type=TYPES[path.suffix])
+    return FileResponse(path, media_type=TYPES[path.suffix.lower()])
 
 
 async def body_of(request: Request) -> bytes:
@@ -228,6 +244,7 @@ def serve(
     listening: socket.socket,
     access: Access,
     plane: Plane | None,
+    layers: Layers,
     connected: Callable[[], None],
 ) -> None:
     """Serve the page on that socket until SIGINT or SIGTERM; `connected` is called once the brokers have answered.
@@ -250,4 +267,4 @@ def serve(
         gc.set_threshold(COLLECT_AFTER)
         read = (settings.observations, settings.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)
-        make_server(LivePage(reader, publisher, group, access, plane).app()).run(sockets=[listening])
+        make_server(LivePage(reader, publisher, group, access, plane, layers).app()).run(sockets=[listening])

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
     """bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown"""
     web_token_file: Path | None = None
     """file with that token, as an alternative"""
+    map_tiles: str = ""
+    """URL of map tiles for the live page, with {z}, {x} and {y}; none are loaded, if absent"""
+    map_attribution: str = ""
+    """whose these tiles are, to be shown on the map"""
+    floor_plan: str = ""
+    """YAML file with image, resolution and origin of a floor plan for the live page"""
     gateway_host: str = "127.0.0.1"
     """address on which the HTTP gateway listens"""
     gateway_port: int = Field(8081, ge=0, le=65535)

@@ -29,6 +29,26 @@ def live(
             metavar="X,Y", help="the two coordinates of the map", show_default="x,y or the first two"
         ),
     ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="of map tiles, with {z}, {x} and {y}",
+            show_default="of BELIEFSTREAM_MAP_TILES",
+        ),
+    ] = None,
+    attribution: Annotated[
+        str | None,
+        typer.Option(help="whose the tiles are", show_default="of BELIEFSTREAM_MAP_ATTRIBUTION"),
+    ] = None,
+    floor_plan: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML with image, resolution and origin, as of a ROS map",
+            show_default="of BELIEFSTREAM_FLOOR_PLAN",
+        ),
+    ] = None,
     brokers: Brokers = None,
 ) -> None:
     """Serve a page with a map of all beliefs, on which priors are drawn by mouse.
@@ -37,19 +57,28 @@ def live(
     """
     import contextlib
     import signal
+    from pathlib import Path
 
     import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
 
     from beliefstream.streams.live.access import Access
+    from beliefstream.streams.live.layers import FloorPlan, Layers
     from beliefstream.streams.live.server import serve
     from beliefstream.streams.monitoring import logs
 
-    settings = settings_for(brokers, web_token=token)
+    settings = settings_for(
+        brokers, web_token=token, map_tiles=tiles, map_attribution=attribution, floor_plan=floor_plan
+    )
     secret = settings.token
     require_token(secret, host, "give a --token too")
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
+    try:
+        plan = FloorPlan.read(Path(settings.floor_plan)) if settings.floor_plan else None
+        layers = Layers(settings.map_tiles, settings.map_attribution, plan)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     listening = listen(host, port)
 
     def connected() -> None:
@@ -60,4 +89,4 @@ def live(
 
     access = Access(secret.get_secret_value() if secret else None, origin or ())
     with listening, contextlib.suppress(KeyboardInterrupt):
-        serve(settings, listening, access, (axes[0], axes[1]) if axes else None, connected)
+        serve(settings, listening, access, (axes[0], axes[1]) if axes else None, layers, connected)

@@ -1,16 +1,17 @@
 // The page: frames from the server, the map and what stands beside it, mouse and keys.
 import { find } from "./dom.js";
-import { apply } from "./frames.js";
+import { apply, sentAt } from "./frames.js";
 import { BeliefMap } from "./map.js";
 import * as panels from "./panels.js";
 import { PastSlider } from "./past.js";
+import { listen } from "./pointers.js";
 import { PriorForm } from "./priors.js";
 import { Series } from "./series.js";
 
 /**
  * @typedef {{time: number, health: import("./panels.js").Health, verdicts: Record<string, string>}} Past
  * @typedef {{whole?: boolean, range?: [number, number], past?: Past, methods?: string[], gone?: number[],
- *   names?: [number, string][], plane?: import("./series.js").Coordinate[], earth?: import("./grid.js").EarthNote | null,
+ *   names?: [number, string][], plane?: import("./series.js").Coordinate[], earth?: import("./earth.js").EarthNote | null,
  *   sensors?: import("./sensors.js").Sensor[], verdicts?: Record<string, import("./sensors.js").Verdict>,
  *   health?: import("./panels.js").Health, letters?: import("./panels.js").Letter[],
  *   details?: import("./panels.js").Details}} Notes what the server sends as JSON
@@ -23,7 +24,7 @@ const STEP = 60; // pixels that an arrow key moves the map
 const canvas = find("#canvas", HTMLCanvasElement);
 /** @type {import("./map.js").World} */
 const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], verdicts: {}, plane: [], earth: null, low: 0.5, drawn: 1 };
-const map = new BeliefMap(canvas, world);
+const map = new BeliefMap(canvas, world, redraw);
 const series = new Series(find("#chart", HTMLCanvasElement));
 const form = new PriorForm(find("#prior", HTMLFormElement), map, redraw);
 const past = new PastSlider(find("#time", HTMLInputElement), find("#shown", HTMLOutputElement), goTo);
@@ -96,6 +97,7 @@ function goTo(/** @type {number | null} */ moment) {
 
 function frame(/** @type {ArrayBuffer} */ data) {
   apply(data, world.entities, world.names, world.methods);
+  map.now = past.moment ?? sentAt(data);
   if (selected && map.selected?.name !== selected) map.selected = byName(selected);
   acknowledge = true;
   redraw();
@@ -141,25 +143,7 @@ function draw(/** @type {boolean} */ on) {
   canvas.classList.toggle("drawing", on);
 }
 
-/** @type {{x: number, y: number, moved: boolean} | null} */
-let last = null; // of the pointer that is down
-canvas.addEventListener("pointerdown", (event) => {
-  canvas.setPointerCapture(event.pointerId);
-  last = { x: event.clientX, y: event.clientY, moved: false };
-  if (form.drawing) form.begin(map.at(event));
-});
-canvas.addEventListener("pointermove", (event) => {
-  if (!last) return;
-  const dx = event.clientX - last.x, dy = event.clientY - last.y;
-  if (form.draft) form.drag(map.at(event));
-  else if (last.moved || Math.hypot(dx, dy) > 3) { map.pan(dx, dy); redraw(); Object.assign(last, { x: event.clientX, y: event.clientY, moved: true }); }
-});
-canvas.addEventListener("pointerup", (event) => {
-  if (form.draft) { if (form.end()) draw(false); }
-  else if (last && !last.moved) { const found = map.pick(...map.at(event)); if (found) select(found.name); }
-  last = null;
-});
-canvas.addEventListener("wheel", (event) => { event.preventDefault(); map.zoom(Math.exp(-event.deltaY / 500), ...map.at(event)); redraw(); }, { passive: false });
+listen(map, form, { select, draw, redraw });
 canvas.addEventListener("keydown", (event) => {
   /** @type {Record<string, () => void>} */
   const keys = {

@@ -1,9 +1,13 @@
-// The map: beliefs as mixtures, trails, sensors, the drawn prior; pan, zoom, pick.
+// The map: beliefs as mixtures, trails, names, sensors, the drawn prior; pan, zoom, pick.
+import { age, silence, strength } from "./age.js";
+import { Background } from "./background.js";
+import { colours } from "./colours.js";
 import { contours } from "./contours.js";
-import { STRIDE, mean } from "./frames.js";
+import { STRIDE, heaviest, mean } from "./frames.js";
 import { penOf } from "./dom.js";
-import { drawGrid } from "./grid.js";
-import { drawSensors } from "./sensors.js";
+import { drawGrid, writeGrid } from "./grid.js";
+import { drawHover, drawLabels } from "./labels.js";
+import { MARKS, drawSensors } from "./sensors.js";
 
 export const R50 = Math.sqrt(-2 * Math.log(0.5)); // of an ellipse that holds 50 % of a Gaussian, in deviations
 export const R90 = Math.sqrt(-2 * Math.log(0.1));
@@ -11,8 +15,10 @@ const FAINT = 0.02; // components of less weight are not drawn, except of the se
 const PICK = 14; // pixels
 const REFIT = 15; // frames
 const MOST_DOTS = 10000; // of all trails
-// of Okabe and Ito, a little lighter: told apart by all, on the dark ground
-const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9" };
+const NEW = 12; // points of a trail that are drawn strongly
+const SOLID = 0.34; // opacity of a component that has all the weight
+const VAGUE = 0.1; // a component with less of its opacity left is drawn as a thin line too
+const LEAST = 2; // pixels of a half-axis
 
 /**
  * @typedef {import("./frames.js").Entity} Entity
@@ -20,15 +26,16 @@ const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor
  *   the map and degrees
  * @typedef {{entities: Map<number, Entity>, names: Map<number, string>, methods: string[],
  *   sensors: import("./sensors.js").Sensor[], verdicts: Record<string, import("./sensors.js").Verdict>,
- *   plane: import("./series.js").Coordinate[], earth: import("./grid.js").EarthNote | null, low: number, drawn: number}} World
+ *   plane: import("./series.js").Coordinate[], earth: import("./earth.js").EarthNote | null, low: number, drawn: number}} World
  */
 
 export class BeliefMap {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {World} world
+   * @param {() => void} redraw called when there is more to draw, such as a map that has been loaded
    */
-  constructor(canvas, world) {
+  constructor(canvas, world, redraw) {
     this.canvas = canvas;
     this.pen = penOf(canvas);
     this.world = world;
@@ -36,6 +43,17 @@ export class BeliefMap {
     this.left = 0; // of the map, in units of its coordinates
     this.bottom = 0;
     this.width = this.height = 1; // pixels
+    this.dots = 1; // of the screen a pixel
+    this.inset = { top: 0, bottom: 0 }; // pixels that other elements cover
+    this.colours = colours();
+    this.now = 0; // seconds since the epoch by the server's clock: ages are up to then
+    this.silence = Infinity; // seconds after which an entity counts as silent
+    this.stale = false; // whether the stream stands still: then the beliefs are grey
+    this.usual = 1; // area of a component, of which weight alone gives the opacity
+    this.exposure = 1; // times that opacity: the less, the more lies over each other
+    /** @type {[number, number] | null} */
+    this.hover = null; // the place under the mouse
+    this.background = new Background(this, redraw);
     this.fitted = false;
     this.touched = false; // by the user: until then the map follows what there is
     /** @type {import("./frames.js").Entity | null} */
@@ -66,12 +84,14 @@ export class BeliefMap {
     const seen = this.world.sensors.flatMap((s) => s.place ? [[s.place[0], s.place[1], 0]] : []);
     for (const { components: c } of this.world.entities.values())
       for (let k = 0; k < c.length; k += STRIDE) if (c[k] > FAINT) seen.push([c[k + 1], c[k + 2], 2 * c[k + 3]]);
+    for (const [x, y] of this.background.corners()) seen.push([x, y, 0]);
     if (!seen.length) return;
     const [left, right] = [Math.min, Math.max].map((f, i) => seen.reduce((b, [x, , r]) => f(b, x + (i ? r : -r)), i ? -Infinity : Infinity));
     const [bottom, top] = [Math.min, Math.max].map((f, i) => seen.reduce((b, [, y, r]) => f(b, y + (i ? r : -r)), i ? -Infinity : Infinity));
-    this.scale = 0.9 * Math.min(this.width / (right - left || 1), this.height / (top - bottom || 1));
+    const { inset } = this, high = Math.max(this.height / 4, this.height - inset.top - inset.bottom);
+    this.scale = 0.9 * Math.min(this.width / (right - left || 1), high / (top - bottom || 1));
     this.left = (left + right - this.width / this.scale) / 2;
-    this.bottom = (bottom + top - this.height / this.scale) / 2;
+    this.bottom = (bottom + top - (this.height - inset.top + inset.bottom) / this.scale) / 2;
     this.fitted = true;
   }
 
@@ -95,11 +115,12 @@ export class BeliefMap {
    *
    * @param {number} x
    * @param {number} y
+   * @param {number} reach pixels
    */
-  pick(x, y) {
+  pick(x, y, reach = PICK) {
     /** @type {Entity | null} */
     let best = null;
-    let least = (PICK / this.scale) ** 2;
+    let least = (reach / this.scale) ** 2;
     for (const entity of this.world.entities.values()) {
       const c = entity.components, middle = mean(entity);
       const places = middle ? [middle] : [];
@@ -113,39 +134,87 @@ export class BeliefMap {
   }
 
   resize() {
-    const box = this.canvas.getBoundingClientRect(), dots = devicePixelRatio || 1;
-    if (this.canvas.width === Math.round(box.width * dots) && this.canvas.height === Math.round(box.height * dots)) return;
-    this.canvas.width = Math.round(box.width * dots);
-    this.canvas.height = Math.round(box.height * dots);
-    this.pen.setTransform(dots, 0, 0, dots, 0, 0);
+    const box = this.canvas.getBoundingClientRect();
+    this.inset = this.covered(box);
+    this.dots = devicePixelRatio || 1;
+    if (this.canvas.width === Math.round(box.width * this.dots) && this.canvas.height === Math.round(box.height * this.dots)) return;
+    this.canvas.width = Math.round(box.width * this.dots);
+    this.canvas.height = Math.round(box.height * this.dots);
+    this.pen.setTransform(this.dots, 0, 0, this.dots, 0, 0);
     this.width = box.width;
     this.height = box.height;
     this.fitted = this.fitted && this.touched; // a view that the user has chosen stays
   }
 
+  /** How much of the map's upper and lower border lies under elements beside the canvas, such as buttons and the legend. */
+  covered(/** @type {DOMRect} */ box) {
+    const inset = { top: 0, bottom: 0 };
+    for (const each of this.canvas.parentElement?.children ?? []) {
+      const { top, bottom, height } = each.getBoundingClientRect();
+      if (each === this.canvas || !height || bottom < box.top || top > box.bottom) continue;
+      if (top + bottom < box.top + box.bottom) inset.top = Math.max(inset.top, bottom - box.top);
+      else inset.bottom = Math.max(inset.bottom, box.bottom - top);
+    }
+    return inset;
+  }
+
   draw() {
     this.resize();
+    this.colours = colours();
     if (!this.fitted || (!this.touched && this.world.drawn % REFIT === 0)) this.fit();
     this.pen.clearRect(0, 0, this.width, this.height);
-    drawGrid(this);
-    for (const entity of this.world.entities.values()) if (entity !== this.selected) this.ellipsesOf(entity.components, COLOUR.belief, FAINT);
-    this.drawTrails();
+    this.background.draw();
+    const labels = drawGrid(this);
+    this.silence = silence(this.world.entities.values(), this.now);
+    this.expose();
+    const colour = this.stale ? this.colours.dim : this.colours.belief;
+    for (const entity of this.world.entities.values()) if (entity !== this.selected) this.ellipsesOf(entity, colour, FAINT);
+    this.drawTrails(colour);
     drawSensors(this);
     if (this.selected) this.drawSelected(this.selected);
     this.drawPrior();
+    writeGrid(this, labels);
+    drawLabels(this);
+    drawHover(this);
+  }
+
+  /** The share of its colour that is left to an entity. */
+  strength(/** @type {Entity} */ entity) { return strength(age(entity, this.now), this.silence); }
+
+  /** Find the usual area of a component, and how deep the components lie over each other. */
+  expose() {
+    const entities = [...this.world.entities.values()].filter(({ components }) => components.length);
+    const areas = entities.map(({ components: c }) => c[heaviest(c) + 3] * c[heaviest(c) + 4]).sort((p, q) => p - q);
+    this.usual = areas[Math.floor((areas.length - 1) / 2)] || 1;
+    const view = this.width * this.height;
+    let ink = 0;
+    for (const { components: c } of entities) for (let k = 0; k < c.length; k += STRIDE) {
+      if (this.sees(c, k)) ink += this.density(c, k) * Math.min(view, Math.PI * (R90 * this.scale) ** 2 * c[k + 3] * c[k + 4]);
+    }
+    this.exposure = Math.min(1, view / ink);
+  }
+
+  /** The weight of a component, diluted by its area. */
+  density(/** @type {Float64Array} */ c, /** @type {number} */ k) { return c[k] * Math.min(1, this.usual / (c[k + 3] * c[k + 4])); }
+
+  /** Whether a component may be in view. */
+  sees(/** @type {Float64Array} */ c, /** @type {number} */ k) {
+    const x = this.x(c[k + 1]), y = this.y(c[k + 2]), reach = R90 * c[k + 3] * this.scale;
+    return x > -reach && y > -reach && x < this.width + reach && y < this.height + reach;
   }
 
   /** Trails, shorter with many entities; and a ring around those with a low effective sample size. */
-  drawTrails() {
+  drawTrails(/** @type {string} */ colour) {
     const { pen, world } = this, most = Math.max(4, Math.floor(MOST_DOTS / world.entities.size));
-    pen.globalAlpha = 0.5;
-    pen.fillStyle = COLOUR.text;
-    pen.beginPath();
-    for (const { trail } of world.entities.values())
-      for (let i = Math.max(0, trail.length - 2 * most); i < trail.length; i += 2) pen.rect(this.x(trail[i]) - 0.5, this.y(trail[i + 1]) - 0.5, 1, 1);
-    pen.fill();
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1.5;
+    for (const entity of world.entities.values()) {
+      if (entity === this.selected) continue;
+      pen.globalAlpha = 0.35 * this.strength(entity);
+      for (const points of [most, Math.min(most, NEW)]) this.line(entity.trail, points); // the older, the paler
+    }
     pen.globalAlpha = 1;
-    pen.strokeStyle = COLOUR.poor;
+    pen.strokeStyle = this.colours.poor;
     pen.lineWidth = 2;
     for (const { trail, ess } of world.entities.values()) {
       if (ess >= world.low || !trail.length) continue;
@@ -155,20 +224,37 @@ export class BeliefMap {
     }
   }
 
-  /** 50 and 90 % of each component, the stronger the more weight it has. */
-  ellipsesOf(/** @type {Float64Array} */ c, /** @type {string} */ colour, /** @type {number} */ least) {
+  /** Stroke the last points of a trail. */
+  line(/** @type {number[]} */ trail, most = Infinity) {
     const { pen } = this;
-    pen.fillStyle = colour;
+    pen.beginPath();
+    for (let i = Math.max(0, trail.length - 2 * most); i < trail.length; i += 2) pen.lineTo(this.x(trail[i]), this.y(trail[i + 1]));
+    pen.stroke();
+  }
+
+  /** 50 and 90 % of each component: the denser, the stronger; vague ones as a thin line that holds 90 %. */
+  ellipsesOf(/** @type {Entity} */ entity, /** @type {string} */ colour, /** @type {number} */ least) {
+    const { pen } = this, c = entity.components, left = this.strength(entity);
+    pen.fillStyle = pen.strokeStyle = colour;
+    pen.lineWidth = 1;
     for (let k = 0; k < c.length; k += STRIDE) {
-      const weight = c[k], x = this.x(c[k + 1]), y = this.y(c[k + 2]), a = c[k + 3] * this.scale, b = c[k + 4] * this.scale;
-      const reach = R90 * a;
-      if (weight < least || x < -reach || y < -reach || x > this.width + reach || y > this.height + reach) continue;
-      pen.globalAlpha = 0.04 + 0.3 * weight;
-      for (const radius of [R90, R50]) {
+      if (c[k] < least || !this.sees(c, k)) continue;
+      const share = this.exposure * this.density(c, k), x = this.x(c[k + 1]), y = this.y(c[k + 2]);
+      const ellipse = (/** @type {number} */ radius) => {
+        const [a, b] = [c[k + 3], c[k + 4]].map((each) => Math.max(radius * each * this.scale, LEAST));
         pen.beginPath();
-        pen.ellipse(x, y, Math.max(radius * a, 1), Math.max(radius * b, 1), -c[k + 5], 0, 7);
+        pen.ellipse(x, y, a, b, -c[k + 5], 0, 7);
+      };
+      const dot = Math.min(1, LEAST / (R50 * c[k + 3] * this.scale)) ** 2; // small ones are as strong as points
+      for (const radius of [R90, R50]) {
+        pen.globalAlpha = left * share * (SOLID + (1 - SOLID) * dot);
+        ellipse(radius);
         pen.fill();
       }
+      if (share > VAGUE * c[k]) continue;
+      pen.globalAlpha = left * SOLID * c[k];
+      ellipse(R90);
+      pen.stroke();
     }
     pen.globalAlpha = 1;
   }
@@ -176,11 +262,10 @@ export class BeliefMap {
   drawSelected(/** @type {Entity} */ entity) {
     const { pen } = this, trail = entity.trail, middle = mean(entity);
     if (!middle) return;
-    pen.fillStyle = COLOUR.selected;
-    for (let i = 0; i < trail.length; i += 2) pen.fillRect(this.x(trail[i]) - 1, this.y(trail[i + 1]) - 1, 2, 2);
-    this.ellipsesOf(entity.components, COLOUR.selected, 0);
-    pen.strokeStyle = COLOUR.selected;
+    this.ellipsesOf(entity, this.colours.selected, 0);
+    pen.strokeStyle = this.colours.selected;
     pen.lineWidth = 1.5;
+    this.line(trail);
     for (const [i, segments] of contours(entity.components, [0.5, 0.9]).entries()) {
       pen.setLineDash(i ? [5, 4] : []);
       pen.beginPath();
@@ -192,7 +277,7 @@ export class BeliefMap {
       pen.stroke();
     }
     pen.setLineDash([]);
-    pen.strokeStyle = COLOUR.sensor;
+    pen.strokeStyle = MARKS.healthy.colour;
     pen.globalAlpha = 0.5;
     pen.beginPath();
     for (const sensor of this.world.sensors) {
@@ -206,8 +291,8 @@ export class BeliefMap {
 
   drawPrior() {
     const { pen } = this;
-    pen.strokeStyle = COLOUR.prior;
-    pen.fillStyle = COLOUR.prior;
+    pen.strokeStyle = this.colours.prior;
+    pen.fillStyle = this.colours.prior;
     pen.lineWidth = 2;
     pen.setLineDash([6, 4]);
     for (const { x, y, rx, ry, angle } of this.ellipses) {

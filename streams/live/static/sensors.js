@@ -1,4 +1,5 @@
 // Sensors: where they stand on the map, and the list of them, each with its verdict in colour, shape and word.
+import { FONT, beside, write } from "./text.js";
 
 const LABELS = 40; // sensors, at most, whose names are written; those that are ill always have theirs
 const MOST = 300; // rows of the list
@@ -66,15 +67,14 @@ const isPlaced = (/** @type {Sensor} */ sensor) => sensor.place !== null;
  */
 export function drawSensors(map) {
   const { pen, world } = map, placed = world.sensors.filter(isPlaced);
-  pen.font = "11px system-ui, sans-serif";
+  pen.font = FONT;
   for (const ill of [false, true]) for (const sensor of placed) {
     const verdict = verdictOf(world.verdicts, sensor.name), found = markOf(verdict);
     if (found.ill !== ill) continue;
     const [x, y] = [map.x(sensor.place[0]), map.y(sensor.place[1])];
     mark(pen, x, y, verdict);
-    pen.fillStyle = found.colour;
-    if (ill) pen.fillText(`${sensor.name}: ${verdict}`, x + 9, y + 4);
-    else if (placed.length <= LABELS) pen.fillText(sensor.name, x + 9, y + 4);
+    const text = ill ? `${sensor.name}: ${verdict}` : placed.length <= LABELS ? sensor.name : "";
+    write(map, text, beside(map, text, x), y + 4, found.colour);
   }
 }
 

@@ -24,6 +24,7 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
 from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
 from beliefstream.streams.live.group import GroupReader
+from beliefstream.streams.live.layers import Layers
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
@@ -74,6 +75,7 @@ def served(
     access: Access | None = None,
     plane: Plane | None = None,
     path: str = "/",
+    layers: Layers | None = None,
 ) -> Iterator[Page]:
     """The page on a free port, until the block ends; under a path as a proxy has it."""
     listening = listen("127.0.0.1", 0)
@@ -82,7 +84,7 @@ def served(
     with listening, PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher:
         application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
         group = GroupReader(servers, application, (topics.observations, topics.priors))
-        page = LivePage(reader, publisher, group, access or Access(), plane)
+        page = LivePage(reader, publisher, group, access or Access(), plane, layers)
         server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -9,4 +9,4 @@ from beliefstream.streams.live.posteriors import groups_of, plain
 
 def take(table: Beliefs, *posteriors: Posterior) -> None:
     """As the page does with what it has read."""
-    table.take(groups_of(enumerate(map(plain, posteriors))))
+    table.take(groups_of(enumerate(map(plain, posteriors))), [each.time for each in posteriors])

@@ -24,7 +24,7 @@ TEXTS = """(draw) => {
 
 def test_degrees_and_metres_agree_with_pymap3d(opened: Tab, page: Page) -> None:
     opened.open(page.address)
-    script = """import("./grid.js").then(({ Tangent }) => {
+    script = """import("./earth.js").then(({ Tangent }) => {
       const tangent = new Tangent(origin);
       return places.map(([a, b]) => [tangent.toPlane(a, b), tangent.toDegrees(...tangent.toPlane(a, b))]);
     })"""

@@ -55,7 +55,8 @@ def test_memory_is_flat_from_the_second_minute_on(monkeypatch: pytest.MonkeyPatc
     begin, held = resident(), []
     for second in range(60 * MINUTES):
         clock.now += 1.0
-        table.take([at(group, clock.now) for group in variants[second % len(variants)]])
+        groups = [at(group, clock.now) for group in variants[second % len(variants)]]
+        table.take(groups, [clock.now] * (1 + max(place for group in groups for place in group.places)))
         if past.is_due:
             past.take(table, {}, {})
         if second % 60 == 59:

@@ -82,13 +82,13 @@ def test_all_that_the_page_shows_is_as_pydantic_reads_it() -> None:
 def test_a_block_has_the_plane_of_each_component() -> None:
     group = taken(posterior(3, mixture=TWO).to_json())
     assert group is not None
-    (block,) = blocks_of(group, [7], ("y", "x"), stretch=0.5)
-    number, components, method, share, surprise, time = BLOCK.unpack_from(block)
-    assert (number, components, METHODS[method], time) == (7, 2, "transformer", 3.0)
-    assert (share, surprise) == pytest.approx((0.9, 0.4))
+    (block,) = blocks_of(group, [7], [4.5], ("y", "x"), stretch=0.5)
+    number, components, method, share, stamp, time = BLOCK.unpack_from(block)
+    assert (number, components, METHODS[method], stamp, time) == (7, 2, "transformer", 4.5, 3.0)
+    assert share == pytest.approx(0.9)
     rows = np.frombuffer(block, "<f4", offset=BLOCK.size).reshape(-1, 6)
     np.testing.assert_array_equal(rows, [[0.25, 1, 1, 2.25, 0.5, 4], [0.75, 20, 30, 6.25, 0, 16]])
-    (empty,) = blocks_of(group, [7], ("x", "height"))
+    (empty,) = blocks_of(group, [7], [4.5], ("x", "height"))
     assert BLOCK.unpack_from(empty)[1] == 0 and len(empty) == BLOCK.size
 
 

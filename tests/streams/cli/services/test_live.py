@@ -20,6 +20,8 @@ from tests.streams.cli.conftest import NOBODY, Run, assert_one_line, environment
         (["--host", "0.0.0.0"], ["--host 0.0.0.0", "--token"]),
         (["--token", "short"], ["WEB_TOKEN", "16"]),
         (["--plane", "x"], ["--plane", "'x'"]),
+        (["--tiles", "example.org"], ["map tiles", "'example.org'", "{z}/{x}/{y}"]),
+        (["--floor-plan", "none.yaml"], ["none.yaml", "No such file"]),
         (["--port", "0"], [NOBODY]),
     ],
 )
