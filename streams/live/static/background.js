@@ -60,6 +60,7 @@ export class Background {
 
   draw() {
     const { map, canvas } = this, { earth } = map.world;
+    if (!map.canvas.width || !map.canvas.height) return; // there is no room for it
     if (!earth && !this.plan) { this.said = ""; return; }
     const view = JSON.stringify([map.left, map.bottom, map.scale, map.width, map.height, map.dots, earth, this.version, map.colours]);
     if (view !== this.drawn) {

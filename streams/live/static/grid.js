@@ -44,7 +44,7 @@ export function drawGrid(map) {
   pen.lineWidth = 1;
   pen.beginPath();
   const labels = earth?.kind === "tangent" ? graticule(map, new Tangent(earth))
-    : earth ? straight(map, earth.stretch, (value, digits, axis) => degrees(value, digits, axis ? "NS" : "EW"))
+    : earth ? straight(map, earth.stretch, (value, digits, axis) => degrees(value, digits, axis ? "NS" : "EW"), 90)
     : straight(map, 1, (value, digits) => value.toFixed(digits));
   pen.stroke();
   pen.globalAlpha = 1;
@@ -68,8 +68,9 @@ export function writeGrid(/** @type {import("./map.js").BeliefMap} */ map, /** @
  * @param {import("./map.js").BeliefMap} map
  * @param {number} stretch units of the map in one of the first coordinate
  * @param {(value: number, digits: number, axis: number) => string} text
+ * @param {number} most of the second coordinate, upwards and downwards
  */
-function straight(map, stretch, text) {
+function straight(map, stretch, text, most = Infinity) {
   const { pen, width, height } = map, right = map.left + width / map.scale, top = map.bottom + height / map.scale;
   const across = nice(APART / map.scale / stretch), up = nice(APART / map.scale);
   /** @type {{across: Label[], up: Label[]}} */
@@ -80,7 +81,7 @@ function straight(map, stretch, text) {
     pen.lineTo(x, height);
     labels.across.push([text(v, digitsOf(across), 0), x + 3, height]);
   }
-  for (const v of multiples(map.bottom, top, up)) {
+  for (const v of multiples(Math.max(map.bottom, -most), Math.min(top, most), up)) {
     const y = map.y(v);
     pen.moveTo(0, y);
     pen.lineTo(width, y);

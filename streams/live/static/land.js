@@ -1,7 +1,7 @@
 // Coastlines and borders of Natural Earth: world.json.gz is TopoJSON, made by research/coastlines.
 
 const NARROW = 3000; // metres: the coastlines are good to about this much, and a narrower view has none
-const LINE = 1; // pixels; corners that are nearer to the one before are not drawn
+const LINE = 1.5; // pixels; corners that are nearer to the one before are not drawn
 
 /**
  * @typedef {[number, number, number, number]} Box left, bottom, right, top

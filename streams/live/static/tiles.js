@@ -6,7 +6,7 @@ const DEEPEST = 19; // level
 const MOST = 200; // tiles at once
 const KEPT = 600; // in memory
 const RETRY = 30_000; // milliseconds after which a tile that has not come is asked for again
-const OPACITY = 0.6; // so that beliefs are seen on bright maps
+const VEIL = 0.5; // opacity of the ground's colour over the tiles, so that beliefs are seen on them
 const RADIANS = Math.PI / 180;
 
 /** @typedef {{x: number, y: number, z: number}} Tile */
@@ -90,11 +90,13 @@ export class Tiles {
       }
       if (image) found.set(`${z} ${x} ${y}`, { tile: { x, y, z }, image });
     }
-    pen.globalAlpha = OPACITY;
     const sorted = [...found.values()].sort((a, b) => a.tile.z - b.tile.z);
     for (const { tile, image } of sorted) paint(map, pen, projection, tile, image);
-    pen.globalAlpha = 1;
     pen.setTransform(map.dots, 0, 0, map.dots, 0, 0);
+    pen.globalAlpha = VEIL;
+    pen.fillStyle = map.colours.back;
+    pen.fillRect(0, 0, map.width, map.height);
+    pen.globalAlpha = 1;
   }
 }
 
