@@ -1,4 +1,4 @@
-"""Who may see the page: the token and its sessions, origins, and the headers of every answer."""
+"""Who may see the page and send priors: tokens and their sessions, origins, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Collection
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -33,24 +34,34 @@ HEADERS = {
 }
 
 
+class Session(NamedTuple):
+    """What a cookie stands for."""
+
+    ends: float  # by the monotonic clock
+    may_write: bool
+
+
 class Access:
-    """Sessions of a token, and the hosts and origins that are served.
+    """Sessions of two tokens, and the hosts and origins that are served.
 
     Args:
-        token: what a viewer must know; without one everybody on this machine is let in.
+        token: opens everything; without any token everybody on this machine is let in, and may do everything.
         origins: further origins at which a proxy serves the page, such as `https://maps.example.org`.
+        read_token: opens the page to look only: no priors are taken.
     """
 
-    def __init__(self, token: str | None = None, origins: Collection[str] = ()) -> None:
-        self._token = token
+    def __init__(
+        self, token: str | None = None, origins: Collection[str] = (), read_token: str | None = None
+    ) -> None:
+        self._tokens = [(each, each is token) for each in (token, read_token) if each is not None]
         self._origins = {origin.rstrip("/").lower() for origin in origins}
         self._hosts = {urlsplit(origin).netloc for origin in self._origins}
-        self._sessions: dict[str, float] = {}
+        self._sessions: dict[str, Session] = {}
 
     @property
     def needs_token(self) -> bool:
         """Whether there is a token."""
-        return self._token is not None
+        return bool(self._tokens)
 
     def allows_host(self, connection: HTTPConnection) -> bool:
         """Whether the request names this machine: with a token any name will do.
@@ -74,25 +85,37 @@ class Access:
         """Whether the request has the cookie of a login that has not expired."""
         if not self.needs_token:
             return True
-        return self._sessions.get(connection.cookies.get(COOKIE, ""), 0.0) > time.monotonic()
+        return self._session(connection).ends > time.monotonic()
+
+    def may_write(self, connection: HTTPConnection) -> bool:
+        """Whether the request, of a session, may send priors."""
+        return not self.needs_token or self._session(connection).may_write
+
+    def _session(self, connection: HTTPConnection) -> Session:
+        return self._sessions.get(connection.cookies.get(COOKIE, ""), Session(0.0, False))
 
     async def login(self, token: str, connection: HTTPConnection) -> Response:
         """Answer a login: a cookie and the way to the page, or 403."""
         client = connection.client.host if connection.client else ""
-        if self._token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
+        rights = [may_write for each, may_write in self._tokens if _same(each, token)]
+        if not rights:
             log.warning("login refused", client=client)
             await asyncio.sleep(REFUSED_SECONDS)
             return PlainTextResponse("The token is wrong.", 403)
         identifier = secrets.token_urlsafe(32)
         while len(self._sessions) >= MAXIMUM_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
-        self._sessions[identifier] = time.monotonic() + SESSION_SECONDS
-        log.info("login", client=client)
+        self._sessions[identifier] = Session(time.monotonic() + SESSION_SECONDS, any(rights))
+        log.info("login", client=client, may_write=any(rights))
         answer = RedirectResponse(".", 303)
         secure = any(origin.startswith("https:") for origin in self._origins)
         # without a path: that of the login, so that the page can live under one
         answer.set_cookie(COOKIE, identifier, path=None, secure=secure, httponly=True, samesite="strict")
         return answer
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 class Guard:

@@ -36,6 +36,8 @@ class Overview:
         self.version = 0  # of the definitions: rises with every change
         self.letter_count = 0  # so far, those read at the start included
         self._delay: float | None = None
+        # of the newest record: when it was read, by the monotonic clock, less how old it was then
+        self._newest: dict[str, float] = {}
         self._counts: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
 
     def add(self, batch: Batch) -> None:
@@ -47,11 +49,20 @@ class Overview:
         self.letters.extend(batch.dead_letters)
         self.letter_count += len(batch.dead_letters)
         self.reasons.update(str(each.letter.reason) for each in batch.dead_letters)
-        self._delay = batch.delay if batch.delay is not None else self._delay
-        now, (_, posteriors, observations) = time.monotonic(), self._counts[-1]
+        now = time.monotonic()
+        if batch.delay is not None:
+            self._delay, self._newest["posterior"] = batch.delay, now - batch.delay
+        if batch.observed:
+            self._newest["observation"] = now
+        _, posteriors, observations = self._counts[-1]
         self._counts.append((now, posteriors + batch.received, observations + batch.observed))
         while len(self._counts) > 2 and self._counts[1][0] < now - RATE_SECONDS:
             self._counts.popleft()
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since the newest posterior, and since the newest observation, if there is one."""
+        now = time.monotonic()
+        return {topic: now - newest for topic, newest in self._newest.items()}
 
     def health(self, beliefs: Beliefs) -> dict[str, Any]:
         """Rates, counts and what is unwell."""

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from beliefstream.schemas import Unusable
+from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
 from beliefstream.streams.live.access import Access, Guard
 from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
@@ -70,13 +71,14 @@ class LivePage:
         reader: TopicsReader,
         publisher: PriorPublisher,
         group: GroupReader,
+        broker: BrokerCheck,
         access: Access,
         plane: Plane | None = None,
         layers: Layers | None = None,
     ) -> None:
         self.beliefs, self.overview, self.history = Beliefs(plane), Overview(), History()
         self.priors = PriorService(publisher, self.beliefs, self.overview)
-        self._reader, self._group, self._access = reader, group, access
+        self._reader, self._group, self._broker, self._access = reader, group, broker, access
         self._layers = layers or Layers()
         self._viewers: set[Viewer] = set()
 
@@ -131,7 +133,8 @@ class LivePage:
             await websocket.close(1013, "too many viewers")
             return
         await websocket.accept()
-        viewer = Viewer(websocket, self.beliefs, self.overview, self.history)
+        may_write = self._access.may_write(websocket)
+        viewer = Viewer(websocket, self.beliefs, self.overview, self.history, self._broker, may_write)
         self._viewers.add(viewer)
         try:
             await viewer.run()
@@ -140,6 +143,8 @@ class LivePage:
 
     async def prior(self, request: Request) -> Response:
         """Publish the prior in the body."""
+        if not self._access.may_write(request):
+            return JSONResponse({"error": "This token is one to look only."}, 403)
         client = request.client.host if request.client else ""
         try:
             fields = json.loads(await body_of(request))
@@ -178,7 +183,9 @@ class LivePage:
             tasks = [asyncio.create_task(each()) for each in (self.follow, self.judge, self.ask)]
             for task in tasks:
                 task.add_done_callback(_complain)
+            self._broker.start()
             yield
+            self._broker.stop()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -267,4 +274,6 @@ def serve(
         gc.set_threshold(COLLECT_AFTER)
         read = (settings.observations, settings.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)
-        make_server(LivePage(reader, publisher, group, access, plane, layers).app()).run(sockets=[listening])
+        broker = BrokerCheck(settings, (settings.observations, settings.posteriors))
+        page = LivePage(reader, publisher, group, broker, access, plane, layers)
+        make_server(page.app()).run(sockets=[listening])

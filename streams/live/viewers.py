@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.live.beliefs import METHODS, Beliefs, Changes, earth_note
 from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview, details
@@ -26,10 +27,19 @@ MAGIC = 0x31464C42  # "BLF1"
 
 
 class Viewer:
-    """Sends frames to one browser and hears what it selects."""
+    """Sends frames to one browser and hears what it selects; `may_write` says whether it may send priors."""
 
-    def __init__(self, socket: WebSocket, beliefs: Beliefs, overview: Overview, history: History) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        beliefs: Beliefs,
+        overview: Overview,
+        history: History,
+        broker: BrokerCheck,
+        may_write: bool,
+    ) -> None:
         self._socket, self._beliefs, self._overview, self._history = socket, beliefs, overview, history
+        self._broker, self._may_write = broker, may_write
         self._drawn, self._news = asyncio.Event(), asyncio.Event()
         self._drawn.set()
         self._selected: str | None = None
@@ -46,7 +56,10 @@ class Viewer:
         self._version, self._letters = 0, -1
         self._definitions: object = None
         self._verdicts: object = None
-        self._named, self._is_whole = 0, True
+        self._named, self._is_whole = (
+            dict[int, str](),
+            True,
+        )  # models of the entities whose names were sent, by number
 
     def tell(self) -> None:
         """There is something new to send."""
@@ -124,17 +137,20 @@ class Viewer:
         notes: dict[str, Any] = {}
         if time.monotonic() >= self._next_health:
             self._next_health = time.monotonic() + HEALTH_INTERVAL
-            notes["range"] = self._range()
+            notes["range"], notes["stream"] = self._range(), self._stream()
             if found := self._details_of_selected():
                 notes["details"] = found  # of now, with the history of the chart
         snapshot = None if self._past_is_sent else self._history.at(moment)
         if snapshot is None:
             return notes, self._frame(0) if notes else None
         self._past_is_sent = True
-        live = {entity.number for entity in self._beliefs.entities.values() if entity.number <= self._named}
-        notes["names"] = [each for each in snapshot.numbered() if each[0] not in live]
+        notes["names"] = [each for each in snapshot.numbered() if each[0] not in self._named]
         notes["past"] = {"time": snapshot.time, "health": snapshot.health, "verdicts": snapshot.verdicts}
         return notes, self._frame(len(snapshot.numbers), snapshot.frame())
+
+    def _stream(self) -> dict[str, Any]:
+        """How old the newest messages are, and since when and why the broker has not answered."""
+        return {"fault": self._broker.fault, "silence": self._broker.silence, **self._overview.ages()}
 
     def _range(self) -> tuple[float, float]:
         """Times of the oldest snapshot, and of now."""
@@ -149,14 +165,16 @@ class Viewer:
         """What goes with the frame as JSON; it belongs before the frame, since it names the entities."""
         notes: dict[str, Any] = {}
         if not self._frames:
-            notes["methods"] = METHODS
+            notes["methods"], notes["may_write"] = METHODS, self._may_write
         if self._is_whole:
             notes["whole"], self._is_whole = True, False  # what the browser has is to be forgotten
         if changes.gone:
             notes["gone"] = list(changes.gone)
-        if new := [each for each in changes.entities if each.number > self._named]:
-            self._named = max(each.number for each in new)
-            notes["names"] = [[each.number, each.name] for each in new]
+            for number in changes.gone:
+                self._named.pop(number, None)
+        if new := [each for each in changes.entities if self._named.get(each.number) != each.posterior.model]:
+            self._named |= {each.number: each.posterior.model for each in new}
+            notes["names"] = [[each.number, each.name, each.posterior.model] for each in new]
         definitions = (self._overview.version, self._beliefs.plane, self._beliefs.stretch)
         if definitions != self._definitions:
             self._definitions = definitions
@@ -170,7 +188,8 @@ class Viewer:
             notes["verdicts"] = verdicts
         if time.monotonic() >= self._next_health:
             self._next_health = time.monotonic() + HEALTH_INTERVAL
-            notes["health"], notes["range"] = self._overview.health(self._beliefs), self._range()
+            notes["health"] = self._overview.health(self._beliefs)
+            notes["range"], notes["stream"] = self._range(), self._stream()
             if self._letters != self._overview.letter_count:
                 self._letters = self._overview.letter_count
                 notes["letters"] = self._overview.listed_letters()

@@ -33,7 +33,14 @@ _SIMILAR = 0.8  # of names: `bacth` and `batch` are so similar
 _OF_OTHERS = ("soak_seconds",)  # variables of `make soak`, not settings
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
-SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token", "mqtt_password")
+SECRETS = (
+    "sasl_password",
+    "ssl_key_password",
+    "web_token",
+    "live_read_token",
+    "gateway_token",
+    "mqtt_password",
+)
 """Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
     *SECRETS,
@@ -187,6 +194,10 @@ class Settings(BaseSettings):
     """whose these tiles are, to be shown on the map"""
     floor_plan: str = ""
     """YAML file with image, resolution and origin of a floor plan for the live page"""
+    live_read_token: SecretStr | None = None
+    """token that opens the live page to look only, at least 16 characters; never shown"""
+    live_read_token_file: Path | None = None
+    """file with that token, as an alternative"""
     gateway_host: str = "127.0.0.1"
     """address on which the HTTP gateway listens"""
     gateway_port: int = Field(8081, ge=0, le=65535)
@@ -299,6 +310,11 @@ class Settings(BaseSettings):
     def token(self) -> SecretStr | None:
         """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
         return self._token("web_token")
+
+    @property
+    def token_of_readers(self) -> SecretStr | None:
+        """The token that opens the live page to look only; raises as `token`."""
+        return self._token("live_read_token")
 
     @property
     def token_of_gateway(self) -> SecretStr | None:

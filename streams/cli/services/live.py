@@ -16,8 +16,13 @@ def live(
     token: Annotated[
         str | None,
         typer.Option(
-            help="that viewers must give, 16 characters at least", show_default="of BELIEFSTREAM_WEB_TOKEN"
+            help="to look and to send priors, 16 characters at least",
+            show_default="of BELIEFSTREAM_WEB_TOKEN",
         ),
+    ] = None,
+    read_token: Annotated[
+        str | None,
+        typer.Option(help="to look only", show_default="of BELIEFSTREAM_LIVE_READ_TOKEN"),
     ] = None,
     origin: Annotated[
         list[str] | None,
@@ -67,10 +72,15 @@ def live(
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(
-        brokers, web_token=token, map_tiles=tiles, map_attribution=attribution, floor_plan=floor_plan
+        brokers,
+        web_token=token,
+        live_read_token=read_token,
+        map_tiles=tiles,
+        map_attribution=attribution,
+        floor_plan=floor_plan,
     )
-    secret = settings.token
-    require_token(secret, host, "give a --token too")
+    secrets = settings.token, settings.token_of_readers
+    require_token(secrets[0] or secrets[1], host, "give a --token or a --read-token too")
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
@@ -87,6 +97,7 @@ def live(
         logs.configure(settings.logs, settings.log_level)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
 
-    access = Access(secret.get_secret_value() if secret else None, origin or ())
+    full, reader = (each.get_secret_value() if each else None for each in secrets)
+    access = Access(full, origin or (), reader)
     with listening, contextlib.suppress(KeyboardInterrupt):
         serve(settings, listening, access, (axes[0], axes[1]) if axes else None, layers, connected)

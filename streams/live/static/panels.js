@@ -1,9 +1,8 @@
 // What stands beside the map. Text from topics is only ever set as textContent.
 
 import { find, penOf } from "./dom.js";
+import { clock as timeOfDay } from "./past.js";
 import { MARKS, listed, mark as drawMark } from "./sensors.js";
-
-const MOST = 300; // entities listed
 
 /**
  * @typedef {{posteriors: number, observations: number, entities: number, delay: number | null,
@@ -64,27 +63,6 @@ const WHY = {
   workers: "Members of the workers' group",
 };
 
-/**
- * List the entities whose name has the searched text in it.
- *
- * @param {Map<number, import("./frames.js").Entity>} entities
- * @param {string | null} selected
- * @param {Select} select
- */
-export function list(entities, selected, select) {
-  const wanted = find("#search", HTMLInputElement).value.trim().toLowerCase();
-  const names = [...entities.values()].map((each) => each.name).filter((name) => name.toLowerCase().includes(wanted)).sort();
-  fill("#list", names.slice(0, MOST).map((name) => item(name, name, select)));
-  mark(selected);
-  write("#rest", names.length > MOST ? `and ${names.length - MOST} more` : names.length ? "" : "no entity");
-}
-
-/** Mark the selected entity in the list. */
-export function mark(/** @type {string | null} */ name) {
-  for (const button of element("#list").querySelectorAll("button"))
-    button.setAttribute("aria-current", String(button.dataset.name === name));
-}
-
 export function health(/** @type {Health} */ told, /** @type {Select} */ select) {
   write("#posteriors", told.posteriors.toFixed(1));
   write("#observations", told.observations.toFixed(1));
@@ -119,19 +97,30 @@ export function sensors(known, verdicts) {
 
 /** What the marks of sensors mean. */
 export function legend() {
-  for (const verdict of Object.keys(MARKS)) {
-    const icon = Object.assign(document.createElement("canvas"), { width: 14, height: 14 });
+  fill("#verdicts", Object.keys(MARKS).map((verdict) => {
+    const icon = Object.assign(document.createElement("canvas"), { width: 14, height: 14 }), made = document.createElement("span");
     drawMark(penOf(icon), 7, 7, verdict);
-    element("#verdicts").append(icon, ` ${verdict} `);
-  }
+    made.append(icon, ` ${verdict} `);
+    return made;
+  }));
 }
 
 export const letters = (/** @type {Letter[]} */ told) => fill("#letters tbody", told.map(letter));
 
 function letter(/** @type {Letter} */ each) {
-  const made = row([clock(each.time), each.reason, each.entity ?? "", each.sensor ?? "", each.detail]);
-  made.title = `${each.source}\n${each.value}`;
+  const made = row([timeOfDay(each.time), each.reason, [each.entity, each.sensor, each.detail].filter(Boolean).join(" · ")]);
+  made.title = `${clock(each.time)}\n${each.source}\n${each.value}`;
   return made;
+}
+
+/** Where an observation is in time, beside the belief. */
+const beside = (/** @type {number} */ before) => before >= 0 ? `${span(before)} before` : `${span(-before)} after: not in it yet`;
+
+/** What is known of the selected entity before its details come; null if none is selected. */
+export function selected(/** @type {string | null} */ name) {
+  document.body.classList.toggle("none", name === null);
+  write("#who", name ?? "Nothing is selected");
+  for (const place of ["#facts", "#now tbody", "#reports tbody", "#own-letters tbody"]) fill(place, []);
 }
 
 /** The selected entity. */
@@ -141,7 +130,7 @@ export function details(/** @type {Details} */ told, /** @type {number[][]} */ b
     pair("effective sample size", told.ess.toFixed(3)),
     pair("method", told.method),
     pair("likelihood", likelihood(told)),
-    pair("surprise (p-value)", told.surprise.toPrecision(3)),
+    pair("p-value", told.surprise.toPrecision(3)),
     pair("accumulated error", told.error === null ? "-" : `${told.error.toFixed(3)} nats`),
     pair("components", told.components),
     pair("sequence", `${told.sequence}, revision ${told.revision}`),
@@ -150,7 +139,7 @@ export function details(/** @type {Details} */ told, /** @type {number[][]} */ b
     pair("time", clock(told.time)),
   ]);
   fill("#now tbody", told.coordinates.slice(0, bands.length).map(({ name, unit }, d) => row([`${name} (${unit})`, ...bands[d].map(short)])));
-  fill("#reports tbody", told.observations.map((each) => row([each.sensor, each.values.map(short).join(", "), (told.time - each.time).toFixed(2)])));
+  fill("#reports tbody", told.observations.map((each) => row([each.sensor, each.values.map(short).join(", "), beside(told.time - each.time)])));
   fill("#own-letters tbody", told.letters.map(letter));
 }
 
@@ -163,4 +152,3 @@ export function plane(/** @type {import("./series.js").Coordinate[]} */ [first, 
   write("#axis-y", second ? `${second.name} (${second.unit})` : "y");
 }
 
-export const status = (/** @type {string} */ text) => write("#status", text);

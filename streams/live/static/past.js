@@ -4,7 +4,8 @@ const STEP = 5; // seconds, as far apart as the server's snapshots
 
 /** Seconds ago as minutes and seconds. */
 const ago = (/** @type {number} */ seconds) => `−${Math.floor(seconds / 60)}:${String(Math.round(seconds % 60)).padStart(2, "0")}`;
-const clock = (/** @type {number} */ time) => new Date(1000 * time).toLocaleTimeString();
+/** A time of the day. */
+export const clock = (/** @type {number} */ time) => new Date(1000 * time).toLocaleTimeString([], { hourCycle: "h23" });
 
 export class PastSlider {
   /**

@@ -4,8 +4,8 @@ import { R90 } from "./map.js";
 
 /** @typedef {import("./map.js").Ellipse} Ellipse */
 
-/** @type {(keyof Ellipse)[]} */
-const FIELDS = ["x", "y", "rx", "ry", "angle", "weight"];
+/** @type {Record<keyof Ellipse, string>} */
+const FIELDS = { x: "#axis-x", y: "#axis-y", rx: "half-width", ry: "half-height", angle: "angle °", weight: "weight" }; // headings, or where they are
 const LEAST = 3; // pixels; a shorter drag is a click
 
 export class PriorForm {
@@ -13,11 +13,13 @@ export class PriorForm {
    * @param {HTMLFormElement} form
    * @param {import("./map.js").BeliefMap} map
    * @param {() => void} changed called when the map shall be drawn again
+   * @param {(name: string) => import("./frames.js").Entity | null} known returns an entity that the page knows
    */
-  constructor(form, map, changed) {
+  constructor(form, map, changed, known) {
     this.form = form;
     this.map = map;
     this.changed = changed;
+    this.known = known;
     this.rows = find("#ellipses", HTMLTableSectionElement);
     this.answer = find("#answer", HTMLOutputElement);
     this.drawing = false;
@@ -78,13 +80,15 @@ export class PriorForm {
   list() {
     this.rows.replaceChildren(...this.ellipses.map((ellipse, i) => {
       const row = document.createElement("tr");
-      for (const field of FIELDS) {
+      for (const [field, heading] of Object.entries(FIELDS)) {
         const input = Object.assign(document.createElement("input"), { type: "number", step: "any", required: true });
-        input.value = String(+(ellipse[field] / (field === "x" ? this.stretch : 1)).toPrecision(field === "x" || field === "y" ? 9 : 7));
+        input.value = String(+(ellipse[/** @type {keyof Ellipse} */ (field)] / (field === "x" ? this.stretch : 1)).toPrecision(field === "x" || field === "y" ? 9 : 7));
         input.dataset.field = field;
         input.setAttribute("aria-label", `${field} of ellipse ${i + 1}`);
         if (["rx", "ry", "weight"].includes(field)) input.min = "0";
-        row.insertCell().append(input);
+        const cell = row.insertCell();
+        cell.dataset.name = heading.startsWith("#") ? find(heading, HTMLElement).textContent ?? "" : heading;
+        cell.append(input);
       }
       const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
       remove.setAttribute("aria-label", `remove ellipse ${i + 1}`);
@@ -96,7 +100,7 @@ export class PriorForm {
   }
 
   typed(/** @type {HTMLInputElement} */ input) {
-    const row = input.closest("tr"), field = FIELDS.find((each) => each === input.dataset.field);
+    const row = input.closest("tr"), field = /** @type {(keyof Ellipse)[]} */ (Object.keys(FIELDS)).find((each) => each === input.dataset.field);
     if (!row || !field) return;
     const factor = field === "x" ? this.stretch : 1;
     if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][field] = factor * input.valueAsNumber;
@@ -114,7 +118,7 @@ export class PriorForm {
     if (!this.ellipses.length) { this.answer.textContent = "Draw an ellipse first, or add one."; return; }
     /** @type {Record<string, unknown>} */
     const body = { entity, mode, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses, this.stretch) };
-    const known = [...this.map.world.entities.values()].find((each) => each.name === entity);
+    const known = this.known(entity);
     if (when === "newest" && known) body.time = known.time;
     this.answer.textContent = "sending";
     try {

@@ -12,17 +12,29 @@ const SIZE = 6; // pixels
  * @typedef {{name: string, kind: string, place: [number, number] | null}} Sensor
  */
 
-// Told apart by shape, by word, and by colours of Okabe and Ito.
-/** @type {Record<string, {colour: string, shape: "triangle" | "square" | "diamond" | "circle" | "plus" | "cross", hollow?: boolean, ill: boolean}>} */
+const LIGHT = matchMedia("(prefers-color-scheme: light)");
+
+/**
+ * @typedef {"triangle" | "square" | "diamond" | "circle" | "plus" | "cross"} Shape
+ *
+ * @param {string} dark colour, of Okabe and Ito
+ * @param {string} light colour that is seen on white
+ * @param {Shape} shape
+ */
+const drawnAs = (dark, light, shape, { hollow = false, ill = true } = {}) =>
+  ({ shape, hollow, ill, get colour() { return LIGHT.matches ? light : dark; } });
+
+// Told apart by shape, by word and by colour.
+/** @type {Record<string, ReturnType<typeof drawnAs>>} */
 export const MARKS = {
-  healthy: { colour: "#2fc19a", shape: "triangle", ill: false },
-  biased: { colour: "#e69f00", shape: "square", ill: true },
-  noisier: { colour: "#ff7f50", shape: "diamond", ill: true },
-  quieter: { colour: "#56b4e9", shape: "circle", hollow: true, ill: true },
-  outliers: { colour: "#f0e442", shape: "plus", ill: true },
-  silent: { colour: "#e8ecf3", shape: "cross", ill: true },
-  unclear: { colour: "#e39bc3", shape: "diamond", hollow: true, ill: true },
-  unknown: { colour: "#a9b5c9", shape: "triangle", hollow: true, ill: false },
+  healthy: drawnAs("#2fc19a", "#00805c", "triangle", { ill: false }),
+  biased: drawnAs("#e69f00", "#a86f00", "square"),
+  noisier: drawnAs("#ff7f50", "#c94a15", "diamond"),
+  quieter: drawnAs("#56b4e9", "#0072b2", "circle", { hollow: true }),
+  outliers: drawnAs("#f0e442", "#857a00", "plus"),
+  silent: drawnAs("#e8ecf3", "#131a26", "cross"),
+  unclear: drawnAs("#e39bc3", "#a3457c", "diamond", { hollow: true }),
+  unknown: drawnAs("#a9b5c9", "#5d6a80", "triangle", { hollow: true, ill: false }),
 };
 
 /**
@@ -83,9 +95,9 @@ const short = (number) => number === null ? "unknown" : String(+number.toPrecisi
 
 /** @param {Channel} channel */
 function numbers({ count, bias, bias_deviation: deviation, noise_scale: noise, outlier_share: share, stated_share: stated }) {
-  const off = bias === null ? "unknown" : `${bias > 0 ? "+" : ""}${short(bias)} ± ${short(deviation)}`;
-  const percent = share === null ? "unknown" : `${(100 * share).toFixed(1)} % of ${(100 * (stated ?? 0)).toFixed(1)} %`;
-  return [String(count), off, noise === null ? "unknown" : `× ${short(noise)}`, percent];
+  const off = bias === null ? "unknown" : `${bias > 0 ? "+" : ""}${short(bias)} ±\u00a0${short(deviation)}`;
+  const percent = share === null ? "unknown" : `${(100 * share).toFixed(1)} of ${(100 * (stated ?? 0)).toFixed(1)}\u00a0%`;
+  return [String(count), off, noise === null ? "unknown" : `×\u00a0${short(noise)}`, percent];
 }
 
 /**
@@ -115,7 +127,10 @@ function rowsOf(sensor, verdicts) {
       icon.width = icon.height = 14;
       const pen = icon.getContext("2d");
       if (pen) mark(pen, 7, 7, word);
-      said.append(icon, ` ${word}${known?.because ? ` by ${known.because}` : ""}`);
+      const both = document.createElement("span");
+      both.className = "word";
+      both.append(icon, ` ${word}`);
+      said.append(both, known?.because ? ` by ${known.because}` : "");
     }
     for (const cell of cells) row.insertCell().textContent = cell;
     return row;

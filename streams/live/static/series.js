@@ -1,15 +1,21 @@
 // The coordinates of the selected entity over time: quantiles of the mixture's marginals.
 
+import { colours } from "./colours.js";
 import { penOf } from "./dom.js";
 
 const SHARES = [0.05, 0.25, 0.5, 0.75, 0.95];
 const MOST = 240; // samples
 const ROW = 14; // pixels of text
+const LEFT = 52; // pixels for the numbers of a coordinate
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400]; // seconds between two times of the axis
+const CLOCK = 1e8; // seconds: an earlier time is none of this age, but one of a recording
 
 /**
  * @typedef {{name: string, unit: string}} Coordinate
  * @typedef {{t: number, k: number, q: number[]}} Told weights, means and variances of the components at a time
  * @typedef {{t: number, bands: number[][]}} Sample quantiles of each coordinate
+ * @typedef {{pen: CanvasRenderingContext2D, colours: import("./colours.js").Colours, left: number, right: number, from: number, to: number}} Frame
+ *   what all coordinates share: the pixels, and the times at its left and right
  */
 
 /** Standard normal distribution function, to 1e-7 (Abramowitz and Stegun 7.1.26). */
@@ -76,49 +82,90 @@ export class Series {
   }
 
   draw() {
-    const { canvas } = this, box = canvas.getBoundingClientRect(), scale = devicePixelRatio || 1;
+    const { canvas, samples } = this, box = canvas.getBoundingClientRect(), scale = devicePixelRatio || 1;
     canvas.width = box.width * scale;
     canvas.height = box.height * scale;
-    const pen = penOf(canvas);
+    if (!samples.length || !box.width) return;
+    const pen = penOf(canvas), first = samples[0].t, last = samples[samples.length - 1].t;
     pen.scale(scale, scale);
-    if (!this.samples.length) return;
-    for (const [d, each] of this.coordinates.entries()) this.plot(pen, each, d, box.width, box.height / this.coordinates.length);
+    pen.font = "11px system-ui, sans-serif";
+    /** @type {Frame} */
+    const frame = { pen, colours: colours(), left: LEFT, right: box.width - 8, from: first === last ? first - 1 : first, to: last };
+    const high = (box.height - ROW) / this.coordinates.length;
+    for (const [d, each] of this.coordinates.entries()) this.plot(frame, each, d, d * high, high);
+    this.times(frame, box.height);
+  }
+
+  /** The axis of time, below all. */
+  times(/** @type {Frame} */ { pen, colours, left, right, from, to }, /** @type {number} */ bottom) {
+    const wide = right - left, room = wide / 70, step = TIMES.find((each) => (to - from) / each <= room) ?? nice((to - from) / room);
+    const shift = Math.abs(to) < CLOCK ? 0 : 60 * new Date(1000 * to).getTimezoneOffset(); // a step of hours begins at a local hour
+    pen.strokeStyle = colours.line;
+    pen.fillStyle = colours.dim;
+    pen.textAlign = "center";
+    for (let t = Math.ceil((from - shift) / step) * step + shift; t <= to; t += step) {
+      const x = left + wide * (t - from) / (to - from), text = timeText(t, step);
+      pen.strokeRect(x, 0, 0, bottom - ROW);
+      const half = pen.measureText(text).width / 2;
+      pen.fillText(text, Math.min(Math.max(x, half), right + 8 - half), bottom - 3);
+    }
+    pen.textAlign = "left";
   }
 
   /**
    * Draw one coordinate.
    *
-   * @param {CanvasRenderingContext2D} pen
+   * @param {Frame} frame
    * @param {Coordinate} coordinate
    * @param {number} d its number
-   * @param {number} width
+   * @param {number} begin pixels from above
    * @param {number} height
    */
-  plot(pen, coordinate, d, width, height) {
-    const { samples } = this, rows = samples.map((sample) => sample.bands[d]), top = d * height + ROW, high = height - ROW - 4;
-    const from = samples[0].t, span = samples[samples.length - 1].t - from || 1;
-    const low = Math.min(...rows.map((r) => r[0])), range = Math.max(...rows.map((r) => r[4])) - low || 1;
-    const x = (/** @type {number} */ i) => 4 + (width - 8) * (samples[i].t - from) / span, y = (/** @type {number} */ v) => top + high * (1 - (v - low) / range);
-    const band = (/** @type {number} */ a, /** @type {number} */ b, /** @type {string} */ colour) => {
-      pen.fillStyle = colour;
+  plot({ pen, colours, left, right, from, to }, coordinate, d, begin, height) {
+    const { samples } = this, rows = samples.map((sample) => sample.bands[d]), top = begin + ROW + 2, high = height - ROW - 8;
+    const least = Math.min(...rows.map((r) => r[0])), most = Math.max(...rows.map((r) => r[4])), range = most - least || 1;
+    const at = (/** @type {number} */ t) => left + (right - left) * (t - from) / (to - from);
+    const x = (/** @type {number} */ i) => at(samples[i].t), y = (/** @type {number} */ v) => top + high * (1 - (v - least) / range);
+    const band = (/** @type {number} */ a, /** @type {number} */ b, /** @type {number} */ opacity) => {
+      pen.globalAlpha = opacity;
       pen.beginPath();
       for (const [i, r] of rows.entries()) pen.lineTo(x(i), y(r[a]));
       for (let i = rows.length - 1; i >= 0; i--) pen.lineTo(x(i), y(rows[i][b]));
       pen.fill();
     };
-    band(0, 4, "#56b4e944");
-    band(1, 3, "#56b4e988");
-    pen.strokeStyle = "#fff";
+    const step = nice(range / Math.max(3, high / 20)), digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    pen.strokeStyle = colours.line;
+    pen.fillStyle = colours.dim;
+    pen.textAlign = "right";
+    for (let v = Math.ceil(least / step) * step; v <= most; v += step) {
+      pen.strokeRect(left, y(v), right - left, 0);
+      pen.fillText(v.toFixed(Math.min(digits, 12)), left - 4, y(v) + 4);
+    }
+    pen.textAlign = "left";
+    pen.fillText(`${coordinate.name} (${coordinate.unit})`, left, begin + 11);
+    pen.fillStyle = colours.belief;
+    band(0, 4, 0.27);
+    band(1, 3, 0.53);
+    pen.globalAlpha = 1;
+    pen.strokeStyle = colours.text;
     pen.beginPath();
     for (const [i, r] of rows.entries()) pen.lineTo(x(i), y(r[2]));
     pen.stroke();
-    if (this.marked !== null && this.marked >= from && this.marked <= from + span) {
-      pen.strokeStyle = "#e39bc3";
-      const at = 4 + (width - 8) * (this.marked - from) / span;
-      pen.strokeRect(at, top, 0, high);
+    if (this.marked !== null && this.marked >= from && this.marked <= to) {
+      pen.strokeStyle = colours.prior;
+      pen.strokeRect(at(this.marked), top, 0, high);
     }
-    pen.fillStyle = "#a9b5c9";
-    pen.font = "11px system-ui, sans-serif";
-    pen.fillText(`${coordinate.name} (${coordinate.unit}): ${low.toPrecision(5)} to ${(low + range).toPrecision(5)}, ${span.toFixed(1)} s`, 4, d * height + 11);
   }
+}
+
+/** The next of 1, 2, 5, 10, ... that is not less. */
+function nice(/** @type {number} */ least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * ([1, 2, 5, 10].find((digit) => digit * power >= least) ?? 10);
+}
+
+/** A time on the axis: of the day, or seconds where the times of a recording are no dates. */
+function timeText(/** @type {number} */ time, /** @type {number} */ step) {
+  if (Math.abs(time) < CLOCK) return `${+time.toPrecision(9)} s`;
+  return new Date(1000 * time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(step < 60 && { second: "2-digit" }), hourCycle: "h23" });
 }

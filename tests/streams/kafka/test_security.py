@@ -89,6 +89,7 @@ def test_a_secret_comes_from_a_file_without_its_newline(name: str, tmp_path: Pat
         "web_token": lambda: settings.token,
         "sasl_password": lambda: settings.security.password,
         "ssl_key_password": lambda: settings.security.key_password,
+        "live_read_token": lambda: settings.token_of_readers,
         "gateway_token": lambda: settings.token_of_gateway,
         "mqtt_password": lambda: settings.password_of_mqtt,
     }

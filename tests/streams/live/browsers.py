@@ -74,8 +74,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser) -> Iterator[Tab]:
-    context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+def tab(browser: Browser, **options: Any) -> Iterator[Tab]:
+    context = browser.new_context(**{"viewport": SIZE, "color_scheme": "dark"} | options)
     opened = Tab(context.new_page())
     opened.page.on("console", opened.note)
     opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
@@ -89,6 +89,12 @@ def show(opened: Tab, address: str, name: str = "mower") -> None:
     opened.wait_for(f"{ENTITIES}.size > 0 && beliefstream.map.fitted")
     opened.page.get_by_role("button", name=name, exact=True).first.click()
     opened.wait_for(f"document.querySelector('#who').textContent === {name!r}")
+
+
+def add(opened: Tab) -> None:
+    """Add an ellipse to the form of the prior."""
+    opened.value("document.querySelector('#prior-box').open = true")
+    opened.page.click("#add")
 
 
 def draw(opened: Tab, centre: tuple[float, float], radius: float) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 
 from beliefstream.streams.kafka.topics import TopicNames, create
 from tests.brokers import EmbeddedNode
-from tests.conftest import Names
+from tests.conftest import Names, unique_names
 from tests.streams.live.browsers import Tab, chromium, tab
 from tests.streams.live.pages import Page, served
 
@@ -18,6 +18,14 @@ PARTITIONS = 2
 def topics(embedded_broker: EmbeddedNode, names: Names) -> TopicNames:
     create(embedded_broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
     return names.topics
+
+
+@pytest.fixture(scope="module")
+def module_topics(embedded_broker: EmbeddedNode) -> TopicNames:
+    """Topics that the tests of a file share."""
+    found = unique_names().topics
+    create(embedded_broker.bootstrap_servers, found, partitions=PARTITIONS)
+    return found
 
 
 @pytest.fixture

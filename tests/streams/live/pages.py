@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from beliefstream.schemas import Posterior
+from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.cli.setup import listen
 from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.kafka.topics import TopicNames
@@ -28,6 +29,7 @@ from beliefstream.streams.live.layers import Layers
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
+from beliefstream.streams.settings import Settings
 from tests.conftest import eventually
 from tests.http_answers import PATIENCE, ask
 
@@ -84,7 +86,8 @@ def served(
     with listening, PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher:
         application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
         group = GroupReader(servers, application, (topics.observations, topics.priors))
-        page = LivePage(reader, publisher, group, access or Access(), plane, layers)
+        broker = BrokerCheck(Settings(brokers=servers), (topics.observations, topics.posteriors))
+        page = LivePage(reader, publisher, group, broker, access or Access(), plane, layers)
         server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -115,6 +118,7 @@ class Shown:
 
     ess: float
     method: str
+    stamp: float  # time of the record
     time: float
     components: NDArray[np.float32]  # (K, 6): weight, mean, covariance
 
@@ -160,7 +164,7 @@ class Browser:
         self.wait_until(lambda: self.entities[name].time >= time, f"{name} at {time}")
 
     def _note(self, notes: dict[str, Any]) -> None:
-        self._names.update(dict(notes.pop("names", [])))
+        self._names.update({number: name for number, name, *_ in notes.pop("names", [])})
         self.samples += notes.get("details", {}).get("samples", [])
         self.notes.update(notes)
 
@@ -169,11 +173,11 @@ class Browser:
         assert magic == MAGIC
         place = FRAME.size
         for _ in range(count):
-            number, components, method, ess, _, when = BLOCK.unpack_from(frame, place)
+            number, components, method, ess, stamp, when = BLOCK.unpack_from(frame, place)
             place += BLOCK.size
             rows = np.frombuffer(frame, "<f4", 6 * components, place).reshape(components, 6)
             place += rows.nbytes
-            self.entities[self._names[number]] = Shown(ess, METHODS[method], when, rows)
+            self.entities[self._names[number]] = Shown(ess, METHODS[method], stamp, when, rows)
         assert place == len(frame)
         self.frames += 1
 

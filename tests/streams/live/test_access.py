@@ -15,6 +15,7 @@ from tests.streams.client.topics import posterior
 from tests.streams.live.pages import Page, served, watched
 
 TOKEN = "a-token-of-the-test-0123"
+READ_TOKEN = "a-token-to-look-only-0123"
 PROXY = "https://maps.example.org"
 ELSEWHERE = {"Origin": "http://evil.example"}
 
@@ -24,12 +25,12 @@ def guarded(
     embedded_broker: EmbeddedNode, topics: TopicNames, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Page]:
     monkeypatch.setattr(access, "REFUSED_SECONDS", 0.0)
-    with served(embedded_broker.bootstrap_servers, topics, Access(TOKEN, [PROXY])) as page:
+    with served(embedded_broker.bootstrap_servers, topics, Access(TOKEN, [PROXY], READ_TOKEN)) as page:
         yield page
 
 
-def logged_in(page: Page) -> dict[str, str]:
-    status, _, headers = page.request("login", f"token={TOKEN}".encode())
+def logged_in(page: Page, token: str = TOKEN) -> dict[str, str]:
+    status, _, headers = page.request("login", f"token={token}".encode())
     assert (status, headers["Location"]) == (303, ".")
     return {"Cookie": headers["Set-Cookie"].partition(";")[0]}
 
@@ -63,6 +64,18 @@ def test_the_token_opens_a_session(guarded: Page) -> None:
     assert guarded.request("", headers=session)[0] == 200
     with watched(guarded, session) as browser:
         browser.wait_for_entities("mower")
+
+
+def test_the_read_token_opens_a_session_that_sends_no_priors(guarded: Page) -> None:
+    guarded.put(posterior(1))
+    fields = {"entity": "mower", "mode": "replace", "coordinates": ["x", "y"]}
+    mixture = {"weights": [1], "means": [[0, 0]], "covariances": [[[1, 0], [0, 1]]]}
+    for token, may_write, status in ((READ_TOKEN, False, 403), (TOKEN, True, 200)):
+        session = logged_in(guarded, token)
+        with watched(guarded, session) as browser:
+            browser.wait_for_entities("mower")
+            assert browser.notes["may_write"] is may_write
+        assert guarded.post_prior(session, **fields, mixture=mixture)[0] == status
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(guarded: Page) -> None:

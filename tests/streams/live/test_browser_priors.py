@@ -19,7 +19,7 @@ from beliefstream.schemas import (
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.client.topics import posterior, records
-from tests.streams.live.browsers import Tab, draw, show
+from tests.streams.live.browsers import Tab, add, draw, show
 from tests.streams.live.pages import Page, served
 from tests.streams.workers import stream
 
@@ -30,7 +30,7 @@ TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-20.0, 0.0), (20.0, 0.0)), covar
 def test_a_prior_drawn_by_mouse_arrives(opened: Tab, page: Page, embedded_broker: EmbeddedNode) -> None:
     page.put(posterior(1, mixture=TWO_MODES))
     show(opened, page.address)
-    opened.page.select_option("select[name=mode]", "product")
+    assert not opened.page.is_visible("#send")  # while there is nothing to send
     opened.page.click("#draw")
     box = opened.page.locator("#canvas").bounding_box()
     assert box is not None
@@ -43,6 +43,7 @@ def test_a_prior_drawn_by_mouse_arrives(opened: Tab, page: Page, embedded_broker
     opened.page.mouse.down()
     opened.page.mouse.move(x + 60, y - 30, steps=4)
     opened.page.mouse.up()
+    opened.page.select_option("select[name=mode]", "product")
     opened.page.click("#send")
     (record,) = records(embedded_broker, page.topics.priors, 1)
     prior = parse(Prior, record.value)
@@ -62,7 +63,7 @@ def test_a_posterior_that_overtakes_the_answer_to_its_prior_is_seen(
     show(opened, page.address)
     held: list[Route] = []
     opened.page.route("**/priors", lambda route: held.append(route))
-    opened.page.click("#add")
+    add(opened)
     opened.page.click("#send")
     opened.wait_until(lambda: held, lambda: "the prior is not sent")
     answer = held[0].fetch()
@@ -93,8 +94,8 @@ def test_a_prior_changes_the_belief(
         with served(embedded_broker.bootstrap_servers, names.topics) as page:
             messages.observations.send("mower", "gps", (1.0, 2.0))
             show(opened, page.address)
-            opened.page.select_option("select[name=when]", "newest")
             draw(opened, (30.0, -20.0), 2.0)
+            opened.page.select_option("select[name=when]", "newest")
             opened.page.click("#send")
             # the worker may still be starting
             opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')", 90.0)
@@ -112,7 +113,7 @@ def test_exact_numbers_of_several_ellipses_are_sent(
     page.put(posterior(1))
     show(opened, page.address)
     for number in (1, 2):
-        opened.page.click("#add")
+        add(opened)
         for name, value in (
             ("x", 10 * number),
             ("y", 5),

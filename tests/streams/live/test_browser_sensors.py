@@ -71,8 +71,8 @@ def test_sensors_are_shown_where_they_stand_with_their_verdicts(
 
 def first_row(opened: Tab) -> list[str]:
     """Of the table of sensors, cell by cell."""
-    first, *_ = opened.page.locator("#sensors tbody tr").all_inner_texts()
-    return [cell.strip() for cell in first.split("\t")]
+    cells = opened.page.locator("#sensors tbody tr:first-child td").all_inner_texts()
+    return [cell.strip() for cell in cells]
 
 
 def bias(opened: Tab) -> float:

@@ -9,7 +9,7 @@ import pytest
 from beliefstream.schemas import Prior, parse
 from tests.brokers import EmbeddedNode
 from tests.streams.client.topics import records
-from tests.streams.live.browsers import ENTITIES, Tab, show
+from tests.streams.live.browsers import ENTITIES, Tab, add, show
 from tests.streams.live.pages import Page
 from tests.streams.live.test_earth import HELSINKI, ORIGIN, on_earth, receiver
 
@@ -62,7 +62,7 @@ def test_a_prior_in_degrees_is_sent_in_degrees(
 ) -> None:
     page.put(on_earth())
     show(opened, page.address)
-    opened.page.click("#add")
+    add(opened)
     values = (("x", 25.0), ("y", 60.0), ("rx", 0.3), ("ry", 0.1), ("angle", 30.0), ("weight", 1.0))
     for name, value in values:
         opened.page.get_by_label(f"{name} of ellipse 1", exact=True).fill(str(value))

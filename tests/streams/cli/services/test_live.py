@@ -19,6 +19,7 @@ from tests.streams.cli.conftest import NOBODY, Run, assert_one_line, environment
     [
         (["--host", "0.0.0.0"], ["--host 0.0.0.0", "--token"]),
         (["--token", "short"], ["WEB_TOKEN", "16"]),
+        (["--read-token", "short"], ["LIVE_READ_TOKEN", "16"]),
         (["--plane", "x"], ["--plane", "'x'"]),
         (["--tiles", "example.org"], ["map tiles", "'example.org'", "{z}/{x}/{y}"]),
         (["--floor-plan", "none.yaml"], ["none.yaml", "No such file"]),
