@@ -78,7 +78,7 @@ export function health(/** @type {Health} */ told, /** @type {Select} */ select)
   write("#refined", told.refined === null ? "-" : `${(100 * told.refined).toFixed(1)} %`);
   write("#poor-count", told.poor_count);
   write("#letter-count", told.letter_count);
-  write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", ") || "none");
+  write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", "));
   fill("#poor", told.poor.map(({ name, ess }) => item(name, `${name}: ${ess}`, select)));
 }
 
@@ -113,6 +113,12 @@ function letter(/** @type {Letter} */ each) {
   return made;
 }
 
+/** Quantiles with as many digits as tell them apart. */
+function rounded(/** @type {number[]} */ band) {
+  const digits = 2 - Math.floor(Math.log10(band[band.length - 1] - band[0]));
+  return band.map((each) => digits >= 0 && digits < 16 && Math.abs(each) < 1e9 ? each.toFixed(digits) : short(each));
+}
+
 /** Where an observation is in time, beside the belief. */
 const beside = (/** @type {number} */ before) => before >= 0 ? `${span(before)} before` : `${span(-before)} after: not in it yet`;
 
@@ -138,7 +144,7 @@ export function details(/** @type {Details} */ told, /** @type {number[][]} */ b
     pair("model", told.model),
     pair("time", clock(told.time)),
   ]);
-  fill("#now tbody", told.coordinates.slice(0, bands.length).map(({ name, unit }, d) => row([`${name} (${unit})`, ...bands[d].map(short)])));
+  fill("#now tbody", told.coordinates.slice(0, bands.length).map(({ name, unit }, d) => row([`${name} (${unit})`, ...rounded(bands[d])])));
   fill("#reports tbody", told.observations.map((each) => row([each.sensor, each.values.map(short).join(", "), beside(told.time - each.time)])));
   fill("#own-letters tbody", told.letters.map(letter));
 }

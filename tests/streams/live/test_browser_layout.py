@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from beliefstream.schemas import DeadLetter, RangeSensor, Reason
+from beliefstream.schemas import DeadLetter, Mixture, RangeSensor, Reason
 from beliefstream.streams.kafka.topics import TopicNames
 from tests.brokers import EmbeddedNode
 from tests.conftest import eventually
@@ -58,7 +58,7 @@ def crowded(embedded_broker: EmbeddedNode, module_topics: TopicNames) -> Iterato
     """A page with a fleet, sensors at the borders, and a dead letter."""
     servers = embedded_broker.bootstrap_servers
     with served(servers, module_topics) as page:
-        for number, place in enumerate([(-100.0, 0.0), (100.0, 50.0)]):
+        for number, place in enumerate([(-100.0, 1200.0), (100.0, 1250.0)]):
             name = f"north/roof-{number}/ultra-wideband"
             sensor = RangeSensor(sensor=name, position=place, standard_deviation=0.1)
             page.raw.send(page.topics.sensors, key=name.encode(), value=sensor.to_json())
@@ -79,12 +79,18 @@ def crowded(embedded_broker: EmbeddedNode, module_topics: TopicNames) -> Iterato
             times = (1_700_000_000.0 + 2 * number for number in range(30))
             page.put(
                 *(
-                    posterior(number + 1, name, time=time, model=model, quality=quality)
+                    posterior(
+                        number + 1, name, time=time, model=model, quality=quality, mixture=somewhere(number)
+                    )
                     for number, time in enumerate(times)
                 )
             )
     with served(servers, module_topics) as page:  # which reads the history at its start
         yield page
+
+
+def somewhere(number: int) -> Mixture:
+    return Mixture.gaussian((-46.126 + number, 1234.5), (2.5, 0.7))
 
 
 def see(opened: Tab, page: Page, query: str = "") -> None:
