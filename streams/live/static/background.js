@@ -27,13 +27,14 @@ export class Background {
     this.plan = null;
     this.picture = new Image();
     this.said = ""; // whose map it is
+    this.trouble = ""; // what could not be loaded
     /** @type {Promise<void> | null} */
     this.loading = null;
     /** @type {import("./land.js").World | null} */
     this.world = null;
     /** @type {{land: import("./land.js").Land, earth: string} | null} */
     this.placed = null;
-    this.ready = this.ask();
+    this.ready = this.ask().catch((error) => this.fail("The layers of the map", error));
   }
 
   /** Ask the server which layers it is set to. */
@@ -42,11 +43,15 @@ export class Background {
     const { tiles, floor_plan } = await (await fetch("layers")).json();
     if (tiles) this.tiles = new Tiles(tiles, this.changed);
     if (floor_plan) {
-      this.plan = floor_plan;
       this.picture.src = "floor-plan";
-      await this.picture.decode();
+      await this.picture.decode().then(() => { this.plan = floor_plan; }, (error) => this.fail("The picture of the floor plan", error));
       this.map.fitted &&= this.map.touched; // a view that nobody has chosen takes it in
     }
+    this.changed();
+  }
+
+  fail(/** @type {string} */ what, /** @type {unknown} */ error) {
+    this.trouble = `${what} cannot be shown: ${error instanceof Error ? error.message : error}`;
     this.changed();
   }
 
@@ -61,7 +66,7 @@ export class Background {
   draw() {
     const { map, canvas } = this, { earth } = map.world;
     if (!map.canvas.width || !map.canvas.height) return; // there is no room for it
-    if (!earth && !this.plan) { this.said = ""; return; }
+    if (!earth && !this.plan) { this.said = this.trouble; return; }
     const view = JSON.stringify([map.left, map.bottom, map.scale, map.width, map.height, map.dots, earth, this.version, map.colours]);
     if (view !== this.drawn) {
       this.drawn = view;
@@ -69,7 +74,7 @@ export class Background {
       canvas.height = map.canvas.height;
       const pen = penOf(canvas);
       pen.setTransform(map.dots, 0, 0, map.dots, 0, 0);
-      this.said = earth ? this.drawEarth(pen, earth) : "";
+      this.said = [this.trouble, earth ? this.drawEarth(pen, earth) : ""].filter(Boolean).join("; ");
       if (this.plan) this.drawPlan(pen, this.plan);
     }
     map.pen.drawImage(canvas, 0, 0, map.width, map.height);
@@ -80,9 +85,9 @@ export class Background {
     const lies = projection(earth), key = JSON.stringify(earth);
     if (this.tiles) {
       this.tiles.draw(this.map, pen, lies);
-      return this.tiles.attribution;
+      return this.tiles.said;
     }
-    this.loading ??= this.ready.then(lands.load).then((world) => { this.world = world; this.changed(); });
+    this.loading ??= this.ready.then(lands.load).then((world) => { this.world = world; this.changed(); }, (error) => this.fail("The coastlines", error));
     if (!this.world) return "";
     if (this.placed?.earth !== key) this.placed = { land: lands.place(this.world, lies), earth: key };
     return lands.draw(this.map, pen, this.placed.land, lies.metre) ? "Natural Earth, 1:10 000 000" : "";

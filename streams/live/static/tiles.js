@@ -41,9 +41,13 @@ export class Tiles {
     this.template = url;
     this.attribution = attribution;
     this.changed = changed;
+    this.missing = 0; // tiles that have not come
     /** @type {Map<string, HTMLImageElement>} */
     this.images = new Map(); // those that were used last at the end
   }
+
+  /** Whose the tiles are, and whether some have not come. */
+  get said() { return this.missing ? `${this.attribution} (${this.missing} tiles have not come)` : this.attribution; }
 
   /** The address of a tile. */
   address(/** @type {Tile} */ { x, y, z }) {
@@ -59,7 +63,11 @@ export class Tiles {
       image = new Image();
       image.referrerPolicy = "strict-origin-when-cross-origin"; // who serves tiles may ask which site uses them
       image.onload = this.changed;
-      image.onerror = () => setTimeout(() => { this.images.delete(address); this.changed(); }, RETRY);
+      image.onerror = () => {
+        this.missing++;
+        this.changed();
+        setTimeout(() => { this.missing--; this.images.delete(address); this.changed(); }, RETRY);
+      };
       image.src = address;
     }
     if (!image) return null;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,3 +211,22 @@ def test_a_floor_plan_lies_at_its_origin_in_its_scale(
             *[(False, True)] * 2,
             *[(False, False)] * 4,
         ]
+
+
+def test_what_does_not_come_is_said(
+    opened: Tab, embedded_broker: EmbeddedNode, topics: TopicNames, tmp_path: Path
+) -> None:
+    (tmp_path / "hall.png").write_bytes(b"no picture")
+    (tmp_path / "hall.yaml").write_text("image: hall.png\nresolution: 0.5\norigin: [0, 0, 0]\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/{{z}}/{{x}}/{{y}}.png"
+    layers = Layers(nobody, "© Example", FloorPlan.read(tmp_path / "hall.yaml"))
+    with served(embedded_broker.bootstrap_servers, topics, layers=layers) as page:
+        page.put(on_earth())
+        opened.open(page.address)
+        opened.wait_for(
+            "/cannot be shown.*© Example .[0-9]+ tiles have not come/.test(beliefstream.map.background.said)"
+        )
+        assert "The picture of the floor plan" in opened.value("beliefstream.map.background.said")
+    assert all("ERR_CONNECTION_REFUSED" in each for each in opened.complaints)
+    opened.complaints.clear()
