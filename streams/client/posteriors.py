@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from beliefstream.schemas import Posterior, Unusable, parse
+from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.connection import (
     Closing,
     Span,
@@ -166,6 +167,29 @@ class PosteriorConsumer(Closing):
     def poll(self, timeout: float = 1.0, most: int = 500) -> list[Posterior]:
         """Return at most `most` posteriors, after waiting at most `timeout` seconds for the first."""
         return self._take(most, timeout)
+
+    def answer(self, observation: Place | str, timeout: float = 30.0) -> Posterior:
+        """Return the posterior that an observation has led to; those before it are skipped.
+
+        Args:
+            observation: its place, which the producer's future returns, or its id.
+            timeout: seconds to wait.
+
+        Raises:
+            TimeoutError: no posterior of it has come: no worker runs, or it became a dead letter.
+        """
+        name = observation
+        if isinstance(observation, Place):
+            name = f"{observation.partition}:{observation.offset}"
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            for posterior in self.poll(left, 1):
+                if name in posterior.applied:
+                    return posterior
+        raise TimeoutError(
+            f"no posterior of observation {name} within {timeout:g} s; `beliefstream doctor` and "
+            "`beliefstream dead-letters` say why"
+        )
 
     @property
     def caught_up(self) -> bool:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from beliefstream.streams.client import PosteriorConsumer
+from beliefstream.streams.client.producers import Place
 from beliefstream.streams.kafka.topics import TopicNames
 from tests.brokers import Broker
 from tests.streams.client.topics import PATIENCE, QUIET, drain, posterior, put, sequences
@@ -107,3 +109,17 @@ def test_a_belief_begun_anew_is_given_out(broker: Broker, topics: TopicNames, ra
     put(raw, topics.posteriors, *sent)
     with PosteriorConsumer(broker.bootstrap_servers, topics.posteriors, from_beginning=True) as consumer:
         assert drain(consumer, 5) == sent
+
+
+def test_the_answer_to_one_observation_is_returned_or_its_absence_told(
+    broker: Broker, topics: TopicNames, raw: Any
+) -> None:
+    with PosteriorConsumer(broker.bootstrap_servers, topics.posteriors) as consumer:
+        answers = [
+            posterior(number, applied=(name,)) for number, name in ((1, "3:6"), (2, "3:7"), (3, "own"))
+        ]
+        put(raw, topics.posteriors, *answers)
+        assert consumer.answer(Place("observations", 3, 7), PATIENCE) == answers[1]
+        assert consumer.answer("own", PATIENCE) == answers[2]
+        with pytest.raises(TimeoutError, match=r"observation 3:8 within 0\.1 s"):
+            consumer.answer(Place("observations", 3, 8), timeout=0.1)
