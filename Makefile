@@ -9,7 +9,7 @@ INSTALL = $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)
 # native code, once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.native_code
 
-.PHONY: demo test native search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
+.PHONY: demo test native search soak lint format bench chaos fuzz audit release train evaluate paper contract docs picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -57,6 +57,10 @@ fuzz: native
 audit: .venv/dev
 	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt $(ARGS)
+
+# sdist, wheel, changelog and bill of materials in dist/; the wheel is installed and tried in a new environment
+release: .venv/dev
+	deploy/release.sh
 
 train: .venv/demo
 	$(BIN)/beliefstream train $(ARGS)

@@ -31,7 +31,7 @@ from tests.streams.bridges.mosquitto import Mosquitto, publish, publishing
 from tests.streams.cli.examples import GPS, WALKER
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 600.0  # seconds; on a busy machine compiling takes minutes
+PATIENCE = 1800.0  # seconds; on a busy machine compiling takes many minutes
 GRACE = 10.0
 MAPPING = {"topics": [{"topic": "{entity}/{sensor}", "time": None, "id": "id"}]}
 

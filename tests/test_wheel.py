@@ -53,7 +53,7 @@ HEAVY = (
     (("worker",), "worker"),
     (("gateway",), "gateway"),
     (("bridge", "mqtt", "log.jsonl"), "mqtt"),
-    (("broker",), "demo"),
+    (("broker",), "broker"),
     (("demo",), "worker"),
     (("live",), "live"),
 )
@@ -125,6 +125,8 @@ def test_help_is_shown_for_every_command_in_a_bare_environment(bare: Path) -> No
 
 def test_commands_that_need_no_broker_run_in_a_bare_environment(bare: Path) -> None:
     assert command(bare, "contract", "made").returncode == 0
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert command(bare, "--version").stdout == f"beliefstream {declared}\n"
     settings = command(bare, "settings")
     assert settings.returncode == 0, settings.stderr
     assert "BELIEFSTREAM_BROKERS" in settings.stdout

