@@ -9,7 +9,7 @@ INSTALL = $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)
 # native code, once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.native_code
 
-.PHONY: demo test native search soak lint format bench chaos fuzz audit release train evaluate paper contract docs picture clean
+.PHONY: demo test native search soak lint format bench chaos fuzz audit release train evaluate paper contract docs site picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -32,7 +32,7 @@ search: .venv/dev
 soak: native
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
-lint: .venv/dev docs
+lint: .venv/dev site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -78,8 +78,13 @@ contract: .venv/demo
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/rooms.py
 
-# the site of docs/ into build/site; a broken link, or a page that is not in the navigation, fails it
-docs: .venv/dev
+# the site of docs/ into build/site, with what the notebook and the gallery print and draw, which takes a minute
+docs: native
+	$(BIN)/python docs/outputs.py
+	$(MAKE) site
+
+# the same with the outputs that are there; a broken link, or a page that is not in the navigation, fails it
+site: .venv/dev
 	$(BIN)/python docs/assemble.py
 	$(BIN)/zensical build --config-file build/zensical.toml --clean --strict
 

@@ -1,12 +1,14 @@
 """Gathers the pages of the site in build/docs/, and its configuration in build/, from where zensical builds it.
 
 The runbook and the notes on security stay beside what they are about, in `deploy/`, and the changelog at the top. The
-site shows each as a page. Links are written as they work in the repository, and are translated here to links of the
-site. `python docs/assemble.py` exits with 1 if a link leads nowhere, or if the navigation and the pages differ.
+site shows each as a page, and the notebook too. Links are written as they work in the repository, and are translated
+here to links of the site; a link to a program, alone on its line, becomes its code and what `docs/outputs.py` kept of
+it. `python docs/assemble.py` exits with 1 if a link leads nowhere, or if the navigation and the pages differ.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,17 +18,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+OUTPUTS = ROOT / "build" / "outputs"
 ELSEWHERE = {
+    "ten-minutes.md": "docs/ten-minutes.ipynb",
     "runbook.md": "deploy/RUNBOOK.md",
     "security.md": "deploy/SECURITY.md",
     "changelog.md": "CHANGELOG.md",
 }
-"""Pages of the site that lie elsewhere in the repository."""
+"""Pages of the site that are another file of the repository."""
 
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+PROGRAM = re.compile(r"^\[[^\]]*\]\((?P<path>[\w/]+\.py)\)$", re.MULTILINE)
 FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+FORMULA = re.compile(r"(?<![\\$`\w])\$(?P<latex>[^\s$`](?:[^$`]*[^\s$`])?)\$(?![\w$])")
 
 
 def pages() -> dict[str, Path]:
@@ -34,6 +42,41 @@ def pages() -> dict[str, Path]:
     return {path.name: path for path in sorted(DOCS.glob("*.md"))} | {
         name: ROOT / path for name, path in ELSEWHERE.items()
     }
+
+
+def text(path: Path) -> str:
+    """The Markdown of a page; a notebook has its outputs where `docs/outputs.py` has run it."""
+    if path.suffix != ".ipynb":
+        return path.read_text(encoding="utf-8")
+    executed = OUTPUTS / path.name
+    notebook = json.loads((executed if executed.exists() else path).read_text(encoding="utf-8"))
+    return "\n\n".join(_cell(cell) for cell in notebook["cells"]) + "\n"
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return source
+    parts = [_code("python", source)]
+    for output in cell["outputs"]:
+        if output["output_type"] == "stream":
+            parts.append(_code("text", "".join(output["text"]).rstrip()))
+        elif picture := output["data"].get("image/png"):
+            parts.append(f"![The figure](data:image/png;base64,{''.join(picture.split())})")
+    return "\n\n".join(parts)
+
+
+def _code(language: str, code: str) -> str:
+    return f"```{language}\n{code}\n```"
+
+
+def _program(source: Path) -> str:
+    """A program of the gallery: its picture, what it prints, and its code."""
+    parts = [_code("python", source.read_text(encoding="utf-8").rstrip())]
+    if (printed := OUTPUTS / f"{source.stem}.txt").exists():
+        parts.insert(0, f"![{source.stem}]({source.stem}.png)")
+        parts.append(f"It prints\n\n{_code('text', printed.read_text(encoding='utf-8').rstrip())}")
+    return "\n\n".join(parts)
 
 
 def navigation() -> list[str]:
@@ -59,7 +102,7 @@ def links(markdown: str) -> list[str]:
 def missing(source: Path) -> list[str]:
     """The links of a file whose targets are not in the repository; addresses are not looked at."""
     found = []
-    for target in links(source.read_text(encoding="utf-8")):
+    for target in links(text(source)):
         path, _, _ = target.partition("#")
         if path and ":" not in path and not (source.parent / path).exists():
             found.append(target)
@@ -71,19 +114,24 @@ def translate(markdown: str, source: Path) -> str:
     places = {str(path): name for name, path in pages().items()}
 
     def translated(link: re.Match[str]) -> str:
-        text, target = link["text"], link["target"]
+        words, target = link["text"], link["target"]
         path, mark, anchor = target.partition("#")
         if not path or ":" in path or link["image"]:
             return link[0]
         place = os.path.normpath(source.parent / path)
         if place in places:
-            return f"[{text}]({places[place]}{mark}{anchor})"
+            return f"[{words}]({places[place]}{mark}{anchor})"
         where = os.path.relpath(place, ROOT)
-        return f"`{where}`" if text.strip("`") == where else f"{text} (`{where}`)"
+        return f"`{where}`" if words.strip("`") == where else f"{words} (`{where}`)"
 
+    markdown = PROGRAM.sub(lambda link: _program(source.parent / link["path"]), markdown)
     parts = FENCED.split(markdown)
-    parts[::2] = [LINK.sub(translated, part) for part in parts[::2]]
+    parts[::2] = [LINK.sub(translated, FORMULA.sub(_typeset, part)) for part in parts[::2]]
     return "".join(parts)
+
+
+def _typeset(formula: re.Match[str]) -> str:
+    return str(convert(" ".join(formula["latex"].split())))
 
 
 def faults() -> list[str]:
@@ -103,8 +151,8 @@ def assemble(target: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "zensical.toml", target)
     for name, path in pages().items():
-        (folder / name).write_text(translate(path.read_text(encoding="utf-8"), path), encoding="utf-8")
-    for picture in DOCS.glob("*.png"):
+        (folder / name).write_text(translate(text(path), path), encoding="utf-8")
+    for picture in [*DOCS.glob("*.png"), *OUTPUTS.glob("*.png")]:
         shutil.copy(picture, folder)
 
 

@@ -363,3 +363,4 @@ AnyMotion: TypeAlias = (
     | CoordinatedTurn
 )
 Motion: TypeAlias = Annotated[AnyMotion, Field(discriminator="kind")]
+"""Any kind of motion."""

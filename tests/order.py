@@ -46,6 +46,7 @@ SECONDS = {
     "streams/worker/test_watchdog.py": 30,
     "streams/worker/test_worker_learned_rows.py": 25,
     "test_docs.py": 30,
+    "test_gallery.py": 20,
     "test_notebook.py": 30,
     "test_wheel.py": 55,
 }

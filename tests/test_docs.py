@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 
+import beliefstream
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.cli.commands import app
 from beliefstream.streams.definitions import own_code
@@ -156,6 +157,19 @@ def test_pages_that_are_written_from_the_code_are_those_of_the_code() -> None:
 def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
     rooms = script("rooms.py")
     assert rooms["PAGE"].read_text(encoding="utf-8") == rooms["page"](), "run: python docs/rooms.py"
+
+
+def test_every_name_of_the_package_is_in_its_reference() -> None:
+    named = re.findall(r"^::: beliefstream\.(\w+)$", (DOCS / "python.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(beliefstream.__all__)
+
+
+def test_the_site_shows_a_program_with_its_code_and_the_notebook_as_a_page() -> None:
+    assembled = script("assemble.py")
+    page = assembled["translate"]("[mower.py](gallery/mower.py)\n", DOCS / "gallery.md")
+    assert (DOCS / "gallery" / "mower.py").read_text(encoding="utf-8").rstrip() in page
+    notebook = assembled["text"](DOCS / "ten-minutes.ipynb")
+    assert notebook.startswith("# Ten minutes") and "```python\nimport numpy" in notebook
 
 
 def test_every_setting_is_on_its_page_and_every_variable_on_a_page_is_there() -> None:

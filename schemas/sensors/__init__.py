@@ -53,6 +53,7 @@ AnySensor: TypeAlias = (
     | ControlSensor
 )
 Sensor: TypeAlias = Annotated[AnySensor, Field(discriminator="kind")]
+"""Any kind of sensor."""
 KINDS: tuple[type[SensorBase], ...] = get_args(AnySensor)
 sensor_adapter: TypeAdapter[AnySensor] = TypeAdapter(Sensor)
 
