@@ -1,4 +1,4 @@
-"""Runs the baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FILE`.
+"""Runs the baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FOLDER`.
 
 It and its processes have the lowest priority, so that they use only idle processor time. All baselines have the
 worker's models, priors and sensors. The particle filter also models the sensors' outliers; the extended Kalman filters
@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -27,6 +27,7 @@ from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of, tracks_of
 
 PARTICLE_COUNT = 10_000
+GROUPS = (MOWER, "fleet")
 
 
 def baselines(particles: int = PARTICLE_COUNT) -> dict[str, ScoredMethod]:
@@ -39,11 +40,17 @@ def baselines(particles: int = PARTICLE_COUNT) -> dict[str, ScoredMethod]:
     }
 
 
+def names() -> list[str]:
+    """Return the names of all answers, in the order of the tables: `GROUP/METHOD`."""
+    return [f"{group}/{method}" for group in GROUPS for method in baselines()]
+
+
 def recordings(schedule: Schedule) -> dict[str, list[Recording]]:
     """Return the mower, and the fleet without the entity whose prior is replaced; baselines do not get that prior."""
     fleet = [name for name in schedule.fleet.entities if name != schedule.gates.entity]
-    found = {MOWER: [schedule.recording], "fleet": [_recording(schedule, name) for name in fleet]}
-    return {group: each for group, each in found.items() if each}
+    return dict(
+        zip(GROUPS, ([schedule.recording], [_recording(schedule, name) for name in fleet]), strict=True)
+    )
 
 
 def _recording(schedule: Schedule, entity: str) -> Recording:
@@ -71,17 +78,22 @@ def scored(group: Sequence[Recording], method: ScoredMethod) -> Cases:
     return scores.found
 
 
-def save(path: Path, answers: Mapping[str, Cases]) -> None:
-    """Write the scored beliefs of several methods, by name."""
-    rows = {name: [[*key, *case] for key, case in found.items()] for name, found in answers.items()}
-    path.write_text(json.dumps(rows))
+def save(folder: Path, name: str, answer: Cases) -> None:
+    """Write the scored beliefs of one of `names` to a file of the folder."""
+    unfinished = folder / f"baselines.{names().index(name)}.part"
+    unfinished.write_text(json.dumps([[*key, *case] for key, case in answer.items()]))
+    unfinished.replace(unfinished.with_suffix(".json"))
 
 
-def load(path: Path) -> dict[str, Cases]:
-    """Read what `save` has written."""
+def load(folder: Path) -> dict[str, Cases]:
+    """Read the answers that are saved so far, by name."""
+    files = {name: folder / f"baselines.{number}.json" for number, name in enumerate(names())}
     return {
-        name: {(entity, time): ScoredCase(*numbers) for entity, time, *numbers in rows}
-        for name, rows in json.loads(path.read_text()).items()
+        name: {
+            (entity, time): ScoredCase(*numbers) for entity, time, *numbers in json.loads(file.read_text())
+        }
+        for name, file in files.items()
+        if file.exists()
     }
 
 
@@ -118,23 +130,18 @@ def answer(scenario: str, group: str, name: str) -> Cases:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compute the baselines for both groups; the file's keys are `GROUP/METHOD`."""
+    """Compute the baselines for both groups, and save each as it is done."""
     _yield_processor()
-    scenario, path = arguments[0], Path(arguments[1])
-    groups = recordings(schedule_of(Scenario.from_json(scenario)))
-    names = list(baselines())
-    processes = min(len(groups) * len(names), os.cpu_count() or 1)
-    with pool(processes) as executor:
+    scenario, folder = arguments[0], Path(arguments[1])
+    with pool(min(len(names()), os.cpu_count() or 1)) as executor:
         # those that take longest come first, so that the processes end together
         running = {
-            (group, name): executor.submit(answer, scenario, group, name)
-            for name in reversed(names)
-            for group in reversed(groups)
+            executor.submit(answer, scenario, group, method): f"{group}/{method}"
+            for method in reversed(baselines())
+            for group in reversed(GROUPS)
         }
-        answers = {f"{group}/{name}": running[group, name].result() for group in groups for name in names}
-    unfinished = path.with_suffix(".part")
-    save(unfinished, answers)
-    unfinished.replace(path)
+        for done in as_completed(running):
+            save(folder, running[done], done.result())
 
 
 if __name__ == "__main__":

@@ -79,10 +79,11 @@ class DemoSession:
         figures = tracker.figures(recent=None)
         if background is None:
             services.close()  # leaves the processor to the comparison
-        answers = wait_for_baselines(
-            baselines, self._folder / "baselines.json", self._folder / "baselines.log", self._console
-        )
-        result = Result(schedule, tracker, figures, worker, compare_all(schedule, tracker, answers))
+        from beliefstream.streams.demo.baselines import names  # loads torch, which the worker does meanwhile
+
+        answers = wait_for_baselines(baselines, self._folder, self._console)
+        missing = [name for name in names() if name not in answers]
+        result = Result(schedule, tracker, figures, worker, compare_all(schedule, tracker, answers), missing)
         print_report(result, self._console)
         self._paint(result)
         if background is not None:
@@ -127,7 +128,7 @@ class DemoSession:
         """Start the baselines, which use idle processor time only."""
         command = [sys.executable, "-m", "beliefstream.streams.demo.baselines", scenario.to_json()]
         output = (self._folder / "baselines.log").open("a+b")
-        process = GuardedProcess([*command, str(self._folder / "baselines.json")], 1.0, output)
+        process = GuardedProcess([*command, str(self._folder)], 1.0, output)
         self._stack.callback(process.stop, 1.0)
         return process
 

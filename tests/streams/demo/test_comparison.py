@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beliefstream.streams.demo.baselines import baselines, load, recordings, save, scored
+from beliefstream.streams.demo.baselines import baselines, load, names, recordings, save, scored
 from beliefstream.streams.demo.comparison import OURS, compare, ours, table, verdict, winners
 from beliefstream.streams.demo.scenario import MOWER
 from beliefstream.streams.scores.measures import Cases, ScoredCase
@@ -71,13 +71,16 @@ def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_t
     fleet = {name: tracker.track(name) for name in SCHEDULE.fleet.entities if name != SCHEDULE.gates.entity}
     received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet)}
     for name, group in both.items():
-        path = tmp_path / "answers.json"
         found = {method: scored(group, each) for method, each in baselines(particles=200).items()}
         assert all(set(cases) == set(received[name]) for cases in found.values())
-        save(path, found)
-        comparison = compare(name, name, received[name], load(path))
+        saved = [each for each in names() if each.startswith(f"{name}/")]
+        for key, cases in zip(saved, found.values(), strict=True):
+            save(tmp_path, key, cases)
+        comparison = compare(
+            name, name, received[name], {key.split("/")[1]: load(tmp_path)[key] for key in saved}
+        )
         assert comparison.instants == len(received[name])
-        assert [row.method for row in comparison.rows] == [OURS, "EKF", "iterated EKF", "200 particles"]
+        assert [row.method for row in comparison.rows] == [OURS, "EKF", "iterated EKF", "10 000 particles"]
         for row in comparison.rows:
             assert all(
                 map(math.isfinite, (row.rmse, row.median, row.negative_log_likelihood, row.coverage90))
