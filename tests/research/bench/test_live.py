@@ -28,6 +28,8 @@ def test_it_reads_topics_and_frames_as_the_page_does() -> None:
     now = time.time()
     posteriors = [parse(Posterior, before + f'"time":{now - ago}'.encode() + after) for ago in (1.0, 2.0)]
     groups = groups_of(enumerate(map(plain, posteriors)))
-    blocks = [block for group in groups for block in beliefs.blocks_of(group, group.places, [now] * 2, ("x", "y"))]
+    blocks = [
+        block for group in groups for block in beliefs.blocks_of(group, group.places, [now] * 2, ("x", "y"))
+    ]
     frame = viewers.FRAME.pack(viewers.MAGIC, 1, now, 2, 0) + b"".join(blocks)
     assert live._delays(frame) == [pytest.approx(1.0, abs=0.5), pytest.approx(2.0, abs=0.5)]
