@@ -33,9 +33,8 @@ _HEAD = np.dtype([("number", "<i8"), ("time", "<f8"), ("components", "<u4"), ("w
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_OBSERVATIONS = 8  # of an entity
 SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
-BLOCK = struct.Struct(
-    "<IHHfdd"
-)  # number, components, method, effective sample size, time of the record, time
+# number, components, method, effective sample size, time of the record, time
+BLOCK = struct.Struct("<IHHfdd")
 METHODS: tuple[str, ...] = get_args(Method)
 NUMBER_OF = {method: number for number, method in enumerate(METHODS)}
 

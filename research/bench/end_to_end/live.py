@@ -39,9 +39,8 @@ FETCH_OPTIONS = {
     "max_partition_fetch_bytes": 4 << 20,
 }  # of the page
 HEAD = struct.Struct("<IIdII")  # of a frame: the fourth number counts the entities
-BLOCK = struct.Struct(
-    "<IHHfdd"
-)  # of an entity: number, components, method, quality, time of the record, time
+# of an entity: number, components, method, quality, time of the record, time
+BLOCK = struct.Struct("<IHHfdd")
 TIME = b'"time":0.125'  # what the time of a prepared posterior is put in place of
 TIMED = 50  # entities of a frame, evenly over it, whose delay is measured
 BATCH_BYTES = 1 << 18  # that small ones do not keep the embedded broker busy
