@@ -47,7 +47,7 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or "chromium", args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
+        page = browser.new_page(viewport=SIZE, color_scheme="dark")  # type: ignore[arg-type]
         page.goto(address)
         page.wait_for_timeout(1000 * SHOWN_AFTER)
         _wait_until_it_keeps_up(page)
