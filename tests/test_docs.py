@@ -164,10 +164,12 @@ def test_every_name_of_the_package_is_in_its_reference() -> None:
     assert sorted(named) == sorted(beliefstream.__all__)
 
 
-def test_the_site_shows_a_program_with_its_code_and_the_notebook_as_a_page() -> None:
+def test_the_site_shows_programs_with_their_code_formulas_typeset_and_the_notebook_as_a_page() -> None:
     assembled = script("assemble.py")
     page = assembled["translate"]("[mower.py](gallery/mower.py)\n", DOCS / "gallery.md")
     assert (DOCS / "gallery" / "mower.py").read_text(encoding="utf-8").rstrip() in page
+    formula = assembled["translate"]("a $\\sqrt{s}$ and $HOME\n```\n$x$\n```\n", DOCS / "quality.md")
+    assert re.fullmatch(r"a <math.*<msqrt>.*</math> and \$HOME\n```\n\$x\$\n```\n", formula)
     notebook = assembled["text"](DOCS / "ten-minutes.ipynb")
     assert notebook.startswith("# Ten minutes") and "```python\nimport numpy" in notebook
 
