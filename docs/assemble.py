@@ -33,6 +33,7 @@ ELSEWHERE = {
 
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 PROGRAM = re.compile(r"^\[[^\]]*\]\((?P<path>[\w/]+\.py)\)$", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 FORMULA = re.compile(r"(?<![\\$`\w])\$(?P<latex>[^\s$`](?:[^$`]*[^\s$`])?)\$(?![\w$])")
 
@@ -60,7 +61,7 @@ def _cell(cell: dict[str, Any]) -> str:
     parts = [_code("python", source)]
     for output in cell["outputs"]:
         if output["output_type"] == "stream":
-            parts.append(_code("text", "".join(output["text"]).rstrip()))
+            parts.append(_code("text", COLOUR.sub("", "".join(output["text"])).rstrip()))
         elif picture := output["data"].get("image/png"):
             parts.append(f"![The figure](data:image/png;base64,{''.join(picture.split())})")
     return "\n\n".join(parts)
