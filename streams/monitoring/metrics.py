@@ -132,8 +132,8 @@ OUT_OF_MEMORY = _counter(
     ["answer"],
 )
 BUILD = _info("beliefstream_build", "Version, device, network and weights of this worker")
-_ILL = _gauge(
-    "beliefstream_sensor_ill",
+_FAULTY = _gauge(
+    "beliefstream_sensor_faulty",
     "1 while the health of the sensor has this verdict: biased, noisier, quieter, outliers; from the partitions of "
     "this worker; for the first 100 sensors of a worker",
     ["sensor", "verdict"],
@@ -166,7 +166,7 @@ _CLOCK = _gauge(
 )
 OTHER = "other"
 MOST_SENSORS = 100  # sensors with their own series
-ILL_VERDICTS = ("biased", "noisier", "quieter", "outliers")
+FAULTY_VERDICTS = ("biased", "noisier", "quieter", "outliers")
 BROKER_REACHABLE.set(1)  # until it is known
 _sensors: set[str] = set()
 
@@ -199,8 +199,8 @@ def set_sensor(
     clock: Callable[[], float],
 ) -> None:
     """Set the health of a sensor that `has_series`; times are event times in seconds, that of `clock` when asked."""
-    for fault in ILL_VERDICTS:
-        _ILL.labels(sensor, fault).set(verdict == fault)
+    for fault in FAULTY_VERDICTS:
+        _FAULTY.labels(sensor, fault).set(verdict == fault)
     _NOISE_SCALE.labels(sensor).set(noise_scale)
     _OUTLIER_SHARE.labels(sensor).set(outlier_share)
     _NEWEST.labels(sensor).set(newest)
@@ -210,8 +210,8 @@ def set_sensor(
 
 def remove_sensor(sensor: str) -> None:
     """Remove the health of a sensor, which another worker shows now."""
-    for fault in ILL_VERDICTS:
-        _ILL.remove(sensor, fault)
+    for fault in FAULTY_VERDICTS:
+        _FAULTY.remove(sensor, fault)
     for gauge in (_NOISE_SCALE, _OUTLIER_SHARE, _NEWEST, _DUE, _CLOCK):
         gauge.remove(sensor)
 
@@ -226,6 +226,7 @@ for _method in get_args(Method):
 for _fallback in get_args(MemoryFallback):
     OUT_OF_MEMORY.labels(_fallback)
 _IMPLAUSIBLE.labels(OTHER)
+_EXPECTED_OUTLIERS.labels(OTHER)
 for _fault in ("emptied", "remade", "cut", "gone"):
     LOG_FAULTS.labels(_fault)
 

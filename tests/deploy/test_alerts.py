@@ -234,7 +234,7 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Pa
     quiet(site, "WrongPartitioner")
 
     site.judge_sensors()
-    fires(site, "SensorIll")
+    fires(site, "SensorFaulty")
     fires(site, "SensorSilent")
 
     site.observe("sharp", 80.0, ["hot"], BACKLOG)

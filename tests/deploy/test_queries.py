@@ -26,7 +26,7 @@ RULES: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_te
 QUESTIONS = (
     "Is it keeping up?",
     "Is it right?",
-    "Which sensor is ill?",
+    "Which sensor is faulty?",
     "What was refused?",
     "Is something broken or lost?",
 )

@@ -140,10 +140,10 @@ def assess(window: Window, now: float | None = None) -> Assessment:
     if silence > allowed_silence(window):
         return Assessment("silent", channels, window.newest, silence, threshold)
     judged = [channel for channel in channels if channel.count]
-    ill = [channel for channel in judged if channel.verdict != "healthy"]
+    faulty = [channel for channel in judged if channel.verdict != "healthy"]
     verdict: Verdict = "healthy" if judged else "unknown"
-    if ill:
-        verdict = max(ill, key=lambda channel: max(channel.evidence.values())).verdict
+    if faulty:
+        verdict = max(faulty, key=lambda channel: max(channel.evidence.values())).verdict
     return Assessment(verdict, channels, window.newest, silence, threshold)
 
 
@@ -152,20 +152,20 @@ def judge_together(
 ) -> dict[str, Assessment]:
     """Return the verdicts on sensors that may observe the same entities.
 
-    A belief follows an ill sensor in part, so the others of its entities may seem ill too. Of the ill ones that share
-    entities, those with less evidence per observation than another are `unclear` until that one is corrected. A sensor
-    that is quieter than stated bends no belief.
+    A belief follows a faulty sensor in part, so the others of its entities may seem faulty too. Of the faulty ones that
+    share entities, those with less evidence per observation than another are `unclear` until that one is corrected. A
+    sensor that is quieter than stated bends no belief.
 
     Args:
         assessments: of each sensor alone.
         entities: bits of the entities that each observes.
     """
-    ill = {name: each.evidence_each for name, each in assessments.items() if each.verdict in BENDING}
+    faulty = {name: each.evidence_each for name, each in assessments.items() if each.verdict in BENDING}
     judged = dict(assessments)
-    for name, evidence in ill.items():
-        others = [other for other in ill if other != name and entities[other] & entities[name]]
-        worst = max(others, key=lambda other: ill[other], default=name)
-        if ill[worst] > evidence:
+    for name, evidence in faulty.items():
+        others = [other for other in faulty if other != name and entities[other] & entities[name]]
+        worst = max(others, key=lambda other: faulty[other], default=name)
+        if faulty[worst] > evidence:
             judged[name] = replace(assessments[name], verdict="unclear", bent_by=worst)
     return judged
 

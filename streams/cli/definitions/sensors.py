@@ -147,7 +147,7 @@ def _sensor_row(sensor: Any) -> tuple[str, ...]:
 def print_health(format: Format | None, found: Mapping[str, Assessment]) -> None:
     """Print the health of each sensor: JSON lines, or a table with a row for each reported number.
 
-    Ill sensors come first, and of these the one with the most evidence.
+    Faulty sensors come first, and of these the one with the most evidence.
     """
     found = dict(sorted(found.items(), key=lambda item: _urgency(item[1])))
     if resolve(format) is Format.json:

@@ -64,12 +64,12 @@ def test_bias_and_noise_are_corrected_in_the_reported_unit() -> None:
 
 def test_a_scale_is_corrected_if_asked_for_with_the_bias_that_remains() -> None:
     """Reports are 1.04 times what was stated, and 0.1 more: at a level of 40 they are off by 1.7."""
-    ill = assessment(channel(bias=0.04 * 40 + 0.1, gain=1.04))
-    fitted = propose(BEACON, ill, scale=True).definition
+    faulty = assessment(channel(bias=0.04 * 40 + 0.1, gain=1.04))
+    fitted = propose(BEACON, faulty, scale=True).definition
     assert isinstance(fitted, RangeSensor)
     assert fitted.scale == pytest.approx(2.08)
     assert fitted.bias == pytest.approx(1.04 * 0.25 + 0.1)
-    plain = propose(BEACON, ill).definition
+    plain = propose(BEACON, faulty).definition
     assert isinstance(plain, RangeSensor)
     assert plain.scale == 2.0
     assert plain.bias == pytest.approx(1.95)

@@ -38,7 +38,7 @@ from tests.streams.workers import PARTITIONS, START_TIMEOUT, Stream, stream
 
 WAIT = 60.0  # seconds
 WINDOW = 640.0  # seconds: blocks of 2.5 s
-SICK, BIAS, STATED = "gps-3", 1.5, 1.0
+FAULTY, BIAS, STATED = "gps-3", 1.5, 1.0
 SENSORS = [PositionSensor(sensor=f"gps-{number}", standard_deviation=STATED) for number in range(5)]
 MODEL = Model(
     entity="*",
@@ -62,7 +62,7 @@ def observations(ticks: int = 120, entities: int = 8) -> list[Observation]:
         for number, state in enumerate(states):
             sensor = SENSORS[(tick + number) % len(SENSORS)].sensor
             value = state[:2] + tick * state[2:] + STATED * random.normal(size=2)
-            value = value + (BIAS if sensor == SICK else 0.0)
+            value = value + (BIAS if sensor == FAULTY else 0.0)
             entity, identity = f"cart-{number}", f"o-{tick}-{number}"
             time = 1e9 + tick + 0.05 * number
             found.append(
@@ -143,8 +143,10 @@ def test_a_biased_sensor_is_found_and_kills_at_every_point_change_no_figure(
             )
         check_topic(opened)
         shown = worker.metrics()
-        assert shown[f"beliefstream_sensor_ill/{SICK}/biased"] == 1
-        assert sum(value for name, value in shown.items() if name.startswith("beliefstream_sensor_ill")) == 1
+        assert shown[f"beliefstream_sensor_faulty/{FAULTY}/biased"] == 1
+        assert (
+            sum(value for name, value in shown.items() if name.startswith("beliefstream_sensor_faulty")) == 1
+        )
         check_commands(opened)
 
 
@@ -153,10 +155,10 @@ def check_topic(opened: Stream) -> None:
     servers, topic = opened.broker.bootstrap_servers, opened.names.topics.sensor_health
     states = read_sensor_health(servers, topic)
     verdicts = {sensor: state.assessment.verdict for sensor, state in states.items()}
-    assert verdicts.pop(SICK) == "biased"
+    assert verdicts.pop(FAULTY) == "biased"
     assert set(verdicts.values()) <= {"healthy", "unclear"}
     assert list(verdicts.values()).count("healthy") >= 2
-    for channel in states[SICK].assessment.channels:
+    for channel in states[FAULTY].assessment.channels:
         assert 0.5 * BIAS < channel.bias < 1.1 * BIAS
     with TopicReader(servers, topic, {}) as reader:
         records = reader.read_all(WAIT)
@@ -176,9 +178,9 @@ def check_commands(opened: Stream) -> None:
 
     listed = run("sensors", "list", "--health", "--format", "json")
     verdicts = {row["sensor"]: row["verdict"] for row in map(json.loads, listed.stdout.splitlines())}
-    assert verdicts[SICK] == "biased"
-    assert [name for name, verdict in verdicts.items() if verdict == "biased"] == [SICK]
-    fitted = run("sensors", "fit", SICK)
+    assert verdicts[FAULTY] == "biased"
+    assert [name for name, verdict in verdicts.items() if verdict == "biased"] == [FAULTY]
+    fitted = run("sensors", "fit", FAULTY)
     assert fitted.returncode == 0, fitted.stderr
     proposed = json.loads(fitted.stdout)
     assert 0.5 * BIAS < proposed["bias"] < 1.1 * BIAS

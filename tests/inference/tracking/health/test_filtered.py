@@ -1,4 +1,4 @@
-"""Health through the filter: several sensors share the entities, and one of them is ill."""
+"""Health through the filter: several sensors share the entities, and one of them is faulty."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SENSORS = [sensors.position([0, 1], 4, STATED**2 * np.eye(2)) for _ in range(5)]
 
 
 def events(seed: int, bias: float, noise: float) -> list[Event]:
-    """Ten entities that wander for 150 s, seen by the five sensors in turn; the third is ill."""
+    """Ten entities that wander for 150 s, seen by the five sensors in turn; the third is faulty."""
     random = np.random.default_rng(seed)
     found = []
     for entity in range(10):
         state = random.normal(size=4) * np.sqrt(np.diag(PRIOR.covariances[0]))
         for tick in range(150):
-            ill = tick % 5 == 2
-            error = (noise if ill else 1.0) * STATED * random.normal(size=2) + (bias if ill else 0.0)
+            faulty = tick % 5 == 2
+            error = (noise if faulty else 1.0) * STATED * random.normal(size=2) + (bias if faulty else 0.0)
             found.append(
                 Event(
                     f"e{entity}", float(tick), Reading(SENSORS[tick % 5], state[:2] + error), label=tick % 5
