@@ -7,12 +7,13 @@ import math
 import re
 import reprlib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 MAXIMUM_COORDINATES = 16  # of a state
 MAXIMUM_VALUES = 64  # in one observation
@@ -20,6 +21,12 @@ MOST_OF_A_NAME = 128  # characters
 _NAME = rf"[A-Za-z0-9._:/@+-]{{1,{MOST_OF_A_NAME}}}"
 _KEY = re.compile(_NAME.encode())
 _INVISIBLE = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_IDENTIFIER, _UNIT = (f"^[^{_INVISIBLE}]{{1,{most}}}$" for most in (128, 32))
+_IN_WORDS = {  # patterns whose faults a sender meets
+    f"^{_NAME}$": f"expected 1 to {MOST_OF_A_NAME} of the characters A-Z a-z 0-9 . _ : / @ + -",
+    _IDENTIFIER: "expected 1 to 128 visible characters",
+    _UNIT: "expected 1 to 32 visible characters",
+}
 _MOST_FAULTS = 4  # in one line; the rest is counted
 _LONGEST = 400  # characters of a fault's message, some of which quote the input
 _MOST_READ = 64  # faults that are read; a message may have one per field
@@ -96,10 +103,10 @@ Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 
-Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,128}}$")]
+Identifier = Annotated[str, Field(strict=True, pattern=_IDENTIFIER)]
 """A text of 1 to 128 characters, without control characters, line ends or invisible characters."""
 
-Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,32}}$")]
+Unit = Annotated[str, Field(strict=True, pattern=_UNIT)]
 """A unit of 1 to 32 characters; the characters of an `Identifier` are allowed."""
 
 
@@ -164,10 +171,10 @@ _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 80
 def explain(error: ValidationError) -> str:
     """Explain an error in one line, with each bad field, the problem and the value: `field: message (value)`."""
     faults: dict[str, list[_Fault]] = {}
-    for fault in error.errors(include_url=False, include_context=False)[:_MOST_READ]:
+    for fault in error.errors(include_url=False)[:_MOST_READ]:
         value = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
         faults.setdefault(_path(fault["loc"]), []).append(
-            _Fault(fault["msg"][:_LONGEST], value, fault["type"].endswith("_type"))
+            _Fault(_message(fault)[:_LONGEST], value, fault["type"].endswith("_type"))
         )
     lines = [_line(path, found) for path, found in faults.items() if not _has_deeper(path, faults)]
     more = len(lines) + max(0, error.error_count() - _MOST_READ) - _MOST_FAULTS
@@ -218,6 +225,20 @@ class _Fault(NamedTuple):
     message: str
     value: str  # in parentheses, shortened; empty if there is none
     is_wrong_type: bool  # the value has another type than this alternative
+
+
+def _message(fault: ErrorDetails) -> str:
+    """Say what is wrong: pydantic's words, but for patterns and kinds."""
+    context = fault.get("ctx", {})
+    if fault["type"] == "string_pattern_mismatch":
+        return _IN_WORDS.get(context["pattern"], fault["msg"])
+    if fault["type"] != "union_tag_invalid":
+        return fault["msg"]
+    kind, kinds = context["tag"][:_LONGEST], context["expected_tags"].replace("'", "").split(", ")
+    near = get_close_matches(kind, kinds, 1)
+    return f"there is no kind {kind!r}; " + (
+        f"is it {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
+    )
 
 
 def _line(path: str, faults: list[_Fault]) -> str:

@@ -203,10 +203,14 @@ def value_of(observation: AnyObservation, length: int) -> Array:
     numbers = value if isinstance(value, (list, tuple)) else (value,)
     if len(numbers) != length:
         raise Unusable(
-            Reason.wrong_length, f"value: {observation.sensor} reports {length} numbers, got {len(numbers)}"
+            Reason.wrong_length, f"value: {observation.sensor} reports {_numbers(length)}, got {len(numbers)}"
         )
     found: Array = np.array(numbers, dtype=float)
     return found
+
+
+def _numbers(count: int) -> str:
+    return "1 number" if count == 1 else f"{count} numbers"
 
 
 def stated_covariance(observation: AnyObservation, length: int) -> Array | None:
@@ -231,7 +235,8 @@ def stated_covariance(observation: AnyObservation, length: int) -> Array | None:
     if len(observation.covariance) != length:
         rows = len(observation.covariance)
         raise Unusable(
-            Reason.wrong_length, f"covariance: {observation.sensor} reports {length} numbers, got {rows} rows"
+            Reason.wrong_length,
+            f"covariance: {observation.sensor} reports {_numbers(length)}, got {rows} rows",
         )
     return np.array(observation.covariance)
 

@@ -289,6 +289,8 @@ def _ahead(time: float, now: float, whose: str, limit: str) -> str:
 
 
 def _check_key(entity: str, key: bytes | None) -> None:
-    if key is None or key != entity.encode():
-        found = None if key is None else key[:80].decode(errors="replace")
+    if key is None:
+        raise Unusable(Reason.key_mismatch, f"entity: {entity!r} must be the record's key; it has none")
+    if key != entity.encode():
+        found = key[:80].decode(errors="replace")
         raise Unusable(Reason.key_mismatch, f"entity: {entity!r} is not the record's key {found!r}")

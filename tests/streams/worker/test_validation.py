@@ -114,7 +114,7 @@ def test_a_changed_definition_counts_from_the_next_observation(validator: Valida
         (b"other", observation(), Reason.key_mismatch, "other"),
         (KEY, observation(sensor="sonar"), Reason.unknown_sensor, "sonar"),
         (b"cat", observation(entity="cat"), Reason.unknown_entity, "cat"),
-        (KEY, observation(value=[1.0, 2.0]), Reason.wrong_length, "reports 1 numbers, got 2"),
+        (KEY, observation(value=[1.0, 2.0]), Reason.wrong_length, "reports 1 number, got 2"),
         (KEY, observation(sensor="depth"), Reason.missing_coordinates, "z"),
         (b"live", observation(entity="live", time=1060.5), Reason.future, "60.5 s ahead"),
         (KEY, observation(standard_deviation=1e200), Reason.invalid_covariance, "1e+200"),
