@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.output import Format, console
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 
@@ -18,6 +18,7 @@ def doctor(
             help="URL of a worker; may be repeated", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
         ),
     ] = None,
+    format: Annotated[Format, typer.Option(help="JSON lines, or lines for people")] = Format.table,
     brokers: Brokers = None,
 ) -> None:
     """Check broker, topics, definitions, weights, device, workers, clocks and losses, and say how to fix problems.
@@ -26,6 +27,9 @@ def doctor(
 
     Example: beliefstream doctor --brokers kafka:9092 --url http://worker-1:8080 --url http://worker-2:8080
     """
+    import json
+    from dataclasses import asdict
+
     from beliefstream.streams.cli.doctor.run import Status, examine
 
     settings = settings_for(brokers)
@@ -34,7 +38,10 @@ def doctor(
     screen = console()
     for finding in examine(settings, url or [f"http://{settings.web_host}:{settings.web_port}"]):
         problems += finding.status is Status.problem
-        status = f"[{colours[finding.status]}]{finding.status.value:8}[/]"
+        if format is Format.json:
+            print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
+            continue
+        status = f"[{colours[finding.status]}]{finding.status:8}[/]"
         screen.print(f"{status} {finding.subject}: ", end="")
         screen.print(finding.detail, markup=False)
         if finding.remedy:

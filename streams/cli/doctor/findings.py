@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -18,7 +18,7 @@ READING_SECONDS = 10.0  # limit for reading records; a long changelog takes long
 NOT_READABLE = (BrokerUnavailable, TopicMissing, KafkaError)
 
 
-class Status(Enum):
+class Status(StrEnum):
     """The result of a check."""
 
     ok = "ok"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Format, Formatted, resolve
+from beliefstream.streams.cli.output import Formatted, resolve
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 SHOWN = 100  # letters, without --limit
@@ -49,7 +49,6 @@ def dead_letters(
         bool, typer.Option("--force", help="with --replay: include those that were sent again before")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="show key and value completely")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="short for --format json")] = False,
     format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
@@ -69,7 +68,7 @@ def dead_letters(
         raise CommandError("--yes and --force need --replay")
     reasons = {_reason(each) for each in reason or ()}
     chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, _since(since))
-    shape = resolve(Format.json if as_json else format)
+    shape = resolve(format)
     settings = settings_for(brokers)
     if replay:
         output.send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)

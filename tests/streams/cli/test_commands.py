@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -28,6 +31,21 @@ def test_help_shows_an_example_of_the_command(run: Run, path: tuple[str, ...]) -
     text = " ".join(result.out.split())
     example = text.partition("Example: ")[2]
     assert f"beliefstream {' '.join(path)}" in example
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").out.split() == ["beliefstream", version("beliefstream")]
+
+
+def test_a_shell_completes_commands() -> None:
+    command = str(Path(sys.executable).with_name("beliefstream"))
+    asked = {
+        "_BELIEFSTREAM_COMPLETE": "complete_bash",
+        "COMP_WORDS": "beliefstream models s",
+        "COMP_CWORD": "2",
+    }
+    found = subprocess.run([command], env=os.environ | asked, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["set"]
 
 
 def test_without_a_command_the_commands_are_listed(run: Run) -> None:

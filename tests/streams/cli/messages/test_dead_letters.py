@@ -106,13 +106,13 @@ def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
     put.put(2, value=b"{" + HOSTILE * 30_000)
     put.put(3, value="é".encode() * 100_000)
     put.put(4, source="mqtt", mqtt_topic=nasty)
-    for arguments in ([], ["--json"], ["--summary"], ["--summary", "--json"]):
+    for arguments in ([], ["--format", "json"], ["--summary"], ["--summary", "--format", "json"]):
         result = run("dead-letters", *(arguments or ["--format", "table"]))
         assert result.status == 0, result.err
         safe(result.out)
         safe(result.err)
         assert len(result.out) < 20_000
-    shown = lines(run("dead-letters", "--json"))
+    shown = lines(run("dead-letters", "--format", "json"))
     assert shown[3]["value"] == "é" * dead_letters_output.SHOWN_CHARACTERS
     assert (shown[3]["value_is_cut"], shown[3]["bytes"]) == (True, 200_000)
     assert "[red]x[/red]" in run("dead-letters", "--format", "table").out
