@@ -89,9 +89,9 @@ export function health(/** @type {Health} */ told, /** @type {Select} */ select)
  * @param {Record<string, import("./sensors.js").Verdict>} verdicts
  */
 export function sensors(known, verdicts) {
-  const { rows, ill, rest } = listed(known, verdicts);
+  const { rows, faulty, rest } = listed(known, verdicts);
   fill("#sensors tbody", rows);
-  write("#ill-count", ill);
+  write("#faulty-count", faulty);
   write("#sensors-rest", rest ? `and ${rest} more` : known.length ? "" : "no sensor is defined");
 }
 

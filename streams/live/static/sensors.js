@@ -1,7 +1,7 @@
 // Sensors: where they stand on the map, and the list of them, each with its verdict in colour, shape and word.
 import { FONT, beside, write } from "./text.js";
 
-const LABELS = 40; // sensors, at most, whose names are written; those that are ill always have theirs
+const LABELS = 40; // sensors, at most, whose names are written; those that are faulty always have theirs
 const MOST = 300; // rows of the list
 const SIZE = 6; // pixels
 
@@ -21,20 +21,20 @@ const LIGHT = matchMedia("(prefers-color-scheme: light)");
  * @param {string} light colour that is seen on white
  * @param {Shape} shape
  */
-const drawnAs = (dark, light, shape, { hollow = false, ill = true } = {}) =>
-  ({ shape, hollow, ill, get colour() { return LIGHT.matches ? light : dark; } });
+const drawnAs = (dark, light, shape, { hollow = false, faulty = true } = {}) =>
+  ({ shape, hollow, faulty, get colour() { return LIGHT.matches ? light : dark; } });
 
 // Told apart by shape, by word and by colour.
 /** @type {Record<string, ReturnType<typeof drawnAs>>} */
 export const MARKS = {
-  healthy: drawnAs("#2fc19a", "#00805c", "triangle", { ill: false }),
+  healthy: drawnAs("#2fc19a", "#00805c", "triangle", { faulty: false }),
   biased: drawnAs("#e69f00", "#a86f00", "square"),
   noisier: drawnAs("#ff7f50", "#c94a15", "diamond"),
   quieter: drawnAs("#56b4e9", "#0072b2", "circle", { hollow: true }),
   outliers: drawnAs("#f0e442", "#857a00", "plus"),
   silent: drawnAs("#e8ecf3", "#131a26", "cross"),
   unclear: drawnAs("#e39bc3", "#a3457c", "diamond", { hollow: true }),
-  unknown: drawnAs("#a9b5c9", "#5d6a80", "triangle", { hollow: true, ill: false }),
+  unknown: drawnAs("#a9b5c9", "#5d6a80", "triangle", { hollow: true, faulty: false }),
 };
 
 /**
@@ -73,19 +73,19 @@ export function mark(pen, x, y, verdict) {
 const isPlaced = (/** @type {Sensor} */ sensor) => sensor.place !== null;
 
 /**
- * Draw all sensors that have a place; ill ones last, so that they are on top.
+ * Draw all sensors that have a place; faulty ones last, so that they are on top.
  *
  * @param {import("./map.js").BeliefMap} map
  */
 export function drawSensors(map) {
   const { pen, world } = map, placed = world.sensors.filter(isPlaced);
   pen.font = FONT;
-  for (const ill of [false, true]) for (const sensor of placed) {
+  for (const faulty of [false, true]) for (const sensor of placed) {
     const verdict = verdictOf(world.verdicts, sensor.name), found = markOf(verdict);
-    if (found.ill !== ill) continue;
+    if (found.faulty !== faulty) continue;
     const [x, y] = [map.x(sensor.place[0]), map.y(sensor.place[1])];
     mark(pen, x, y, verdict);
-    const text = ill ? `${sensor.name}: ${verdict}` : placed.length <= LABELS ? sensor.name : "";
+    const text = faulty ? `${sensor.name}: ${verdict}` : placed.length <= LABELS ? sensor.name : "";
     write(map, text, beside(map, text, x), y + 4, found.colour);
   }
 }
@@ -101,17 +101,17 @@ function numbers({ count, bias, bias_deviation: deviation, noise_scale: noise, o
 }
 
 /**
- * The rows of the list: a row for each reported number, ill sensors first.
+ * The rows of the list: a row for each reported number, faulty sensors first.
  *
  * @param {Sensor[]} sensors
  * @param {Record<string, Verdict>} verdicts
- * @returns {{rows: HTMLTableRowElement[], ill: number, rest: number}}
+ * @returns {{rows: HTMLTableRowElement[], faulty: number, rest: number}}
  */
 export function listed(sensors, verdicts) {
-  const order = (/** @type {Sensor} */ sensor) => markOf(verdictOf(verdicts, sensor.name)).ill ? 0 : 1;
+  const order = (/** @type {Sensor} */ sensor) => markOf(verdictOf(verdicts, sensor.name)).faulty ? 0 : 1;
   const sorted = [...sensors].sort((a, b) => order(a) - order(b) || a.name.localeCompare(b.name));
   const rows = sorted.slice(0, MOST).flatMap((sensor) => rowsOf(sensor, verdicts));
-  return { rows, ill: sorted.filter((sensor) => order(sensor) === 0).length, rest: Math.max(0, sorted.length - MOST) };
+  return { rows, faulty: sorted.filter((sensor) => order(sensor) === 0).length, rest: Math.max(0, sorted.length - MOST) };
 }
 
 /** @param {Sensor} sensor @param {Record<string, Verdict>} verdicts */

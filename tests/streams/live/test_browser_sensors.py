@@ -54,7 +54,7 @@ def test_sensors_are_shown_where_they_stand_with_their_verdicts(
         with served(embedded_broker.bootstrap_servers, names.topics) as page:
             opened.open(page.address)
             opened.wait_for("beliefstream.world.verdicts.bent?.verdict === 'biased'", 60)
-            opened.wait_for("document.querySelector('#ill-count').textContent !== '0'")
+            opened.wait_for("document.querySelector('#faulty-count').textContent !== '0'")
             opened.wait_for("document.querySelector('#workers').textContent === '1'")
             opened.wait_for("document.querySelector('#lag').textContent === '0'")
             known = read_sensor_health(embedded_broker.bootstrap_servers, names.topics.sensor_health)
