@@ -6,7 +6,7 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -156,7 +156,12 @@ class Run(ABC, Generic[Plan]):
         return {"loss": self.loss}
 
     def run(
-        self, report: Report, every: int = 20, save_every: int = 500, stop_after: float = math.inf
+        self,
+        report: Report,
+        every: int = 20,
+        save_every: int = 500,
+        stop_after: float = math.inf,
+        stopped: Sized = (),
     ) -> bool:
         """Run to the end of the plan, or for `stop_after` seconds; return whether the plan is complete.
 
@@ -165,9 +170,10 @@ class Run(ABC, Generic[Plan]):
             every: steps between reports.
             save_every: steps between checkpoints.
             stop_after: in seconds of the wall; the next run goes on from there.
+            stopped: ends the run before the next step, once something is in it.
         """
         deadline, clock = time.perf_counter() + stop_after, self.clock()
-        while self.step < self.plan.steps and time.perf_counter() < deadline:
+        while self.step < self.plan.steps and time.perf_counter() < deadline and not len(stopped):
             self.one_step()
             now = self.clock()
             self.seconds, clock = self.seconds + now - clock, now

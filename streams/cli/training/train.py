@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from beliefstream.inference.training.run import Run
     from beliefstream.inference.training.train import Plan, Training
 
-REPORT_EVERY = 20  # steps; the training can stop then
+REPORT_EVERY = 20  # steps; --stop-after ends the training then, a signal after any step
 SAVE_EVERY = 500  # steps
 SMOOTHING = 0.95  # of the losses shown
 COMPONENTS = "8,16,32"  # of the answers evaluated for the card
@@ -99,6 +99,7 @@ def train(
 ) -> None:
     """Train the Distribution Transformer, or continue a training; Ctrl-C saves it.
 
+    That waits for the end of a step, of which the first are compiled for a minute; a second Ctrl-C ends at once.
     Writes weights and model card when the plan is complete. Writes a line of JSON every 20 steps to a log beside the
     checkpoint.
 
@@ -193,11 +194,11 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
                     smoothed[dimension] = SMOOTHING * smoothed.get(dimension, loss) + (1 - SMOOTHING) * loss
             note = " ".join(f"{dimension} {smoothed[dimension]:.3f}" for dimension in sorted(smoothed))
             progress.update(task, completed=int(state["step"]), note=f"loss {note}")
-            if stopped or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise _Stop
 
         try:
-            training.run(report, REPORT_EVERY, SAVE_EVERY)
+            training.run(report, REPORT_EVERY, SAVE_EVERY, stopped=stopped)
         except _Stop:
             training.save()
         except Exception:
@@ -216,12 +217,15 @@ class _Stop(Exception):
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect stop signals in the returned list, so that a signal never interrupts a step."""
+    """Collect the first stop signal in the returned list, so that it interrupts no step; a second one interrupts."""
     came: list[int] = []
-    former = {
-        number: signal.signal(number, lambda received, _: came.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def collect(received: int, _: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(received)
+
+    former = {number: signal.signal(number, collect) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield came
     finally:
