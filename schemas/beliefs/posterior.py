@@ -30,7 +30,7 @@ class Quality(Message):
     observations"""
     likelihood_error: Annotated[Number | None, Field(ge=0)] = None
     """expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed over its
-    observations, and larger where the surprise is below .1, in nats; it is part of accumulated_error; absent: none
+    observations, and larger where the surprise is below 0.1, in nats; it is part of accumulated_error; absent: none
     is learned, or unknown"""
     outside_training: Annotated[Number | None, Field(ge=0)] = None
     """how far data, context or parameters lie outside what a likelihood was trained on, in widths of that range; 0:
