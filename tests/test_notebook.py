@@ -21,7 +21,7 @@ ring, decided = posteriors[0].mixture, posteriors[-1].mixture
 print(json.dumps({
     "ring": ring.standard_deviations().tolist(),
     "decided": decided.standard_deviations().tolist(),
-    "at_once": at_once.quality.effective_sample_size,
+    "at_once": at_once.quality.sample_efficiency,
     "error": float(np.linalg.norm(decided.mean() - truth)),
     "followed": sorted({name for each in followed for name in each.applied}),
     "ben": float(np.linalg.norm(found.mean() - path[-1])),

@@ -79,10 +79,10 @@ class Prediction(NamedTuple):
         covariances = la.symmetrise(self.factors @ self.gain @ self.factors.mT)
         return GaussianMixture(prior.log_weights + self.log_evidence, means, covariances)
 
-    def surprise(self, prior: GaussianMixture) -> Tensor:
+    def p_value(self, prior: GaussianMixture) -> Tensor:
         """Probability of observations at least as far from the prediction, by the linearised innovation, ``(B,)``."""
         probabilities = np.empty(prior.batch)
-        _surprise(array(prior.log_weights), array(self.distance), array(self.rows), probabilities)
+        _p_value(array(prior.log_weights), array(self.distance), array(self.rows), probabilities)
         return torch.from_numpy(probabilities).to(prior.means)
 
 
@@ -91,7 +91,7 @@ def prepare() -> None:
     one = np.ones((1, 1, 1))
     prediction = new_predicted(one[None], one[None])
     _predict_all(one[0] > 0, one[0], (one[None], one[None, None], one, one), prediction)
-    _surprise(one[0], one[0], one[0, 0], np.empty(1))
+    _p_value(one[0], one[0], one[0, 0], np.empty(1))
 
 
 def new_predicted(gradient: Array, factors: Array) -> Predicted:
@@ -161,7 +161,7 @@ def predict(
 
 
 @native
-def _surprise(log_weights: Array, distance: Array, rows: Array, probabilities: Array) -> None:
+def _p_value(log_weights: Array, distance: Array, rows: Array, probabilities: Array) -> None:
     for b in range(len(probabilities)):
         probabilities[b] = probability(log_weights[b], distance[b], rows[b])
 

@@ -148,7 +148,7 @@ def _outcomes(
     errors = map(AccumulatedError, *found.errors[:, :3].T.tolist())
     outcomes: list[Outcome | None] = []
     rows = zip(steps, *(column.tolist() for column in columns), errors, tables, strict=True)
-    for row, (step, method, count, size, evidence, surprise, error, table) in enumerate(rows):
+    for row, (step, method, count, size, evidence, p_value, error, table) in enumerate(rows):
         if method not in METHODS:
             outcomes.append(None)
             continue
@@ -160,5 +160,5 @@ def _outcomes(
             None,
             error,
         )
-        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table, True))
+        outcomes.append(Outcome(belief, size, evidence, p_value, METHODS[method], None, table, True))
     return outcomes

@@ -94,8 +94,8 @@ def _by_operators(steps: Sequence[Step], updater: Updater, with_fits: bool) -> l
         update = _observe(readings, prior, updater) if shared is None else updater.update(prior, shared)
         times = [steps[i].instant.time for i in observed]
         trusts = [
-            trust and trust.for_data(surprise)
-            for trust, surprise in zip(map(trust_in, readings), update.surprise.tolist(), strict=True)
+            trust and trust.for_data(p_value)
+            for trust, p_value in zip(map(trust_in, readings), update.p_value.tolist(), strict=True)
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(counted(update) + lost)
@@ -145,9 +145,9 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
     earlier = update.rows(index)
     joint = Update(
         rest.posterior,
-        torch.minimum(earlier.effective_sample_size, rest.effective_sample_size),
+        torch.minimum(earlier.sample_efficiency, rest.sample_efficiency),
         earlier.log_evidence + rest.log_evidence,
-        torch.minimum(earlier.surprise, rest.surprise),
+        torch.minimum(earlier.p_value, rest.p_value),
         rest.method,
         earlier.divergence + rest.divergence,
     )

@@ -43,9 +43,9 @@ class Trust:
     outside: float | None
     counted: float
 
-    def for_data(self, surprise: float) -> Trust:
+    def for_data(self, p_value: float) -> Trust:
         """Trust after data with that p-value: rarer data were simulated less often."""
-        factor = max(1.0, RARE / max(surprise, 1e-6))
+        factor = max(1.0, RARE / max(p_value, 1e-6))
         error = None if self.error is None else factor * self.error
         return replace(self, error=error, counted=factor * self.counted)
 

@@ -86,7 +86,7 @@ class Found(NamedTuple):
     covariances: Array
     errors: Array  # (B, 4), the table of `AccumulatedErrors`, predicted; after the update where there is one
     method: Counts  # (B,), `OPEN` or `BENT` where there is none
-    numbers: Array  # (B, 3): effective sample size, log evidence, surprise
+    numbers: Array  # (B, 3): sample efficiency, log evidence, p_value
     counts: Counts  # (B,) of components of a posterior
     posterior: tuple[Array, Array, Array]  # weights (B, K), means and covariances
 

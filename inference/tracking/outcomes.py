@@ -20,10 +20,10 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         belief: the belief.
-        effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
+        sample_efficiency: quality of the update, 0 to 1; the smallest of several updates. It is measured by
             importance sampling for the network, and computed from the divergence for closed forms and quadrature.
         log_evidence: log density of all observations of the instant under the prediction, in nats.
-        surprise: p-value of the observations under the prediction.
+        p_value: p-value of the observations under the prediction.
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
         learned: how far a likelihood that was learned can be trusted; None if all are exact.
@@ -33,9 +33,9 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     """
 
     belief: Belief
-    effective_sample_size: float
+    sample_efficiency: float
     log_evidence: float
-    surprise: float
+    p_value: float
     method: str
     learned: Trust | None = None
     fits: Array | None = None
@@ -57,14 +57,14 @@ def split(
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
-    numbers = (update.effective_sample_size, update.log_evidence, update.surprise, update.method)
+    numbers = (update.sample_efficiency, update.log_evidence, update.p_value, update.method)
     columns = zip(times, errors, counts, *(column.tolist() for column in numbers), strict=True)
     outcomes = []
-    for row, (time, error, count, size, evidence, surprise, method) in enumerate(columns):
+    for row, (time, error, count, size, evidence, p_value, method) in enumerate(columns):
         # a reduced mixture has its used components first, in order of decreasing weight
         share = weights[row, :count]
         parts = share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
         each = None if found is None else found[row]
         belief = Belief(time, *parts, error=error)
-        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], fits=each))
+        outcomes.append(Outcome(belief, size, evidence, p_value, METHODS[method], fits=each))
     return outcomes

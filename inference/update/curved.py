@@ -120,10 +120,10 @@ def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSetting
     )
     posterior = GaussianMixture(*(torch.from_numpy(part) for part in found))
     evidence, divergence = torch.from_numpy(values)
-    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
+    p_value = problem.prediction.rows_of(index).p_value(problem.prior.rows(index))
     method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
     posterior = problem.rows(index).back(posterior)
-    return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
+    return Update(posterior, size_at(divergence), evidence, p_value, method, divergence)
 
 
 def prepare() -> None:

@@ -60,10 +60,10 @@ class CheckedNetwork:
     def __init__(self, network: DeviceNetwork, settings: UpdateSettings) -> None:
         self.network, self.settings = network, settings
 
-    def update(self, local: LocalProblem, surprise: Tensor) -> Update:
-        """Posterior of each problem; `surprise` ``(B,)`` of the observations is passed on to the result."""
+    def update(self, local: LocalProblem, p_value: Tensor) -> Update:
+        """Posterior of each problem; `p_value` ``(B,)`` of the observations is passed on to the result."""
         answer, fell_back = self._answer(local)
-        return _marked(self._checked(local, answer, surprise, self.settings.points), fell_back)
+        return _marked(self._checked(local, answer, p_value, self.settings.points), fell_back)
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, Tensor]:
         """The network's answer, and where it is not that of the network on its device ``(B,)``."""
@@ -81,12 +81,12 @@ class CheckedNetwork:
             answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, unusable | spared
 
-    def _checked(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor, points: int) -> Update:
+    def _checked(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
         whole = self._reduced(local.extend(answer))
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
-        update = Update(whole, unmeasured, unmeasured, surprise, method, unmeasured)
+        update = Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
         return self._measured(local, update, points)
 
     def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
@@ -104,39 +104,39 @@ class ThoroughNetwork(CheckedNetwork):
     Noise can be a millionth of the prior, and an answer must not depend on the rest of its batch.
     """
 
-    def update(self, local: LocalProblem, surprise: Tensor) -> Update:
+    def update(self, local: LocalProblem, p_value: Tensor) -> Update:
         """Posterior of each problem, as `CheckedNetwork.update`."""
         sound, parts = _sound(local), []
         solve = self._searched if self.settings.search_above < math.inf else self._unsearched
         for chosen, way in ((sound, solve), (~sound, super().update)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
-                parts.append((index, way(local.rows(index), surprise[index])))
+                parts.append((index, way(local.rows(index), p_value[index])))
         return joined(parts)
 
-    def _unsearched(self, local: LocalProblem, surprise: Tensor) -> Update:
+    def _unsearched(self, local: LocalProblem, p_value: Tensor) -> Update:
         """Refine answers without a search."""
         (answer, fell_back), points = self._answer(local), self.settings.points
-        now = self._checked(local, answer, surprise, points)
+        now = self._checked(local, answer, p_value, points)
         return _marked(self._refined(local, answer, now, points), fell_back)
 
-    def _searched(self, local: LocalProblem, surprise: Tensor) -> Update:
+    def _searched(self, local: LocalProblem, p_value: Tensor) -> Update:
         """Search a few problems at a time."""
         answer, fell_back = self._answer(local)
-        batch = len(surprise)
+        batch = len(p_value)
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
-            return index, self._searched_together(local.rows(index), answer.rows(index), surprise[index])
+            return index, self._searched_together(local.rows(index), answer.rows(index), p_value[index])
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
 
-    def _searched_together(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
+    def _searched_together(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
         cells, points = scan(local.prior, local.observations), 2 * self.settings.points
         along = randomised_images(local.prior, local.observations, cells.starts(STARTS))
         local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=cells)
-        result = compared(local, self._checked(local, answer, surprise, points))
-        settled = result.effective_sample_size >= self.settings.refine_below
+        result = compared(local, self._checked(local, answer, p_value, points))
+        settled = result.sample_efficiency >= self.settings.refine_below
         # noise mixtures and functions can leave modes where no point came
         irregular = (local.observations.is_irregular & local.observations.mask).any(1)
         at = torch.nonzero(~settled | irregular)[:, 0]
@@ -157,7 +157,7 @@ class ThoroughNetwork(CheckedNetwork):
             some = local.rows(index)
             some = replace(some, scan=scan(some.prior, some.observations))
             measured = compared(some, update.rows(index))
-            good = torch.nonzero(measured.effective_sample_size >= self.settings.refine_below)[:, 0]
+            good = torch.nonzero(measured.sample_efficiency >= self.settings.refine_below)[:, 0]
             if len(good):
                 completed = self._completed(some.rows(good), measured.rows(good), self.settings.points)
                 measured = measured.with_rows(good, completed)
@@ -238,8 +238,8 @@ class ThoroughNetwork(CheckedNetwork):
         divergence = torch.maximum(update.divergence, again.divergence) + missed.clamp_min(0)
         if local.partial:
             divergence = divergence + local.unobserved_divergence(update.posterior, weighted)
-        size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
-        return with_missed(replace(again, effective_sample_size=size), divergence)
+        size = torch.minimum(update.sample_efficiency, again.sample_efficiency)
+        return with_missed(replace(again, sample_efficiency=size), divergence)
 
     def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
         """Refine poor answers, keep what improves, and repeat with more points while they stay poor and improve.
@@ -248,7 +248,7 @@ class ThoroughNetwork(CheckedNetwork):
         answer may have. A repeat starts from what the reduction left, not from all that the one before fitted.
         """
         settings = self.settings
-        left = torch.nonzero(now.effective_sample_size < settings.refine_below)[:, 0]
+        left = torch.nonzero(now.sample_efficiency < settings.refine_below)[:, 0]
         if len(left) == 0:
             return now
         size = settings.most_components - settings.components, settings.refine_rounds, settings.refine_steps
@@ -257,7 +257,7 @@ class ThoroughNetwork(CheckedNetwork):
         now = now.with_rows(left, self._better(part, fitted, now.rows(left), measure))
         below = min(settings.refine_below, settings.repeat_below)
         for points in settings.repeat_points:
-            left = left[now.effective_sample_size[left] < below]
+            left = left[now.sample_efficiency[left] < below]
             if len(left) == 0:
                 break
             part, few = local.rows(left), min(points, MEASURED)
@@ -265,14 +265,14 @@ class ThoroughNetwork(CheckedNetwork):
             before = self._measured(part, now.rows(left), few)
             after = self._better(part, fitted, before, few)
             now = now.with_rows(left, after)
-            left = left[after.effective_sample_size > before.effective_sample_size]
+            left = left[after.sample_efficiency > before.sample_efficiency]
         return now
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
-        """For each entity the answer with the larger effective sample size; `now` was measured on as many `points`."""
-        other = self._checked(local, answer, now.surprise, points)
+        """For each entity the answer with the larger sample efficiency; `now` was measured on as many `points`."""
+        other = self._checked(local, answer, now.p_value, points)
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
-        better = torch.nonzero(other.effective_sample_size > now.effective_sample_size)[:, 0]
+        better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
         return now.with_rows(better, other.rows(better))
 
 
@@ -294,7 +294,7 @@ def _with_quality(update: Update, quality: importance.Quality) -> Update:
     size, evidence, divergence, deviation = quality
     return replace(
         update,
-        effective_sample_size=torch.nan_to_num(size, nan=0.0),
+        sample_efficiency=torch.nan_to_num(size, nan=0.0),
         log_evidence=evidence,
         divergence=torch.nan_to_num(divergence + deviation, nan=math.inf),
     )

@@ -72,7 +72,7 @@ class Answer:
     Attributes:
         weights, means, covariances: of its components, ``(K,)``, ``(K, n)`` and ``(K, n, n)``.
         likelihood: what it was checked against; "unchecked" if it was not.
-        effective_sample_size: of importance points, as a share of them; None if it was not checked.
+        sample_efficiency: of importance points, as a share of them; None if it was not checked.
         divergence: estimate of KL(exact ‖ answer) in nats at these points; None if it was not checked.
         divergence_error: standard error of that estimate.
         refined: whether importance sampling has moved it.
@@ -83,7 +83,7 @@ class Answer:
     means: NDArray[np.float64]
     covariances: NDArray[np.float64]
     likelihood: Literal["exact", "learned", "unchecked"]
-    effective_sample_size: float | None
+    sample_efficiency: float | None
     divergence: float | None
     divergence_error: float | None
     refined: bool
@@ -156,7 +156,7 @@ class OnePass:
         return Answer(
             *_parts(best.answer),
             "learned" if self.function.is_learned else "exact",
-            float(quality.effective_sample_size[0]),
+            float(quality.sample_efficiency[0]),
             float(quality.divergence[0]),
             float(quality.deviation[0]),
             bool(best.refined[0]),
@@ -309,17 +309,17 @@ def checked(
     if bool((found.target.amax(1) == -math.inf).any()):
         raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
     best, reached = answer, quality(found)
-    refined = torch.zeros_like(reached.effective_sample_size, dtype=torch.bool)
+    refined = torch.zeros_like(reached.sample_efficiency, dtype=torch.bool)
     current = answer
     for turn in range(ROUNDS):
-        if bool((reached.effective_sample_size >= DEFAULTS.refine_below).all()):
+        if bool((reached.sample_efficiency >= DEFAULTS.refine_below).all()):
             break
         drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
         for _ in range(STEPS):
             current = maximise(current, drawn)
         current = current.where(finite(current)[:, None], best)  # no point may have been possible
         after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
-        better = after.effective_sample_size > reached.effective_sample_size
+        better = after.sample_efficiency > reached.sample_efficiency
         best = current.where(better[:, None], best)
         reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
         refined = refined | better

@@ -358,7 +358,7 @@ def _settled(
         whole,
         size_at(divergence),
         solution.log_evidence,
-        problem.prediction.surprise(problem.prior),
+        problem.prediction.p_value(problem.prior),
         torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64),
         divergence,
     )

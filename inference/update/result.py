@@ -15,7 +15,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
-VECTORS = ("effective_sample_size", "log_evidence", "surprise", "method", "divergence")
+VECTORS = ("sample_efficiency", "log_evidence", "p_value", "method", "divergence")
 
 
 class Method(IntEnum):
@@ -34,9 +34,9 @@ class Update:
     """Posterior and quality of a batch; the vectors are ``(B,)``."""
 
     posterior: GaussianMixture
-    effective_sample_size: Tensor  # fraction of the points, 0 to 1
+    sample_efficiency: Tensor  # fraction of the points, 0 to 1
     log_evidence: Tensor  # log p(observations), in the sensors' own units
-    surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
+    p_value: Tensor  # p-value of the observations under the prediction, 0 to 1
     method: Tensor  # a `Method`, int64
     divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
 
@@ -53,7 +53,7 @@ class Update:
 
 
 def size_at(divergence: Tensor) -> Tensor:
-    """Effective sample size of an answer whose KL(exact ‖ answer) is known, nats.
+    """Sample efficiency of an answer whose KL(exact ‖ answer) is known, nats.
 
     It is one over one plus the chi-square divergence, which for two close densities is twice that of Kullback and
     Leibler. For others this is what `importance.quality` allows at most.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
-ENOUGH = 0.995  # effective sample size that is asked of an answer to them
+ENOUGH = 0.995  # sample efficiency that is asked of an answer to them
 MOST_TOGETHER = 6  # largest number of observations in one update, as in training
 
 
@@ -22,10 +22,10 @@ class UpdateSettings:
         growth: factor on `components` where the check asks for more.
         merge_below: nats; two components are merged if that loses less.
         points: number of points drawn to check each answer.
-        refine_below: an answer with a smaller effective sample size is refined; 0 never refines.
+        refine_below: an answer with a smaller sample efficiency is refined; 0 never refines.
         refine_rounds, refine_steps, refine_points: size of the refinement: number of draws, steps of
             expectation-maximisation on each, points per draw.
-        repeat_below: a refined answer with a smaller effective sample size is refined again, with each of
+        repeat_below: a refined answer with a smaller sample efficiency is refined again, with each of
             `repeat_points` in turn.
         search_above: nonlinearity of the observations over the prior, in standard deviations of their noise
             (`updater.bend`), above which modes are always searched for. Above a hundredth of it, one pass must
@@ -55,7 +55,7 @@ class UpdateSettings:
     prior_share: float = 0.0003
 
     def least_size(self, gained: Tensor) -> Tensor:
-        """Effective sample size ``(B,)`` below which an answer is refined; more is asked where little is gained.
+        """Sample efficiency ``(B,)`` below which an answer is refined; more is asked where little is gained.
 
         A belief that weak observations leave wide has many updates to come. What its tails lack then stays lacking, and
         costs more as the rest gets narrower. `gained` ``(B,)`` is in nats.

@@ -37,13 +37,13 @@ from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwor
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
-from beliefstream.inference.update.simulated_surprise import simulated_surprise
+from beliefstream.inference.update.simulated_p_value import simulated_p_value
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
 # Both were set on hard problems, of the seeds that docs/adversarial.md names.
-# Below this surprise, observations may be outliers: an answer is compared with a scan of the prior.
+# Below this p-value, observations may be outliers: an answer is compared with a scan of the prior.
 UNLIKELY = 0.05
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 
@@ -135,7 +135,7 @@ class Updater:
             parts.extend(self._by_network(problems, index, problems.codes))
         update = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
         if observations.likelihoods is not None:
-            update = replace(update, surprise=simulated_surprise(posed.prior, observations, update.surprise))
+            update = replace(update, p_value=simulated_p_value(posed.prior, observations, update.p_value))
         return update
 
     def _closed(self, posed: Posed, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
@@ -161,11 +161,11 @@ class Updater:
         again = [index[never]]
         for some in _groups(index[~never], code):
             update = self._in_one_pass(problems, some)
-            at = torch.nonzero(doubted[some] & (update.effective_sample_size >= least[some]))[:, 0]
+            at = torch.nonzero(doubted[some] & (update.sample_efficiency >= least[some]))[:, 0]
             if len(at):
                 local, _ = problems.local(some[at], True)
                 update = update.with_rows(at, self._thorough.scanned(local, update.rows(at)))
-            poor = update.effective_sample_size < least[some]
+            poor = update.sample_efficiency < least[some]
             good = torch.nonzero(~poor)[:, 0]
             again.append(some[poor])
             if len(good):
@@ -210,7 +210,7 @@ class Updater:
         if limit == math.inf:
             return never, torch.zeros_like(never)
         bent = bend(problem)
-        unlikely = problem.prediction.surprise(problem.prior) < UNLIKELY
+        unlikely = problem.prediction.p_value(problem.prior) < UNLIKELY
         outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
         irregular = (observations.mask & observations.is_irregular).any(1)
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
@@ -271,7 +271,7 @@ class _Problems:
         return codes
 
     def local(self, index: Tensor, alone: bool = False) -> tuple[LocalProblem, Tensor]:
-        """The entities at `index`, all of one shape, and the surprise of their observations.
+        """The entities at `index`, all of one shape, and the p-value of their observations.
 
         `alone` removes the padding that only other entities of the batch need.
         """
@@ -287,7 +287,7 @@ class _Problems:
             count = prior.present.sum(1).clamp_min(self.usual)
             prior = prior.padded(1 << int(_power_of_two(count).max()))
         local = LocalProblem.of(prior, observations, axes)
-        return local, scaled.prediction.rows_of(index).surprise(scaled.prior.rows(index))
+        return local, scaled.prediction.rows_of(index).p_value(scaled.prior.rows(index))
 
 
 def _groups(index: Tensor, code: Tensor) -> Iterator[Tensor]:

@@ -136,7 +136,7 @@ def measure(entities: int, reports: int, seed: int, updater: Updater) -> dict[st
         # all entities advance together, so time passes at the first of each round only
         seconds["cold" if seen[entity] <= COLD else "later"] += time.process_time() - before
         methods[outcome.method] += 1
-        poor += outcome.effective_sample_size < 0.5
+        poor += outcome.sample_efficiency < 0.5
         state, found = truth[entity, outcome.belief.time], outcome.belief.mixture()
         squares.append(float(np.square(outcome.belief.weights @ outcome.belief.means - state)[:2].sum()))
         losses.append(-float(found.log_density(torch.as_tensor(state)[None, None])[0, 0]))

@@ -16,7 +16,7 @@ from research.evaluation.problems import held_out_problems
 from research.evaluation.progress import Progress, silent
 from research.evaluation.report import ALL, compare
 
-THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # effective sample sizes below which answers are refined
+THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # sample efficiencies below which answers are refined
 DIMENSION = 2
 BATCH = 512
 BASELINES = "baselines"

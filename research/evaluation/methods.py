@@ -26,7 +26,7 @@ class MethodAnswer(NamedTuple):
     kernels: int  # number of kernels of the density, which determines the memory
     mixture: GaussianMixture | None = None  # the answer, if it is a mixture
     log_evidence: Tensor | None = None  # (B,), if the method gives it
-    effective_sample_size: Tensor | None = None  # (B,)
+    sample_efficiency: Tensor | None = None  # (B,)
 
 
 Respond = Callable[[GaussianMixture, Observations, int], MethodAnswer]
@@ -71,9 +71,7 @@ def updated(network: DistributionTransformer, settings: UpdateSettings, name: st
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         update = updater.update(prior, observations)
         answer = of_mixture(update.posterior)
-        return answer._replace(
-            log_evidence=update.log_evidence, effective_sample_size=update.effective_sample_size
-        )
+        return answer._replace(log_evidence=update.log_evidence, sample_efficiency=update.sample_efficiency)
 
     return ComparedMethod(name, respond)
 

@@ -23,7 +23,7 @@ from research.evaluation.problems import kinds, rows
 from research.evaluation.progress import Progress, silent
 
 ALL = "all"
-TRUSTED = 0.5  # effective sample size above which the log evidence is compared with the exact one
+TRUSTED = 0.5  # sample efficiency above which the log evidence is compared with the exact one
 
 
 class Row(NamedTuple):
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Error of the log evidence, for problems with an effective sample size of at least `TRUSTED`."""
+    """Error of the log evidence, for problems with a sample efficiency of at least `TRUSTED`."""
 
     method: str
     problems: int  # number of these problems
@@ -59,7 +59,7 @@ class Comparison:
         divergences: KL(exact ‖ answer) by method, nats, up to ``(P,)``; a costly method has only the first problems.
         kinds: which problems are of each kind by name, ``(P,)`` bool; the first kind is all problems.
         evidence_errors: answered minus exact log evidence by method, nats, ``(P,)``.
-        sample_sizes: effective sample size by method, ``(P,)``.
+        sample_sizes: sample efficiency by method, ``(P,)``.
         unresolved: whether the exact posterior is finer than the grid, ``(P,)`` bool.
         exact_errors: standard error of the exact log evidence, nats, ``(P,)``; zero on a grid.
     """
@@ -88,7 +88,7 @@ class Comparison:
         return found
 
     def evidence(self) -> list[Evidence]:
-        """Return a row for each method with a log evidence; NaN if no effective sample size is large enough."""
+        """Return a row for each method with a log evidence; NaN if no sample efficiency is large enough."""
         found = []
         for method, errors in self.evidence_errors.items():
             trusted = errors[self.sample_sizes[method] >= TRUSTED].abs()
@@ -176,7 +176,7 @@ def _run(
     count: int,
     progress: Callable[[int, int], None],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return divergence, log evidence and effective sample size of the first `count` problems."""
+    """Return divergence, log evidence and sample efficiency of the first `count` problems."""
     divergences: list[Tensor] = []
     answers: list[MethodAnswer] = []
     for index in torch.split(torch.arange(count), method.batch):
@@ -187,7 +187,7 @@ def _run(
         answers.append(answer)
         progress(int(index[-1]) + 1, count)
     evidence = [answer.log_evidence for answer in answers if answer.log_evidence is not None]
-    sizes = [answer.effective_sample_size for answer in answers if answer.effective_sample_size is not None]
+    sizes = [answer.sample_efficiency for answer in answers if answer.sample_efficiency is not None]
     return torch.cat(divergences), _whole(evidence), _whole(sizes)
 
 

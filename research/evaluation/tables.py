@@ -160,7 +160,7 @@ def representatives(methods: Sequence[str]) -> list[str]:
 
 
 def _evidence(compared: Sequence[Comparison]) -> Table:
-    title = "|log evidence − exact|, nats, where the effective sample size is at least ½"
+    title = "|log evidence − exact|, nats, where the sample efficiency is at least ½"
     table = _table(title, ["d", "method"], ["problems", "of", "mean", "worst"])
     for comparison in compared:
         for row in comparison.evidence():

@@ -17,11 +17,11 @@ Likelihood = Literal["exact", "learned"]
 class Quality(Message):
     """How close the mixture is to the exact posterior, and how well the observations fit the prediction."""
 
-    effective_sample_size: Annotated[Number, Field(ge=0, le=1)]
+    sample_efficiency: Annotated[Number, Field(ge=0, le=1)]
     """effective share of importance samples drawn from the mixture; 1 is exact; no unit"""
     log_evidence: Number
     """log density of the observations under the prediction, in nats"""
-    surprise: Annotated[Number, Field(ge=0, le=1)]
+    p_value: Annotated[Number, Field(ge=0, le=1)]
     """p-value of the observations under the prediction; no unit"""
     method: Method
     """method that computed the mixture; prior: no observation, a prior was applied"""
@@ -30,7 +30,7 @@ class Quality(Message):
     observations"""
     likelihood_error: Annotated[Number | None, Field(ge=0)] = None
     """expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed over its
-    observations, and larger where the surprise is below 0.1, in nats; it is part of accumulated_error; absent: none
+    observations, and larger where the p-value is below 0.1, in nats; it is part of accumulated_error; absent: none
     is learned, or unknown"""
     outside_training: Annotated[Number | None, Field(ge=0)] = None
     """how far data, context or parameters lie outside what a likelihood was trained on, in widths of that range; 0:

@@ -18,7 +18,7 @@ from beliefstream.streams.bridges.tables import format_of
 from beliefstream.streams.kafka.connection import Closing
 
 FIRST = ("entity", "time", "sequence", "revision")
-LAST = ("effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error")
+LAST = ("sample_efficiency", "log_evidence", "p_value", "method", "accumulated_error")
 _ROW_GROUP = 10_000  # rows that Parquet holds in memory
 
 

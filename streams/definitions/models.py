@@ -60,9 +60,9 @@ class PosteriorWriter:
         """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
         belief = outcome.belief
         quality: dict[str, float | str | None] = {
-            "effective_sample_size": outcome.effective_sample_size,
+            "sample_efficiency": outcome.sample_efficiency,
             "log_evidence": outcome.log_evidence,
-            "surprise": outcome.surprise,
+            "p_value": outcome.p_value,
             "method": outcome.method,
             "likelihood": "exact",
             "accumulated_error": outcome.accumulated_error,

@@ -178,7 +178,7 @@ def box(axes: Axes, result: Result) -> None:
         f"{figures.entities} entities, {figures.posteriors / figures.elapsed:.0f} posteriors/s in real time\n"
         f"sent → posterior received: {span(figures.latency_median)} median,\n"
         f"    95 % within {span(figures.latency_95)}\n"
-        f"effective sample size {number(figures.effective_sample_size)} of 1\n"
+        f"sample efficiency {number(figures.sample_efficiency)} of 1\n"
         f"{methods}\n"
         f"dead letters (expected):\n    {dead or 'none'}"
     )

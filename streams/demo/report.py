@@ -120,7 +120,7 @@ def summary_lines(result: Result) -> list[str]:
         f"{figures.elapsed:.0f} s: {figures.posteriors / max(figures.elapsed, 1e-9):.0f} updates/s in real time",
         f"latency from sending to receiving the posterior: median {span(figures.latency_median)}, 95 % within "
         f"{span(figures.latency_95)}",
-        f"methods: {methods}; mean effective sample size {number(figures.effective_sample_size)} of 1",
+        f"methods: {methods}; mean sample efficiency {number(figures.sample_efficiency)} of 1",
         f"dead letters{'' if has_unexpected_letters(worker) else ', all expected'}: {dead_letters(worker)}",
     ]
     if worker.update_seconds > 0:

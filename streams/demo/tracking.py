@@ -30,7 +30,7 @@ class ReceivedBelief:
     covariances: Array
     truth: Array
     method: str
-    effective_sample_size: float
+    sample_efficiency: float
 
     @property
     def mean(self) -> Array:
@@ -76,7 +76,7 @@ class Figures:
     posterior_rate: float = 0.0
     latency_median: float = math.nan  # from sending to receiving the posterior
     latency_95: float = math.nan
-    effective_sample_size: float = math.nan
+    sample_efficiency: float = math.nan
     methods: dict[str, int] = field(default_factory=dict)
     mower_error: float = math.nan
     mower_spread: float = math.nan
@@ -117,7 +117,7 @@ class Tracker:
         with self._lock:
             self._beliefs[posterior.entity].append(belief)
             self._methods[belief.method] += 1
-            self._received.append((now, belief.effective_sample_size))
+            self._received.append((now, belief.sample_efficiency))
             for identifier in posterior.applied:
                 sent = self._waiting.pop(identifier, None)
                 if sent is not None:
@@ -170,7 +170,7 @@ class Tracker:
                 posterior_rate=len(received) / window,
                 latency_median=median,
                 latency_95=late,
-                effective_sample_size=float(np.mean(sizes)) if sizes else math.nan,
+                sample_efficiency=float(np.mean(sizes)) if sizes else math.nan,
                 methods=dict(self._methods.most_common()),
                 mower_error=mower.error if mower else math.nan,
                 mower_spread=mower.spread if mower else math.nan,
@@ -188,7 +188,7 @@ class Tracker:
             covariances=np.array(mixture.covariances)[:, axes][:, :, axes],
             truth=self._schedule.truth(posterior.entity, [posterior.time])[0],
             method=quality.method,
-            effective_sample_size=math.nan if quality.method == "prior" else quality.effective_sample_size,
+            sample_efficiency=math.nan if quality.method == "prior" else quality.sample_efficiency,
         )
 
 

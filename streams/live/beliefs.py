@@ -33,7 +33,7 @@ _HEAD = np.dtype([("number", "<i8"), ("time", "<f8"), ("components", "<u4"), ("w
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_OBSERVATIONS = 8  # of an entity
 SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
-# number, components, method, effective sample size, time of the record, time
+# number, components, method, sample efficiency, time of the record, time
 BLOCK = struct.Struct("<IHHfdd")
 METHODS: tuple[str, ...] = get_args(Method)
 NUMBER_OF = {method: number for number, method in enumerate(METHODS)}
@@ -316,7 +316,7 @@ def blocks_of(
     rows = np.zeros(len(numbers), _block_type(group.components if shown else 0))
     rows["number"], rows["components"] = numbers, group.components if shown else 0
     rows["method"] = [NUMBER_OF[each.quality.method] for each in posteriors]
-    rows["share"] = [each.quality.effective_sample_size for each in posteriors]
+    rows["share"] = [each.quality.sample_efficiency for each in posteriors]
     rows["stamp"] = stamps
     rows["time"] = [each.time for each in posteriors]
     if plane is not None and shown:

@@ -14,7 +14,7 @@ from beliefstream.streams.live.group import GroupState
 from beliefstream.streams.live.reading import Batch
 from beliefstream.streams.live.verdicts import SensorVerdicts
 
-LOW = 0.5  # effective sample sizes below it are listed
+LOW = 0.5  # sample efficiencies below it are listed
 MAXIMUM_LETTERS = 100
 MAXIMUM_LISTED = 20
 SHOWN_BYTES = 300  # of a dead letter's value
@@ -69,9 +69,9 @@ class Overview:
         (begin, *first), (end, *last) = self._counts[0], self._counts[-1]
         seconds = max(end - begin, 1e-3)
         poor = [
-            (entity.posterior.quality.effective_sample_size, entity.name)
+            (entity.posterior.quality.sample_efficiency, entity.name)
             for entity in beliefs.entities.values()
-            if entity.posterior.quality.effective_sample_size < LOW
+            if entity.posterior.quality.sample_efficiency < LOW
         ]
         refined = sum(each.posterior.quality.method == "refined" for each in beliefs.entities.values())
         return {
@@ -85,7 +85,9 @@ class Overview:
             "group_note": self.group.note,
             "refined": refined / len(beliefs.entities) if beliefs.entities else None,
             "low": LOW,
-            "poor": [{"name": name, "ess": round(share, 3)} for share, name in sorted(poor)[:MAXIMUM_LISTED]],
+            "poor": [
+                {"name": name, "efficiency": round(share, 3)} for share, name in sorted(poor)[:MAXIMUM_LISTED]
+            ],
             "poor_count": len(poor),
             "letter_count": self.letter_count,
             "reasons": dict(self.reasons.most_common(MAXIMUM_LISTED)),
@@ -145,8 +147,8 @@ def details(entity: Entity, after: int, overview: Overview) -> dict[str, Any]:
         "prior_sequence": posterior.prior_sequence,
         "model": f"{posterior.model} {posterior.model_version}",
         "coordinates": [{"name": each.name, "unit": each.unit} for each in posterior.coordinates],
-        "ess": posterior.quality.effective_sample_size,
-        "surprise": posterior.quality.surprise,
+        "efficiency": posterior.quality.sample_efficiency,
+        "p_value": posterior.quality.p_value,
         "log_evidence": posterior.quality.log_evidence,
         "error": error,
         "method": posterior.quality.method,

@@ -55,9 +55,9 @@ class PlainMixture(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=F
 class PlainQuality(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """As `schemas.Quality`."""
 
-    effective_sample_size: float
+    sample_efficiency: float
     log_evidence: float
-    surprise: float
+    p_value: float
     method: Method
     likelihood: Likelihood = "exact"
     likelihood_error: float | None = None
@@ -100,8 +100,8 @@ def posterior_of(raw: bytes | None) -> PlainPosterior | None:
     quality = found.quality
     sound = (
         EARLIEST <= found.time <= LATEST
-        and 0 <= quality.effective_sample_size <= 1
-        and 0 <= quality.surprise <= 1
+        and 0 <= quality.sample_efficiency <= 1
+        and 0 <= quality.p_value <= 1
         and -math.inf < quality.log_evidence < math.inf
         and (quality.accumulated_error is None or 0 <= quality.accumulated_error < math.inf)
         and (quality.likelihood_error is None or 0 <= quality.likelihood_error < math.inf)

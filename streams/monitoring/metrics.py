@@ -58,8 +58,8 @@ EVENT_LAG_SECONDS = _histogram(
     "Wall clock minus the time of the observation when its posterior is acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
 )
-EFFECTIVE_SAMPLE_SIZE = _histogram(
-    "beliefstream_effective_sample_size",
+SAMPLE_EFFICIENCY = _histogram(
+    "beliefstream_sample_efficiency",
     "Share of importance samples from a posterior that count: 1 is the exact posterior",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )

@@ -163,9 +163,9 @@ class Settings(BaseSettings):
     points: int = Field(96, ge=16)
     """importance samples that check each posterior"""
     refine_below: float = Field(0.9, ge=0, le=1)
-    """effective sample size below which a posterior is refined; 0: never; 0.95 is more exact and slower"""
+    """sample efficiency below which a posterior is refined; 0: never; 0.95 is more exact and slower"""
     repeat_below: float = Field(0.5, ge=0, le=1)
-    """effective sample size below which a refined posterior is refined again, with 4 and 16 times the points; 0.9 is
+    """sample efficiency below which a refined posterior is refined again, with 4 and 16 times the points; 0.9 is
     more exact, and several times slower if most problems are hard"""
     fast: bool = False
     """check answers of the network once, and never search or refine them, whatever `refine_below` says;

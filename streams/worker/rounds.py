@@ -54,7 +54,7 @@ def _are_all_sound(outcomes: Sequence[Outcome]) -> bool:
         return False
     quality = 0.0
     for each in outcomes:
-        quality += each.effective_sample_size + each.log_evidence + each.surprise + each.accumulated_error
+        quality += each.sample_efficiency + each.log_evidence + each.p_value + each.accumulated_error
     weights = np.concatenate([belief.weights for belief in beliefs])
     means = np.concatenate([belief.means for belief in beliefs])
     covariances = np.concatenate([belief.covariances for belief in beliefs])
@@ -100,7 +100,7 @@ def run_rounds(
         for entity, step, outcome, is_sound in zip(active, steps, outcomes, sound, strict=True):
             instant = step.instant
             # readings so far out have a p-value of exactly 0 in float64: the others need no further check
-            if outcome is not None and outcome.surprise == 0.0 and instant.readings:
+            if outcome is not None and outcome.p_value == 0.0 and instant.readings:
                 doubtful.append((entity, step))
             if is_sound and outcome is not None:
                 entity.apply(instant, outcome)
@@ -124,8 +124,8 @@ def _measure(emitted: Sequence[Outcome]) -> None:
     for method, number in Counter([each.method for each in emitted]).items():
         metrics.POSTERIORS.labels(method).inc(number)
     metrics.observe_all(metrics.ACCUMULATED_ERROR, (each.accumulated_error for each in emitted))
-    sizes = (each.effective_sample_size for each in emitted if each.method != "prior")
-    metrics.observe_all(metrics.EFFECTIVE_SAMPLE_SIZE, sizes)
+    sizes = (each.sample_efficiency for each in emitted if each.method != "prior")
+    metrics.observe_all(metrics.SAMPLE_EFFICIENCY, sizes)
 
 
 def _count_implausible(doubtful: Sequence[tuple[EntityBatch, Step]]) -> None:

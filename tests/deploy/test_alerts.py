@@ -228,7 +228,7 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Pa
     site.observe("blunt", 80.0, [f"b-{number}" for number in range(300)])
     fires(site, "OutOfMemory")
     site.observe("sharp", 80.0, [f"e-{number}" for number in range(80)])
-    fires(site, "LowEffectiveSampleSize")
+    fires(site, "LowSampleEfficiency")
     fires(site, "AccumulatedError")
     quiet(site, "DeadLetters")
     quiet(site, "WrongPartitioner")

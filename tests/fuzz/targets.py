@@ -295,7 +295,7 @@ RESETS = encoded(
         "id": "r",
     },
 )
-QUALITY = {"effective_sample_size": 0.9, "log_evidence": -1.0, "surprise": 0.5, "method": "refined"}
+QUALITY = {"sample_efficiency": 0.9, "log_evidence": -1.0, "p_value": 0.5, "method": "refined"}
 POSTERIORS = encoded(
     {
         "entity": "a",

@@ -161,9 +161,9 @@ def posteriors(draw: st.DrawFn) -> Posterior:
         coordinates=(Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
         mixture=draw(mixtures(size=2)),
         quality=Quality(
-            effective_sample_size=draw(shares),
+            sample_efficiency=draw(shares),
             log_evidence=draw(numbers),
-            surprise=draw(shares),
+            p_value=draw(shares),
             method=draw(
                 st.sampled_from(
                     ["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]

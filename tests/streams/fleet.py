@@ -108,7 +108,7 @@ def check_counts(fleet: Fleet, before: dict[str, float], count: int, methods: se
     }
     assert sum(posteriors.values()) == count
     assert {method for method, value in posteriors.items() if value} == methods
-    for name in ("end_to_end_seconds", "event_lag_seconds", "effective_sample_size"):
+    for name in ("end_to_end_seconds", "event_lag_seconds", "sample_efficiency"):
         assert change[f"beliefstream_{name}_count"] == count, name
     now = fleet.worker.metrics()
     assert now["beliefstream_entities"] >= 20

@@ -74,7 +74,7 @@ class Weighted:
 class Quality(NamedTuple):
     """Quality of an answer, estimated on importance points; each field is ``(B,)``."""
 
-    effective_sample_size: Tensor  # as a fraction of the points
+    sample_efficiency: Tensor  # as a fraction of the points
     log_evidence: Tensor
     divergence: Tensor  # KL(exact ‖ answer) in nats
     deviation: Tensor  # standard error of `divergence`
@@ -136,7 +136,7 @@ def weigh(
 def quality(weighted: Weighted) -> Quality:
     """Quality of the answer as a proposal.
 
-    With p the exact posterior and q the answer, the effective sample size is ``1 / E_p[min(p/q, 30)]``. It is 1 only if
+    With p the exact posterior and q the answer, the sample efficiency is ``1 / E_p[min(p/q, 30)]``. It is 1 only if
     q = p. It is small if q misses mass of p, because the expectation is over the defensive points. Weights are
     truncated (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008).
     Without truncation, far tails without mass would dominate, and the result would say nothing about the distance. The

@@ -296,8 +296,8 @@ def _finer(local: LocalProblem, cells: Scan, index: Tensor) -> Scan:
 
 def with_missed(update: Update, missed: Tensor) -> Update:
     """Lower the quality by what was missed, in nats ``(B,)``."""
-    size = torch.minimum(update.effective_sample_size, size_at(missed))
-    return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))
+    size = torch.minimum(update.sample_efficiency, size_at(missed))
+    return replace(update, sample_efficiency=size, divergence=torch.maximum(update.divergence, missed))
 
 
 def over_cells(mixture: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ Places = NDArray[np.int64]
 
 OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
-SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
+SIZE, EVIDENCE, P_VALUE = range(3)  # places of an answer's numbers
 
 
 def prepare() -> None:
@@ -69,14 +69,14 @@ def prepare() -> None:
 
 def kalman(posed: Posed, index: Tensor, settings: UpdateSettings) -> Update:
     """Exact update of the entities at `index`, all of them closed; the loss by reduction is measured."""
-    whole, evidence, surprise = exact(posed, index)
+    whole, evidence, p_value = exact(posed, index)
     posterior, loss = condense(whole, settings.most_components, settings.merge_below)
     method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
-    return Update(posterior, size_at(loss), evidence, surprise, method, loss)
+    return Update(posterior, size_at(loss), evidence, p_value, method, loss)
 
 
 def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Unreduced posterior, log evidence and surprise ``(B,)`` of the entities at `index`, all of them closed.
+    """Unreduced posterior, log evidence and p_value ``(B,)`` of the entities at `index`, all of them closed.
 
     By one Kalman update per component, weighted by its evidence.
     """
@@ -84,8 +84,8 @@ def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]
     found = np.empty((batch, count)), np.empty((batch, count, size)), np.empty((batch, count, size, size))
     numbers = np.empty(batch), np.empty(batch)
     exact_all(index.numpy(), posed.pose.own, posed.pose.predicted, posed.pose.frame, found, numbers)
-    evidence, surprise = map(torch.from_numpy, numbers)
-    return GaussianMixture(*map(torch.from_numpy, found)), evidence, surprise
+    evidence, p_value = map(torch.from_numpy, numbers)
+    return GaussianMixture(*map(torch.from_numpy, found)), evidence, p_value
 
 
 def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: UpdateSettings) -> Update:
@@ -99,8 +99,8 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
         prior, problem.observations, most, settings.merge_below, problem.linear
     )
     method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
-    surprise, total = problem.prediction.surprise(prior), divergence + loss
-    return Update(problem.back(posterior), size_at(total), evidence, surprise, method, total)
+    p_value, total = problem.prediction.p_value(prior), divergence + loss
+    return Update(problem.back(posterior), size_at(total), evidence, p_value, method, total)
 
 
 class Limits(NamedTuple):
@@ -128,7 +128,7 @@ def update(
 ) -> tuple[int, Components, float]:
     """The method, the posterior and its divergence, nats; `OPEN` or `BENT` if there is no closed form.
 
-    `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise.
+    `prior` and `seen` are a batch of one. It fills `numbers`: sample efficiency, log evidence and p_value.
     """
     posed, numbers[EVIDENCE] = space.pose, 0.0
     move_all(prior, seen, posed)
@@ -136,7 +136,7 @@ def update(
     belief, predicted, is_exact = posed.own, posed.predicted, posed.frame.closed[0]
     loss, most = 0.0, 1
     if not is_exact:
-        numbers[SURPRISE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
+        numbers[P_VALUE] = probability(posed.own[0][0], predicted.distance[0], predicted.rows[0])
         loss, most = _divergence(posed, limits), _order(posed, space.places)
         if not loss < _limit(posed, limits):
             return BENT if _is_located(seen) else OPEN, belief, 0.0
@@ -202,9 +202,9 @@ def _order(posed: Pose, places: Places) -> int:
 
 @inlined
 def _exact(posed: Pose, numbers: Array) -> Components:
-    """As `exact`; fills evidence and surprise."""
+    """As `exact`; fills evidence and p_value."""
     joint = _new(posed.own[1].shape[1], posed.own[1].shape[2])
-    into = (numbers[EVIDENCE : EVIDENCE + 1], numbers[SURPRISE : SURPRISE + 1])
+    into = (numbers[EVIDENCE : EVIDENCE + 1], numbers[P_VALUE : P_VALUE + 1])
     exact_all(np.zeros(1, np.int64), posed.own, posed.predicted, posed.frame, joint, into)
     return joint
 
@@ -218,9 +218,9 @@ def exact_all(
     found: Components,
     numbers: tuple[Array, Array],
 ) -> None:
-    """Fill the posteriors, the evidence and the surprise of the entities at `index`."""
+    """Fill the posteriors, the evidence and the p-value of the entities at `index`."""
     log_weights, means, _ = prior
-    evidence, surprise = numbers
+    evidence, p_value = numbers
     pull, product = np.empty(means.shape[2]), np.empty(means.shape[2:] + means.shape[2:])
     for row in range(len(index)):
         b = index[row]
@@ -232,7 +232,7 @@ def exact_all(
         evidence[row] = log_sum(found[0][row])
         for k in range(means.shape[1]):
             found[0][row, k] -= evidence[row]
-        surprise[row] = probability(log_weights[b], predicted.distance[b], predicted.rows[b])
+        p_value[row] = probability(log_weights[b], predicted.distance[b], predicted.rows[b])
 
 
 @inlined

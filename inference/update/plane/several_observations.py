@@ -118,8 +118,8 @@ def in_one(
         if local.observations.matrix.shape[2] != 2 or local.observations.native is None:
             continue
         problem = scaled.rows(index)
-        surprise = problem.prediction.surprise(problem.prior)
-        for some, update in _attempts(local, surprise, problem.gained, settings):
+        p_value = problem.prediction.p_value(problem.prior)
+        for some, update in _attempts(local, p_value, problem.gained, settings):
             yield index[some], update
 
 
@@ -131,14 +131,14 @@ def _sorted(observations: Observations) -> Observations:
 
 
 def _most(size: Tensor) -> Tensor:
-    """The largest divergence of an answer, nats, whose effective sample size must be as large."""
+    """The largest divergence of an answer, nats, whose sample efficiency must be as large."""
     return -0.5 * size.log()  # as `size_at`
 
 
 def _attempts(
-    local: LocalProblem, surprise: Tensor, gained: Tensor, settings: UpdateSettings
+    local: LocalProblem, p_value: Tensor, gained: Tensor, settings: UpdateSettings
 ) -> Iterator[tuple[Tensor, Update]]:
-    left, attempts = torch.arange(len(surprise)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
+    left, attempts = torch.arange(len(p_value)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
     if once := settings.refine_below:
         least = settings.least_size(gained)
         # the second is as if refined
@@ -147,7 +147,7 @@ def _attempts(
     for attempt, most in attempts:
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
-            return some, _solved(local.rows(some), surprise[some], settings, attempt)
+            return some, _solved(local.rows(some), p_value[some], settings, attempt)
 
         poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
         for some, update in in_threads(part, torch.split(left, each)):
@@ -161,7 +161,7 @@ def _attempts(
             return
 
 
-def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
+def _solved(local: LocalProblem, p_value: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
     """Answers, with infinite divergence where they must not be used."""
     prior, (cells, fit, count) = local.prior, attempt
     seen = local.observations.native
@@ -186,7 +186,7 @@ def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, att
     sound = inside & (lost < MOST_LOST) & ((evidence[0] - evidence[1]).abs() < MOST_APART)
     divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
     method = torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64)
-    update = Update(whole, size_at(divergence), evidence[0], surprise, method, divergence)
+    update = Update(whole, size_at(divergence), evidence[0], p_value, method, divergence)
     return _with_unseen(local, update, found.cells, found.counts[1]) if local.partial else update
 
 
@@ -231,7 +231,7 @@ def _with_unseen(
     )
     more = update.divergence.clone()
     more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
-    return replace(update, divergence=more, effective_sample_size=size_at(more))
+    return replace(update, divergence=more, sample_efficiency=size_at(more))
 
 
 class Found(NamedTuple):

@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 # uncertain share of the posterior, at most, of an answer that is used, and of one that is as if exact
 MOST_UNCERTAIN, SURE = 0.01, 0.001
-# effective sample size, below which an answer is left to a search where the settings ask for more
+# sample efficiency, below which an answer is left to a search where the settings ask for more
 SEARCHED = 0.5
 
 
@@ -71,9 +71,9 @@ def around_sensor(
         return
     numbers, index = torch.from_numpy(values)[:, at], index[at]
     method = torch.where(exact[at], int(Method.QUADRATURE), int(Method.REFINED))
-    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
+    p_value = problem.prediction.rows_of(index).p_value(problem.prior.rows(index))
     posterior, size = problem.rows(index).back(mixture.rows(at)), size_at(numbers[DIVERGENCE])
-    yield index, Update(posterior, size, numbers[EVIDENCE], surprise, method, numbers[DIVERGENCE])
+    yield index, Update(posterior, size, numbers[EVIDENCE], p_value, method, numbers[DIVERGENCE])
 
 
 def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

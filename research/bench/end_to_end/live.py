@@ -177,7 +177,7 @@ def _variants(entity: str) -> list[tuple[bytes, bytes]]:
                 means=drawn.normal(scale=50.0, size=(COMPONENTS, 2)).tolist(),
                 covariances=(square @ square.transpose(0, 2, 1) + np.eye(2)).tolist(),
             ),
-            quality=Quality(effective_sample_size=0.9, log_evidence=-1.0, surprise=0.5, method="transformer"),
+            quality=Quality(sample_efficiency=0.9, log_evidence=-1.0, p_value=0.5, method="transformer"),
             applied=("0:1",),
             prior_sequence=0,
             model="walker",

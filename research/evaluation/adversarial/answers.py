@@ -26,7 +26,7 @@ class Answer(NamedTuple):
     """A posterior with what is reported of it."""
 
     mixture: Mixture
-    effective_sample_size: float
+    sample_efficiency: float
     log_evidence: float
     method: str
     seconds: float  # per problem of the batch; for a chain per update
@@ -59,7 +59,7 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
         made.append(
             Answer(
                 Mixture(weights / weights.sum(), means, covariances),
-                float(update.effective_sample_size[row]),
+                float(update.sample_efficiency[row]),
                 float(update.log_evidence[row]),
                 Method(int(update.method[row])).name.lower(),
                 seconds,
@@ -89,7 +89,7 @@ def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
         made.append(
             Answer(
                 Mixture(belief.weights, belief.means, belief.covariances),
-                min(float(outcome.effective_sample_size), math.exp(-lost)),
+                min(float(outcome.sample_efficiency), math.exp(-lost)),
                 float(evidence[i]),
                 outcome.method,
                 float(seconds[i]) / len(chains[i].instants),

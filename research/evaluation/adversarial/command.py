@@ -80,7 +80,14 @@ def show(content: dict[str, Any]) -> None:
 
     table = Table(title=f"KL(exact ‖ answer), nats, settings {content['settings']}, seed {content['seed']}")
     table.add_column("family", no_wrap=True)
-    headings = ("problems", *FIGURES, *(name.replace("_", " ") for name in COUNTS), "near", "ESS", "ms")
+    headings = (
+        "problems",
+        *FIGURES,
+        *(name.replace("_", " ") for name in COUNTS),
+        "near",
+        "sample efficiency",
+        "ms",
+    )
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, row in content["families"].items():
@@ -89,9 +96,9 @@ def show(content: dict[str, Any]) -> None:
     table.add_row("all", *_cells(content))
     console().print(table)
     print(
-        "dishonest: more than .5 nats off while the effective sample size (ESS) is above .5; "
-        "false alarm: ESS below .5 though less than .05 nats off;\n"
-        "near: of answers of ESS .9 or more, the share at most .1 nats off; undecided: the exact posterior's own "
+        "dishonest: more than .5 nats off while the sample efficiency is above .5; "
+        "false alarm: sample efficiency below .5 though less than .05 nats off;\n"
+        "near: of answers with .9 or more, the share at most .1 nats off; undecided: the exact posterior's own "
         "error is too large; faults: not positive definite, or refused by the schema"
     )
     worst = number(content["batch_difference_worst"] or 0.0)
@@ -110,6 +117,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
         *figures,
         *counts,
         near,
-        f"{row['effective_sample_size']:.2f}",
+        f"{row['sample_efficiency']:.2f}",
         f"{row['milliseconds']:.1f}",
     ]

@@ -10,20 +10,20 @@ import numpy as np
 
 from research.evaluation.adversarial.run import Finding
 
-DISHONEST = 0.5, 0.5  # divergence of at least the first (nats), effective sample size above the second
-FALSE_ALARM = 0.05, 0.5  # divergence of at most the first (nats), effective sample size below the second
-NEAR = 0.9, 0.1  # effective sample size of at least the first, divergence of at most the second (nats)
-SAME = 0.01  # allowed difference of an answer in another batch: nats, or effective sample size
+DISHONEST = 0.5, 0.5  # divergence of at least the first (nats), sample efficiency above the second
+FALSE_ALARM = 0.05, 0.5  # divergence of at most the first (nats), sample efficiency below the second
+NEAR = 0.9, 0.1  # sample efficiency of at least the first, divergence of at most the second (nats)
+SAME = 0.01  # allowed difference of an answer in another batch: nats, or sample efficiency
 
 
 def is_dishonest(finding: Finding) -> bool:
     off, size = DISHONEST
-    return finding.decided and finding.distance.value > off and finding.answer.effective_sample_size > size
+    return finding.decided and finding.distance.value > off and finding.answer.sample_efficiency > size
 
 
 def is_false_alarm(finding: Finding) -> bool:
     off, size = FALSE_ALARM
-    return finding.decided and finding.distance.value < off and finding.answer.effective_sample_size < size
+    return finding.decided and finding.distance.value < off and finding.answer.sample_efficiency < size
 
 
 def is_notable(finding: Finding) -> bool:
@@ -35,16 +35,16 @@ def is_notable(finding: Finding) -> bool:
 def near(findings: Sequence[Finding]) -> float | None:
     """Return the share of near answers among those that say they are good; None if there are none."""
     size, off = NEAR
-    good = [f.distance.value <= off for f in findings if f.decided and f.answer.effective_sample_size >= size]
+    good = [f.distance.value <= off for f in findings if f.decided and f.answer.sample_efficiency >= size]
     return float(np.mean(good)) if good else None
 
 
 def batch_difference(finding: Finding) -> float | None:
-    """Return the difference to the answer computed alone, in nats or effective sample size; None if not computed."""
+    """Return the difference to the answer computed alone, in nats or sample efficiency; None if not computed."""
     if finding.alone is None:
         return None
     distance, answer = finding.alone
-    sizes = abs(answer.effective_sample_size - finding.answer.effective_sample_size)
+    sizes = abs(answer.sample_efficiency - finding.answer.sample_efficiency)
     apart = abs(distance.value - finding.distance.value) if distance.value != finding.distance.value else 0.0
     return max(sizes, apart)
 
@@ -73,7 +73,7 @@ def row(findings: Sequence[Finding]) -> dict[str, Any]:
         "dishonest": sum(map(is_dishonest, findings)),
         "false_alarms": sum(map(is_false_alarm, findings)),
         "near": near(findings),
-        "effective_sample_size": _number(np.mean([f.answer.effective_sample_size for f in findings])),
+        "sample_efficiency": _number(np.mean([f.answer.sample_efficiency for f in findings])),
         "evidence_error": _number(np.median(evidence)),
         "faults": sum(bool(f.fault) for f in findings),
         **_compared(findings),
@@ -98,7 +98,7 @@ def _single(finding: Finding) -> dict[str, Any]:
         "number": finding.number,
         "divergence": _number(finding.distance.value),
         "error": _number(finding.distance.error),
-        "effective_sample_size": finding.answer.effective_sample_size,
+        "sample_efficiency": finding.answer.sample_efficiency,
         "accumulated_error": _number(finding.answer.accumulated_error),
         "evidence_error": _number(finding.evidence_error),
         "method": finding.answer.method,

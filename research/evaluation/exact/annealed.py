@@ -2,7 +2,7 @@
 
 A population moves from the prior to the posterior through ``prior × likelihoodᵗ``, with t from 0 to 1. Each step raises
 t as far as the weights allow, resamples, and applies Markov moves that leave the tempered density invariant (Del Moral,
-Doucet and Jasra, "Sequential Monte Carlo samplers", JRSS B 68(3), 2006; t by effective sample size after Jasra et al.,
+Doucet and Jasra, "Sequential Monte Carlo samplers", JRSS B 68(3), 2006; t by sample efficiency after Jasra et al.,
 Scand. J. Statistics 38(1), 2011). There are three kinds of moves. Independent draws come from a mixture fitted to the
 population, with a share of the prior. Differences of two other particles, also unscaled, jump between modes (ter Braak,
 "A Markov chain Monte Carlo version of the genetic algorithm Differential Evolution", Statistics and Computing 16,
@@ -151,7 +151,7 @@ def _anneal(problem: _Problem, particles: int) -> AnnealedPosterior:
 
 
 def _temperature_step(log_likelihood: Tensor, room: Tensor) -> Tensor:
-    """Return the largest step that keeps the effective sample size, at most `room`, ``(B, R)``."""
+    """Return the largest step that keeps the sample efficiency, at most `room`, ``(B, R)``."""
     least = _KEPT * log_likelihood.shape[-1]
 
     def size(step: Tensor) -> Tensor:

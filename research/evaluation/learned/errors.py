@@ -5,7 +5,7 @@
 A case is a prior, one observation, and the exact posterior as weighted points of the prior. Of half the cases, the
 true state comes from a prior three times as wide, so that rare data are there. The true error is
 KL(prior × exact likelihood ‖ prior × learned likelihood). What it is compared with is what an update would add to
-`accumulated_error`: `tracking.learned_likelihoods`, by the surprise of the data.
+`accumulated_error`: `tracking.learned_likelihoods`, by the p-value of the data.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from beliefstream.inference.tracking.learned_likelihoods import TAIL, Trust
 SHIPPED = ("RadiationSource", "ProximityDetector")
 POINTS = 20_000  # of the prior
 LEAST = 200.0  # effective points of an exact posterior; a case with fewer is left out
-SIMULATED, EVALUATED = 1_000, 200  # data that give the surprise; points of the prior that give their density
+SIMULATED, EVALUATED = 1_000, 200  # data that give the p-value; points of the prior that give their density
 WIDER = 3.0  # of the prior that true states of rare data come from
 COMPONENTS = 3  # most components of a prior
-HEAD = "| surprise | cases | true | counted | share above | worst |\n|---|---:|---:|---:|---:|---:|"
-BINS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.0)  # ends of the surprise
+HEAD = "| p-value | cases | true | counted | share above | worst |\n|---|---:|---:|---:|---:|---:|"
+BINS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.0)  # ends of the p-value
 
 
 class Case(NamedTuple):
-    """Surprise of the data, the true error in nats, and the one that an update would count."""
+    """P-value of the data, the true error in nats, and the one that an update would count."""
 
-    surprise: float
+    p_value: float
     true: float
     counted: float
 
@@ -66,7 +66,7 @@ def measured(exact: ProblemFunction, learned: Learned, count: int, seed: int) ->
         points = prior.sample(POINTS, generator)[0]
         found = divergence(exact, learned, points, torch.cat([data, context]))
         if found is not None:
-            p_value = surprise(exact, points, data, context, generator)
+            p_value = p_value_of(exact, points, data, context, generator)
             yield Case(p_value, found, trust.for_data(p_value).counted)
 
 
@@ -89,7 +89,7 @@ def divergence(exact: ProblemFunction, learned: Learned, points: Tensor, numbers
     return float((share * gap).sum() + torch.logsumexp(share.log() - gap, 0))
 
 
-def surprise(
+def p_value_of(
     exact: ProblemFunction, points: Tensor, data: Tensor, context: Tensor, generator: torch.Generator
 ) -> float:
     """P-value of the data: the share of simulated data with no more predictive density."""
@@ -102,10 +102,10 @@ def surprise(
 
 
 def table(cases: list[Case]) -> list[str]:
-    """Rows of a table by surprise: cases, mean true and mean counted error in nats, and how often the first is more."""
+    """Rows of a table by p-value: cases, mean true and mean counted error in nats, and how often the first is more."""
     rows = []
     for high, low in itertools.pairwise(BINS):
-        some = np.array([each for each in cases if low < each.surprise <= high])
+        some = np.array([each for each in cases if low < each.p_value <= high])
         if len(some):
             true, counted = some[:, 1], some[:, 2]
             error = true.std(ddof=1) / math.sqrt(len(some)) if len(some) > 1 else math.nan

@@ -62,7 +62,7 @@ def show(content: dict[str, Any]) -> None:
     print(
         f"lost: {len(content['lost'])} of {content['tracks']} tracks, {content['steps']} steps each; negative log "
         f"density of the true state, by track: median {content['median_negative_log_density']:.2f}, worst "
-        f"{content['worst_negative_log_density']:.2f} nats; least ESS {content['least_effective_sample_size']:.2f}; "
+        f"{content['worst_negative_log_density']:.2f} nats; least efficiency {content['least_sample_efficiency']:.2f}; "
         f"the motion says that it lost {content['loss_of_motion']:.4f} nats a step; {content['components']:.1f} "
         f"components; {content['milliseconds_of_motion']:.1f} ms for the motion of a step and "
         f"{content['milliseconds_of_update']:.1f} ms for its update"

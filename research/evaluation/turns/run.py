@@ -58,7 +58,7 @@ class TurnRun:
 
     levels: Tensor  # see `calibration`
     surprise: Tensor  # negative log density of the true state, nats
-    effective_sample_size: Tensor
+    sample_efficiency: Tensor
     loss: Tensor  # of the motion, as reported, nats
     components: Tensor
     milliseconds: tuple[float, float]  # of motion and of update, per track and step
@@ -84,7 +84,7 @@ class TurnRun:
             "lost": self.lost(),
             "median_negative_log_density": float(by_track.median()),
             "worst_negative_log_density": float(by_track.max()),
-            "least_effective_sample_size": float(self.effective_sample_size.min()),
+            "least_sample_efficiency": float(self.sample_efficiency.min()),
             "loss_of_motion": float(self.loss.mean()),
             "components": float(self.components.mean()),
             "milliseconds_of_motion": self.milliseconds[0],
@@ -166,7 +166,7 @@ def run(
         seconds = [seconds[0] + between - begin, seconds[1] + time.perf_counter() - between]
         belief, truth = update.posterior, torch.from_numpy(state)
         surprise = -belief.log_density(truth[:, None])[:, 0]
-        size, count = update.effective_sample_size, belief.present.sum(1)
+        size, count = update.sample_efficiency, belief.present.sum(1)
         rows.append((levels(belief, truth, generator), surprise, size, loss, count.double()))
         watch(belief)
         progress(step + 1, steps)

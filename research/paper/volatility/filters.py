@@ -66,7 +66,7 @@ def gaussian_filter(
     """Filter with one Gaussian a series, fitted by `ROUNDS` times `count` weighted points.
 
     Returns:
-        Log densities of the true states ``(S, T)``; those of prediction times likelihood; effective sample sizes
+        Log densities of the true states ``(S, T)``; those of prediction times likelihood; sample efficiencies
         ``(S, T)``, as shares of `count`.
     """
     numbers = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def gaussian_filter(
 def update(
     likelihood: Likelihood, mean: Array, covariance: Array, count: int, numbers: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
-    """Return mean, covariance, log evidence and effective sample size of the posterior of a Gaussian prior.
+    """Return mean, covariance, log evidence and sample efficiency of the posterior of a Gaussian prior.
 
     Newton steps with the Fisher information find the mode. Then points of a Student t around it, weighted by prior
     times likelihood over proposal, give moments, from which the next points are drawn.

@@ -93,7 +93,7 @@ def _writer(file: PosteriorWriter | None, format: Format | None) -> Callable[[Po
 def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
     """The cells of a row: time, entity, sequence, mean ± standard deviation of each coordinate, quality, method.
 
-    Quality is the effective sample size, and the accumulated error in nats or a dash if it is not known.
+    Quality is the sample efficiency, and the accumulated error in nats or a dash if it is not known.
     """
     from beliefstream.schemas import to_rfc3339
 
@@ -109,7 +109,7 @@ def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
         posterior.entity,
         f"#{posterior.sequence}",
         ", ".join(coordinates),
-        f"{posterior.quality.effective_sample_size:.2f}",
+        f"{posterior.quality.sample_efficiency:.2f}",
         "-" if error is None else f"{error:.2f} nats",
         posterior.quality.method,
     )

@@ -102,7 +102,7 @@ def view(worker: Scraper, recent: Recent, width: int = 160, height: int = 25) ->
     else:
         above, used = _numbers(worker.history, max(1, width // FIGURE_WIDTH))
     table = Table(expand=True, box=None)
-    for heading in ("time", "entity", "sequence", "belief", "ESS", "error", "method"):
+    for heading in ("time", "entity", "sequence", "belief", "sample efficiency", "error", "method"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if heading == "belief" else None)
     for posterior in islice(reversed(recent.latest.values()), max(1, height - AROUND - used)):
         table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
@@ -124,7 +124,7 @@ def _numbers(history: MetricsHistory, beside: int) -> tuple[RenderableType, int]
         ("observations/s", _number(history.rate("beliefstream_observations_total"), "{:.0f}")),
         ("latency, median", _number(history.quantile(latency, 0.5) * 1000, "{:.0f} ms")),
         ("latency, 95 %", _number(history.quantile(latency, 0.95) * 1000, "{:.0f} ms")),
-        ("effective sample size", _number(history.mean("beliefstream_effective_sample_size"), "{:.2f}")),
+        ("sample efficiency", _number(history.mean("beliefstream_sample_efficiency"), "{:.2f}")),
         ("accumulated error", _number(history.mean("beliefstream_accumulated_error_nats"), "{:.2f} nats")),
         ("dead letters", f"{sum(dead.values()):.0f}" + _reasons(dead)),
     ]

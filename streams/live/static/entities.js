@@ -11,7 +11,7 @@ const { compare } = new Intl.Collator(undefined, { numeric: true });
 /**
  * @typedef {import("./frames.js").Entity} Entity
  * @typedef {{now: number, silence: number, low: number}} Limits the time, seconds after which an entity is silent, and
- *   what is a low sample size
+ *   what is a low sample efficiency
  */
 
 export class EntityList {
@@ -54,7 +54,7 @@ export class EntityList {
   passes(/** @type {Limits} */ { now, silence, low }) {
     const { search = "", only, model } = this.filters, text = search.trim().toLowerCase();
     return (entity) => (!text || entity.name.toLowerCase().includes(text)) && (!model || this.models.get(entity.id) === model)
-      && (!only || (only === "poor" ? entity.ess < low : (age(entity, now) > silence) === (only === "silent")));
+      && (!only || (only === "poor" ? entity.efficiency < low : (age(entity, now) > silence) === (only === "silent")));
   }
 
   /** Whether all entities pass. */
@@ -111,13 +111,13 @@ export class EntityList {
     return row;
   }
 
-  row(/** @type {Entity} */ { name, stamp, ess }, /** @type {string | null} */ selected, /** @type {Limits} */ { now, silence, low }) {
+  row(/** @type {Entity} */ { name, stamp, efficiency }, /** @type {string | null} */ selected, /** @type {Limits} */ { now, silence, low }) {
     const row = this.made(`entity ${name}`, name, () => this.select(name)), seconds = Math.max(0, now - stamp);
     const told = row.querySelector("span") ?? row.appendChild(Object.assign(document.createElement("span"), { className: "age" }));
     if (told.textContent !== span(seconds)) told.textContent = span(seconds);
-    told.title = `newest posterior ${span(seconds)} ago${ess < low ? `, effective sample size ${ess.toFixed(2)}` : ""}`;
+    told.title = `newest posterior ${span(seconds)} ago${efficiency < low ? `, sample efficiency ${efficiency.toFixed(2)}` : ""}`;
     row.classList.toggle("silent", seconds > silence);
-    row.classList.toggle("poor", ess < low);
+    row.classList.toggle("poor", efficiency < low);
     row.firstElementChild?.setAttribute("aria-current", String(name === selected));
     return row;
   }

@@ -15,7 +15,7 @@ const FEW = 5; // steps of which none is usual yet
  * @property {number} id
  * @property {string} name
  * @property {string} method
- * @property {number} ess effective sample size, 0 to 1
+ * @property {number} efficiency sample efficiency, 0 to 1
  * @property {number} stamp when its newest posterior was written, seconds since the epoch
  * @property {number} time of the state, seconds since the epoch
  * @property {Float64Array} components STRIDE numbers each
@@ -37,9 +37,9 @@ export function apply(buffer, entities, names, methods) {
   for (let i = 0; i < count; i++) {
     const id = data.getUint32(at, true), size = data.getUint16(at + 4, true);
     /** @type {Entity} */
-    const entity = entities.get(id) ?? { id, name: names.get(id) ?? "?", method: "?", ess: 1, stamp: 0, time: 0, components: new Float64Array(), trail: [] };
+    const entity = entities.get(id) ?? { id, name: names.get(id) ?? "?", method: "?", efficiency: 1, stamp: 0, time: 0, components: new Float64Array(), trail: [] };
     entity.method = methods[data.getUint16(at + 6, true)] ?? "?";
-    entity.ess = data.getFloat32(at + 8, true);
+    entity.efficiency = data.getFloat32(at + 8, true);
     entity.stamp = data.getFloat64(at + 12, true);
     entity.time = data.getFloat64(at + 20, true);
     at += BLOCK;

@@ -55,7 +55,7 @@ function told(/** @type {import("./map.js").BeliefMap} */ map, /** @type {Entity
     entity.name,
     `${span(age(entity, map.now))} ago`,
     ...plane.slice(0, 2).map(({ name, unit }, i) => `${name} ${values[i]} ${unit}`),
-    `effective sample size ${entity.ess.toFixed(2)}, ${entity.method}`,
+    `sample efficiency ${entity.efficiency.toFixed(2)}, ${entity.method}`,
   ];
 }
 

@@ -203,7 +203,7 @@ export class BeliefMap {
     return x > -reach && y > -reach && x < this.width + reach && y < this.height + reach;
   }
 
-  /** Trails, shorter with many entities; and a ring around those with a low effective sample size. */
+  /** Trails, shorter with many entities; and a ring around those with a low sample efficiency. */
   drawTrails(/** @type {string} */ colour) {
     const { pen, world } = this, most = Math.max(4, Math.floor(MOST_DOTS / world.entities.size));
     pen.strokeStyle = colour;
@@ -216,8 +216,8 @@ export class BeliefMap {
     pen.globalAlpha = 1;
     pen.strokeStyle = this.colours.poor;
     pen.lineWidth = 2;
-    for (const { trail, ess } of world.entities.values()) {
-      if (ess >= world.low || !trail.length) continue;
+    for (const { trail, efficiency } of world.entities.values()) {
+      if (efficiency >= world.low || !trail.length) continue;
       pen.beginPath();
       pen.arc(this.x(trail[trail.length - 2]), this.y(trail[trail.length - 1]), 6, 0, 7);
       pen.stroke();

@@ -7,12 +7,12 @@ import { MARKS, listed, mark as drawMark } from "./sensors.js";
 /**
  * @typedef {{posteriors: number, observations: number, entities: number, delay: number | null,
  *   latency: [number, number] | null, lag: number | null, workers: number | null, group_note: string, low: number,
- *   refined: number | null, poor: {name: string, ess: number}[], poor_count: number, letter_count: number,
+ *   refined: number | null, poor: {name: string, efficiency: number}[], poor_count: number, letter_count: number,
  *   reasons: Record<string, number>}} Health
  * @typedef {{time: number, reason: string, detail: string, entity: string | null, sensor: string | null,
  *   source: string, value: string}} Letter
  * @typedef {{id: number, name: string, time: number, sequence: number, revision: number, prior_sequence: number,
- *   model: string, coordinates: import("./series.js").Coordinate[], ess: number, surprise: number,
+ *   model: string, coordinates: import("./series.js").Coordinate[], efficiency: number, p_value: number,
  *   error: number | null, method: string, likelihood: string, outside: number | null, components: number, whole: boolean,
  *   samples: import("./series.js").Told[],
  *   observations: {sensor: string, time: number, values: number[]}[], letters: Letter[]}} Details
@@ -79,7 +79,7 @@ export function health(/** @type {Health} */ told, /** @type {Select} */ select)
   write("#poor-count", told.poor_count);
   write("#letter-count", told.letter_count);
   write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", "));
-  fill("#poor", told.poor.map(({ name, ess }) => item(name, `${name}: ${ess}`, select)));
+  fill("#poor", told.poor.map(({ name, efficiency }) => item(name, `${name}: ${efficiency}`, select)));
 }
 
 /**
@@ -133,10 +133,10 @@ export function selected(/** @type {string | null} */ name) {
 export function details(/** @type {Details} */ told, /** @type {number[][]} */ bands) {
   write("#who", told.name);
   fill("#facts", [
-    pair("effective sample size", told.ess.toFixed(3)),
+    pair("sample efficiency", told.efficiency.toFixed(3)),
     pair("method", told.method),
     pair("likelihood", likelihood(told)),
-    pair("p-value", told.surprise.toPrecision(3)),
+    pair("p-value", told.p_value.toPrecision(3)),
     pair("accumulated error", told.error === null ? "-" : `${told.error.toFixed(3)} nats`),
     pair("components", told.components),
     pair("sequence", `${told.sequence}, revision ${told.revision}`),

@@ -137,7 +137,7 @@ export class PriorForm {
   see(/** @type {import("./panels.js").Details} */ details) {
     this.seen = details;
     if (!this.sent || details.name !== this.sent.entity || details.prior_sequence <= this.sent.prior_sequence) return;
-    this.answer.textContent = `Applied: posterior ${details.sequence} has prior ${details.prior_sequence}, effective sample size ${details.ess.toFixed(2)}, ${details.method}.`;
+    this.answer.textContent = `Applied: posterior ${details.sequence} has prior ${details.prior_sequence}, sample efficiency ${details.efficiency.toFixed(2)}, ${details.method}.`;
     this.sent = null;
   }
 }

@@ -1,9 +1,9 @@
 """Bootstrap particle filter with a kernel density estimate.
 
 The motion model moves the particles, and the exact likelihood, including outliers, weights them. Entities with an
-effective sample size below half are resampled systematically, just before the next prediction, whose noise spreads the
+sample efficiency below half are resampled systematically, just before the next prediction, whose noise spreads the
 copies. The density uses Gaussian kernels with the full covariance of the particles, scaled by Silverman's rule for the
-effective sample size. After Gordon, Salmond and Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state
+sample efficiency. After Gordon, Salmond and Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state
 estimation", IEE Proceedings F 140(2), 1993.
 """
 
@@ -59,7 +59,7 @@ class KernelDensity:
     def bandwidth(self) -> Tensor:
         """Return Silverman's bandwidth, relative to the spread of the points, ``(B,)``."""
         size = self.points.shape[-1]
-        return (effective_sample_size(self.log_weights) * (size + 2) / 4) ** (-1 / (size + 4))
+        return (sample_efficiency(self.log_weights) * (size + 2) / 4) ** (-1 / (size + 4))
 
     def sample(self, count: int, _: torch.Generator | None = None) -> Tensor:
         """Draw independent points by the filter's own generator, ``(B, count, d)``."""
@@ -102,7 +102,7 @@ def systematic(weights: Tensor, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(total / total[..., -1:], comb).clamp_max(count - 1)
 
 
-def effective_sample_size(log_weights: Tensor) -> Tensor:
+def sample_efficiency(log_weights: Tensor) -> Tensor:
     """Return ``1 / Σ w²``, ``(B,)``, between 1 and the number of points."""
     return (-torch.logsumexp(2 * log_weights, -1)).exp()
 
@@ -147,8 +147,8 @@ class ParticleFilter:
         return total
 
     def resample(self) -> None:
-        """Resample the entities with an effective sample size below half, systematically."""
-        poor = effective_sample_size(self.log_weights) < 0.5 * self.particles.shape[1]
+        """Resample the entities with a sample efficiency below half, systematically."""
+        poor = sample_efficiency(self.log_weights) < 0.5 * self.particles.shape[1]
         if bool(poor.any()):
             self._redraw(poor)
 

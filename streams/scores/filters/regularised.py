@@ -6,7 +6,7 @@ equal. With the weighted mean ``m`` and covariance ``S`` of the particles,
     x ← m + √(1 − h²) (x − m) + h N(0, S),
 
 which preserves both, because the centres shrink by as much as the kernels widen. ``h`` is a fraction of Silverman's
-rule for the effective sample size: one half, to suit beliefs with several modes. If the likelihood is so narrow that
+rule for the sample efficiency: one half, to suit beliefs with several modes. If the likelihood is so narrow that
 few particles would have weight, it is raised to a power that leaves enough of them. The particles are resampled, and
 the rest of the likelihood is applied in the same way (progressive correction).
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.streams.scores.filters.particle import ParticleFilter, effective_sample_size
+from beliefstream.streams.scores.filters.particle import ParticleFilter, sample_efficiency
 
 BANDWIDTH = 0.5  # of the kernels, as a fraction of Silverman's rule
 LEAST_SHARE = 0.1  # smallest effective share of the particles after a part of the likelihood
@@ -54,7 +54,7 @@ class RegularisedParticleFilter(ParticleFilter):
 
         def enough(power: Tensor) -> Tensor:
             weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
-            return effective_sample_size(weights) >= LEAST_SHARE * weights.shape[1]
+            return sample_efficiency(weights) >= LEAST_SHARE * weights.shape[1]
 
         whole = enough(left)
         if bool(whole.all()):

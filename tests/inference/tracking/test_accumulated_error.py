@@ -186,10 +186,10 @@ def test_it_does_not_depend_on_the_batch_if_a_motion_loses_too() -> None:
 
 def test_a_chain_whose_first_update_is_poor_does_not_read_as_perfect_later() -> None:
     poor = after(seen(0.0, CLOSE, 1.0))
-    assert poor.effective_sample_size < 0.5
+    assert poor.sample_efficiency < 0.5
     assert poor.accumulated_error > 0.3
     later = after(*(seen(float(i), WEAK, 0.5, 0.5) for i in range(1, 21)), belief=poor.belief)
-    assert later.effective_sample_size > 0.95
+    assert later.sample_efficiency > 0.95
     assert later.accumulated_error > 0.5 * poor.accumulated_error
     # until something tells where it is, whatever was believed
     found = after(*(seen(30.0 + i, SHARP, 0.6, 0.8) for i in range(40)), belief=later.belief)

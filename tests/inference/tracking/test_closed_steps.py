@@ -99,7 +99,7 @@ def assert_alike(found: Outcome, expected: Outcome, tolerance: float = 1e-10) ->
     for name in ("weights", "means", "covariances"):
         one, other = getattr(found.belief, name), getattr(expected.belief, name)
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
-    numbers = ("effective_sample_size", "log_evidence", "surprise", "accumulated_error")
+    numbers = ("sample_efficiency", "log_evidence", "p_value", "accumulated_error")
     for name in numbers:
         one, other = getattr(found, name), getattr(expected, name)
         assert one == pytest.approx(other, rel=1e-9, abs=1e-9), name
@@ -151,7 +151,7 @@ def test_steps_whose_reduction_is_measured_equal_those_of_operators(seed: int) -
     (expected,) = by_operators([step])
     assert solved[0] is not None
     assert_alike(solved[0], expected)
-    assume(-0.5 * math.log(expected.effective_sample_size) > CHEAP)  # a bound was not enough
+    assume(-0.5 * math.log(expected.sample_efficiency) > CHEAP)  # a bound was not enough
 
 
 NEAR = [
@@ -233,7 +233,7 @@ def test_outcomes_that_are_known_to_be_sound_are_sound(seed: int, numbers: list[
 def same(one: Outcome, other: Outcome) -> bool:
     parts = ("weights", "means", "covariances")
     pairs = [(getattr(one.belief, part), getattr(other.belief, part)) for part in parts]
-    numbers = ("effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error")
+    numbers = ("sample_efficiency", "log_evidence", "p_value", "method", "accumulated_error")
     assert one.fits is not None and other.fits is not None
     return all(np.array_equal(first, second) for first, second in [*pairs, (one.fits, other.fits)]) and [
         getattr(one, name) for name in numbers

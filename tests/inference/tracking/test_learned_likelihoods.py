@@ -84,9 +84,9 @@ def test_an_error_that_is_no_number_is_unknown(stated: Any) -> None:
     assert trust_in([exact(is_learned=True, expected_error=stated)]) == Trust(None, None, UNKNOWN)
 
 
-@pytest.mark.parametrize(("surprise", "factor"), [(1.0, 1.0), (RARE, 1.0), (RARE / 20, 20.0)])
-def test_rare_data_count_more(surprise: float, factor: float) -> None:
-    assert Trust(0.25, 0.0, 1.25).for_data(surprise) == Trust(0.25 * factor, 0.0, 1.25 * factor)
+@pytest.mark.parametrize(("p_value", "factor"), [(1.0, 1.0), (RARE, 1.0), (RARE / 20, 20.0)])
+def test_rare_data_count_more(p_value: float, factor: float) -> None:
+    assert Trust(0.25, 0.0, 1.25).for_data(p_value) == Trust(0.25 * factor, 0.0, 1.25 * factor)
 
 
 def test_the_context_of_any_observation_can_lie_outside() -> None:

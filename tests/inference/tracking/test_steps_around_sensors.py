@@ -81,14 +81,14 @@ def test_a_step_equals_the_update_of_its_prediction(
             continue
         if found.method == "refined" and len(belief_of(step).weights) > 1:
             # lines of all components are divided along the longest axis, which the scale of an update turns
-            assert found.effective_sample_size > SEARCHED
+            assert found.sample_efficiency > SEARCHED
         elif found.method == "refined":
             # a fit of many steps makes rounded digits larger
             assert other.method == "refined"
             assert found.log_evidence == pytest.approx(other.log_evidence, abs=1e-9)
-            assert found.surprise == pytest.approx(other.surprise, abs=1e-9)
+            assert found.p_value == pytest.approx(other.p_value, abs=1e-9)
             assert found.accumulated_error == pytest.approx(other.accumulated_error, rel=0.05, abs=0.01)
-            assert found.effective_sample_size == pytest.approx(other.effective_sample_size, abs=0.02)
+            assert found.sample_efficiency == pytest.approx(other.sample_efficiency, abs=0.02)
         else:
             assert_alike(found, other, 1e-6)
 
@@ -110,7 +110,7 @@ def test_poor_fits_to_several_components_are_left_open_where_an_answer_must_be_b
 ) -> None:
     steps = [step_of(seed, 9, 0) for seed in range(24)]
     solved = closed_steps.solved(steps, replace(updater().settings, repeat_below=repeat_below))
-    sizes = [outcome.effective_sample_size for outcome in solved if outcome is not None]
+    sizes = [outcome.sample_efficiency for outcome in solved if outcome is not None]
     assert min(sizes) > least
     assert (min(sizes) < SEARCHED) == (least == 0.0)
 
@@ -123,7 +123,7 @@ def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
         (one,) = alone
         assert (one is None) == (found is None)
         if one is not None and found is not None:
-            assert one.effective_sample_size == found.effective_sample_size
+            assert one.sample_efficiency == found.sample_efficiency
             assert np.array_equal(one.belief.means, found.belief.means)
 
 

@@ -112,7 +112,7 @@ def assert_near(
 def assert_same(here: Update, there: Update) -> None:
     eye = torch.eye(here.posterior.dimension, dtype=torch.float64)
     assert_near(here, there, eye, 1.0, torch.zeros(len(eye)).double(), 1e-5)
-    for name in ("log_evidence", "effective_sample_size", "surprise"):
+    for name in ("log_evidence", "sample_efficiency", "p_value"):
         torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-4)
     assert there.method.tolist() == here.method.tolist()
 
@@ -217,9 +217,9 @@ def test_an_answer_is_the_same_whatever_else_is_in_its_batch() -> None:
         alone = updater().update(stacked([problem.prior]), encode([problem.readings], 2))
         there = together.rows(torch.tensor([row]))
         assert int(alone.method) == int(there.method), problem.family
-        assert float(alone.effective_sample_size) == pytest.approx(
-            float(there.effective_sample_size), abs=5e-3
-        ), problem.family
+        assert float(alone.sample_efficiency) == pytest.approx(float(there.sample_efficiency), abs=5e-3), (
+            problem.family
+        )
         points = alone.posterior.normalised().sample(POINTS, generator(1))
         torch.testing.assert_close(
             there.posterior.log_density(points),

@@ -73,7 +73,7 @@ def test_the_posterior_of_a_mixture_is_the_one_in_closed_form(level: OnePass) ->
     prior_away = divergence(exact, PRIOR, points)  # type: ignore[arg-type]
     given = PRIOR, {"reading": READINGS}, {"noise": NOISE}
     alone = level.posterior(*given, components=4, check=False)
-    assert (alone.likelihood, alone.effective_sample_size, alone.divergence, alone.refined) == (
+    assert (alone.likelihood, alone.sample_efficiency, alone.divergence, alone.refined) == (
         "unchecked",
         None,
         None,
@@ -86,7 +86,7 @@ def test_the_posterior_of_a_mixture_is_the_one_in_closed_form(level: OnePass) ->
     assert 0 <= found < 0.005
     assert best.divergence is not None and best.divergence_error is not None
     assert abs(found - best.divergence) < 4 * best.divergence_error + 0.001
-    assert best.effective_sample_size is not None and best.effective_sample_size > 0.95
+    assert best.sample_efficiency is not None and best.sample_efficiency > 0.95
 
 
 @pytest.mark.parametrize("components", [1, 2, 7, 16])
@@ -128,7 +128,7 @@ def test_two_parameters_of_which_a_sum_is_seen() -> None:
     offset = answer.means - found
     spread = np.einsum("k,kij->ij", answer.weights, answer.covariances)
     spread = spread + np.einsum("k,ki,kj->ij", answer.weights, offset, offset)
-    assert answer.effective_sample_size is not None and answer.effective_sample_size > 0.9
+    assert answer.sample_efficiency is not None and answer.sample_efficiency > 0.9
     np.testing.assert_allclose(found, mean, atol=0.12)
     np.testing.assert_allclose(spread, covariance - gain @ seen @ covariance, atol=0.15)
 
@@ -136,7 +136,7 @@ def test_two_parameters_of_which_a_sum_is_seen() -> None:
 def test_a_simulator_alone_cannot_check() -> None:
     one_pass = OnePass(trained(Simulated).form, ProblemFunction.of(Simulated()))
     answer = one_pass.posterior(PRIOR, {"reading": READINGS}, {"noise": NOISE})
-    assert answer.likelihood == "unchecked" and answer.effective_sample_size is None
+    assert answer.likelihood == "unchecked" and answer.sample_efficiency is None
 
 
 def test_a_likelihood_that_was_learned_checks_and_is_named() -> None:

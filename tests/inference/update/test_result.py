@@ -47,9 +47,7 @@ def test_answers_of_two_threads_are_those_of_one(quadrature: float, method: Meth
     assert torch.equal(found.method, expected.method)
     # rounds of refinement amplify rounding, which depends on the size of a batch
     torch.testing.assert_close(found.posterior.means, expected.posterior.means, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        found.effective_sample_size, expected.effective_sample_size, rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(found.sample_efficiency, expected.sample_efficiency, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.usefixtures("two_threads")

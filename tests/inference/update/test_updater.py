@@ -49,7 +49,7 @@ def test_linear_sensors_give_the_kalman_posterior_and_evidence() -> None:
     expected -= 0.5 * np.linalg.slogdet(2 * np.pi * innovation)[1]
     assert float(result.log_evidence[0]) == pytest.approx(expected, abs=1e-9)
     assert int(result.method[0]) == Method.KALMAN
-    assert float(result.effective_sample_size[0]) == 1.0
+    assert float(result.sample_efficiency[0]) == 1.0
 
 
 def test_the_network_agrees_with_kalman_on_linear_gaussian_problems() -> None:
@@ -67,7 +67,7 @@ def test_the_network_agrees_with_kalman_on_linear_gaussian_problems() -> None:
     spread = la.trace(true_covariance).sqrt()
     assert float((mean - true_mean).norm() / spread) < 0.05
     assert float((covariance - true_covariance).norm() / true_covariance.norm()) < 0.1
-    assert float(answer.effective_sample_size[0]) > 0.9
+    assert float(answer.sample_efficiency[0]) > 0.9
 
 
 def divergences_of(result: Update, prior: GaussianMixture, observations: Observations) -> torch.Tensor:
@@ -87,23 +87,23 @@ def test_posteriors_are_near_the_grid() -> None:
     assert float(divergence.mean()) < 0.03
 
 
-def test_the_effective_sample_size_tells_which_answers_are_poor() -> None:
+def test_the_sample_efficiency_tells_which_answers_are_poor() -> None:
     prior, observations, _ = sampled(64, seed=5)
     chosen = UpdateSettings(refine_below=0.0, quadrature_below=0.0)
     plain = Updater(updater().network, settings=chosen)
     result = plain.update(prior, observations)
     divergence = divergences_of(result, prior, observations)
-    good = result.effective_sample_size > 0.9
+    good = result.sample_efficiency > 0.9
     assert 10 < int(good.sum()) < 60
     assert float(divergence[good].mean()) < 0.05
     assert float(divergence[good].mean()) < 0.5 * float(divergence[~good].mean())
 
 
-def test_log_evidence_is_near_the_grid_where_the_effective_sample_size_is_high() -> None:
+def test_log_evidence_is_near_the_grid_where_the_sample_efficiency_is_high() -> None:
     prior, observations, _ = sampled(32, seed=6)
     result = updater().update(prior, observations)
     errors = []
-    for row in torch.nonzero(result.effective_sample_size > 0.6)[:, 0].tolist():
+    for row in torch.nonzero(result.sample_efficiency > 0.6)[:, 0].tolist():
         one = slice(row, row + 1)
         exact = grid_posterior(prior.rows(one), observations.rows_of(one))
         errors.append(abs(float(result.log_evidence[row]) - exact.log_evidence))
@@ -268,10 +268,10 @@ def test_without_a_search_a_poor_answer_is_refined_still() -> None:
         Updater(weights.load(), settings=chosen, dtype=DOUBLE).update(prior, observations)
         for chosen in (unsearched, once)
     )
-    poor = plain.effective_sample_size < 0.8
+    poor = plain.sample_efficiency < 0.8
     assert int(poor.sum()) > 3
     assert bool((refined.method[poor] == Method.REFINED).any())
-    assert float(refined.effective_sample_size[poor].mean()) > float(plain.effective_sample_size[poor].mean())
+    assert float(refined.sample_efficiency[poor].mean()) > float(plain.sample_efficiency[poor].mean())
 
 
 def test_an_updater_with_other_components_is_made_once() -> None:

@@ -203,7 +203,7 @@ def test_an_observation_that_no_state_can_explain_leaves_an_answer_without_quali
 
     sensor = of_problem(Never(), {"x": 0}, 1)
     found = updater.update(gaussian([0.5], [1.5]), encode([[Reading(sensor, np.array([1.0]))]], 1))
-    assert float(found.effective_sample_size) == 0.0 and float(found.divergence) > 1
+    assert float(found.sample_efficiency) == 0.0 and float(found.divergence) > 1
     assert found.posterior.means.isfinite().all() and found.posterior.covariances.isfinite().all()
 
 
@@ -218,7 +218,7 @@ def test_a_gaussian_likelihood_has_the_closed_forms_posterior(updater: Updater) 
     torch.testing.assert_close(mean, exact_mean, atol=0.01, rtol=0)
     torch.testing.assert_close(covariance, exact_covariance, atol=0.01, rtol=0.05)
     assert float(found.log_evidence) == pytest.approx(float(exact.log_evidence), abs=0.01)
-    assert float(found.surprise) == pytest.approx(float(exact.surprise), abs=0.1)
+    assert float(found.p_value) == pytest.approx(float(exact.p_value), abs=0.1)
 
 
 def test_an_answer_does_not_depend_on_the_rest_of_its_batch(updater: Updater) -> None:
@@ -233,13 +233,13 @@ def test_an_answer_does_not_depend_on_the_rest_of_its_batch(updater: Updater) ->
         alone = updater.update(prior, encode([rows[place]], 2))
         mean, covariance = together.rows(torch.tensor([place])).posterior.moments()
         torch.testing.assert_close((mean, covariance), alone.posterior.moments(), atol=1e-6, rtol=1e-6)
-        assert float(together.surprise[place]) == float(alone.surprise)
+        assert float(together.p_value[place]) == float(alone.p_value)
 
 
 def p_values(
     updater: Updater, draw: Callable[[np.random.Generator], tuple[float, float]], cases: int
 ) -> Array:
-    """Surprise of counts of a beacon that `draw` places."""
+    """P-value of counts of a beacon that `draw` places."""
     generator, rows = np.random.default_rng(5), []
     for _ in range(cases):
         place = np.array([draw(generator)])
@@ -247,14 +247,14 @@ def p_values(
             [Reading(counter(0.02), np.array([generator.poisson(rate(place, (3, 0), 0.02))[0], 3, 0]))]
         )
     prior = gaussian([0, 0], [1, 1]).rows(torch.zeros(cases, dtype=torch.int64))
-    return updater.update(prior, encode(rows, 2)).surprise.numpy()
+    return updater.update(prior, encode(rows, 2)).p_value.numpy()
 
 
-def test_counts_as_predicted_are_no_surprise_and_others_are(updater: Updater) -> None:
+def test_counts_as_predicted_are_likely_and_others_are(updater: Updater) -> None:
     usual = p_values(updater, lambda g: (float(g.normal()), float(g.normal())), 40)
     assert (usual < 0.05).mean() < 0.15  # a p-value is at least as large as a uniform number
     far = updater.update(gaussian([0, 0], [1, 1]), encode([[Reading(counter(0.02), np.array([9, 3, 0]))]], 2))
-    assert float(far.surprise) < 0.01
+    assert float(far.p_value) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""True errors of learned likelihoods: those of normal laws in closed form; the surprise is that of SciPy."""
+"""True errors of learned likelihoods: those of normal laws in closed form; the p-value is that of SciPy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from research.evaluation.learned.errors import Case, divergence, measured, surprise, table
+from research.evaluation.learned.errors import Case, divergence, measured, p_value_of, table
 
 PRIOR = 2.0  # deviation
 SHIFT = 0.4  # of the learned likelihood
@@ -69,20 +69,20 @@ def test_cases_beyond_the_training_and_those_of_too_few_points_are_left_out() ->
 
 
 @pytest.mark.parametrize("value", [0.3, -3.0, 6.0])
-def test_the_surprise_is_the_tail_of_the_predictive_law(value: float) -> None:
+def test_the_p_value_is_the_tail_of_the_predictive_law(value: float) -> None:
     datum, nothing = torch.tensor([value]).double(), torch.zeros(0).double()
-    found = surprise(EXACT, points(), datum, nothing, torch.Generator().manual_seed(1))
+    found = p_value_of(EXACT, points(), datum, nothing, torch.Generator().manual_seed(1))
     expected = 2 * scipy.stats.norm(0, (PRIOR**2 + 1) ** 0.5).sf(abs(value))
     assert found == pytest.approx(expected, abs=0.06 if expected > 0.1 else 0.02)
 
 
 def test_rare_data_are_among_the_cases_and_count_more() -> None:
     cases = list(measured(EXACT, Shifted(SHIFT), 60, 3))
-    assert min(case.surprise for case in cases) < 0.05 < 0.5 < max(case.surprise for case in cases)
+    assert min(case.p_value for case in cases) < 0.05 < 0.5 < max(case.p_value for case in cases)
     assert all(case.counted >= SHIFT**2 / 2 - 1e-12 for case in cases)
 
 
-def test_the_table_has_a_row_for_each_range_of_the_surprise() -> None:
+def test_the_table_has_a_row_for_each_range_of_the_p_value() -> None:
     rows = table([Case(0.5, 0.1, 0.2), Case(0.6, 0.3, 0.2), Case(0.02, 1.0, 0.5)])
     assert rows[0].startswith("| 0.3 to 1 | 2 | 0.20000 ± 0.10000 | 0.20000 | 0.50 | 0.3000 |")
     assert len(rows) == 2 and rows[1].startswith("| 0.01 to 0.03 | 1 |")

@@ -19,14 +19,14 @@ from tests.schemas.messages import posteriors, relaxed
         ("prior_sequence", -1),
         ("model_version", 0),
         ("mixture", Mixture.gaussian([0.0], 1.0)),
-        ("quality", {"effective_sample_size": 1.1, "log_evidence": 0, "surprise": 0, "method": "kalman"}),
-        ("quality", {"effective_sample_size": 1, "log_evidence": 0, "surprise": 0, "method": "guess"}),
+        ("quality", {"sample_efficiency": 1.1, "log_evidence": 0, "p_value": 0, "method": "kalman"}),
+        ("quality", {"sample_efficiency": 1, "log_evidence": 0, "p_value": 0, "method": "guess"}),
         (
             "quality",
             {
-                "effective_sample_size": 1,
+                "sample_efficiency": 1,
                 "log_evidence": 0,
-                "surprise": 0,
+                "p_value": 0,
                 "method": "kalman",
                 "accumulated_error": -0.1,
             },
@@ -45,7 +45,7 @@ def test_a_field_out_of_bounds_is_named(field: str, value: Any, posterior: Poste
 
 def test_a_posterior_of_a_worker_before_it_had_the_figure_says_that_it_is_not_known() -> None:
     quality = Quality.model_validate(
-        {"effective_sample_size": 1, "log_evidence": 0, "surprise": 0, "method": "kalman"}
+        {"sample_efficiency": 1, "log_evidence": 0, "p_value": 0, "method": "kalman"}
     )
     assert quality.accumulated_error is None
 

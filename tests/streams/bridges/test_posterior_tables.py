@@ -9,7 +9,7 @@ import pytest
 from beliefstream.schemas import Coordinate, Mixture, Posterior, Quality
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
 
-QUALITY = ["effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error"]
+QUALITY = ["sample_efficiency", "log_evidence", "p_value", "method", "accumulated_error"]
 FIRST = ["entity", "time", "sequence", "revision"]
 
 
@@ -23,7 +23,7 @@ def posterior(entity: str, *names: str, error: float | None = 0.25) -> Posterior
         coordinates=tuple(Coordinate(name=name, unit="m") for name in names),
         mixture=Mixture.gaussian(mean, [2.0] * len(names)),
         quality=Quality(
-            effective_sample_size=0.9, log_evidence=-3, surprise=0.5, method="kalman", accumulated_error=error
+            sample_efficiency=0.9, log_evidence=-3, p_value=0.5, method="kalman", accumulated_error=error
         ),
         applied=("first",),
         prior_sequence=0,

@@ -20,7 +20,7 @@ def posterior(
             "revision": revision,
             "coordinates": [{"name": "x", "unit": "m"}],
             "mixture": {"weights": [1], "means": [[0]], "covariances": [[[1]]]},
-            "quality": {"effective_sample_size": 1, "log_evidence": 0, "surprise": 1, "method": "kalman"},
+            "quality": {"sample_efficiency": 1, "log_evidence": 0, "p_value": 1, "method": "kalman"},
             "applied": applied,
             "prior_sequence": 0,
             "model": "walker",

@@ -43,7 +43,7 @@ def posterior(sequence: int, entity: str = "mower", **changes: Any) -> Posterior
         "revision": 0,
         "coordinates": (Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
         "mixture": PLANE,
-        "quality": Quality(effective_sample_size=0.9, log_evidence=-1.5, surprise=0.4, method="transformer"),
+        "quality": Quality(sample_efficiency=0.9, log_evidence=-1.5, p_value=0.4, method="transformer"),
         "applied": (f"0:{sequence}",),
         "prior_sequence": 0,
         "model": "planar",

@@ -140,7 +140,7 @@ def test_a_posterior_is_written_as_it_is_read() -> None:
     assert (read.applied, read.prior_sequence) == (("0:17", "mine"), 1)
     assert (read.model, read.model_version, read.coordinates) == (model.name, 7, model.coordinates)
     quality = read.quality
-    assert (quality.effective_sample_size, quality.log_evidence, quality.surprise, quality.method) == (
+    assert (quality.sample_efficiency, quality.log_evidence, quality.p_value, quality.method) == (
         (0.5, -12.5, 0.25, "refined")
     )
     assert quality.accumulated_error == 2.25

@@ -97,7 +97,7 @@ def test_the_posterior_of_an_update_is_the_grids(folder: Path) -> None:
     seen = encode([[reading_of(each, sensors[each.sensor]) for each in observations()]], 2)
     found = Updater(weights.load(), dtype=torch.float64).update(prior(), seen)
     assert exact(found.posterior) < 0.05
-    assert float(found.effective_sample_size) > 0.8
+    assert float(found.sample_efficiency) > 0.8
 
 
 def test_fuse_loads_it(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

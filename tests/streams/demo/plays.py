@@ -36,9 +36,9 @@ def posterior(
             "coordinates": model.coordinates,
             "mixture": Mixture.gaussian((x, y, 0.0, 0.0), (deviation, deviation, 1.0, 1.0)),
             "quality": {
-                "effective_sample_size": 0.8,
+                "sample_efficiency": 0.8,
                 "log_evidence": -1.0,
-                "surprise": 0.5,
+                "p_value": 0.5,
                 "method": method,
             },
             "applied": applied,

@@ -50,7 +50,7 @@ def test_latency_is_from_sent_to_received() -> None:
     assert figures.latency_median == pytest.approx(0.25)
     assert figures.latency_95 == pytest.approx(0.25)
     assert (figures.sent, figures.applied, figures.posteriors) == (20, 20, 20)
-    assert figures.effective_sample_size == pytest.approx(0.8)
+    assert figures.sample_efficiency == pytest.approx(0.8)
 
 
 def test_planted_messages_and_priors_are_not_waited_for() -> None:
@@ -85,7 +85,7 @@ def test_the_jump_is_the_belief_before_the_prior_itself_and_what_follows() -> No
     assert jump is not None
     assert (jump.before.method, jump.stated.method) == ("kalman", "prior")
     assert [seen.method for seen in jump.after] == ["refined", "kalman"]
-    assert math.isnan(jump.stated.effective_sample_size)
+    assert math.isnan(jump.stated.sample_efficiency)
     assert [text.split("  ")[0].strip() for text in jump_lines(jump)] == [
         "before",
         "stated: north or south gate",

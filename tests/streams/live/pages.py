@@ -116,7 +116,7 @@ def _under(path: str, app: ASGIApp) -> ASGIApp:
 class Shown:
     """An entity as a frame says it."""
 
-    ess: float
+    efficiency: float
     method: str
     stamp: float  # time of the record
     time: float
@@ -173,11 +173,11 @@ class Browser:
         assert magic == MAGIC
         place = FRAME.size
         for _ in range(count):
-            number, components, method, ess, stamp, when = BLOCK.unpack_from(frame, place)
+            number, components, method, efficiency, stamp, when = BLOCK.unpack_from(frame, place)
             place += BLOCK.size
             rows = np.frombuffer(frame, "<f4", 6 * components, place).reshape(components, 6)
             place += rows.nbytes
-            self.entities[self._names[number]] = Shown(ess, METHODS[method], stamp, when, rows)
+            self.entities[self._names[number]] = Shown(efficiency, METHODS[method], stamp, when, rows)
         assert place == len(frame)
         self.frames += 1
 

@@ -74,7 +74,7 @@ def crowded(embedded_broker: EmbeddedNode, module_topics: TopicNames) -> Iterato
         for name in ("fleet-a/mower-1", "fleet-a/mower-2", "fleet-b/ship-1"):
             model = "ships" if "ship" in name else "mowers"
             quality = posterior(1).quality.model_copy(
-                update={"effective_sample_size": 0.2 if "ship" in name else 0.9}
+                update={"sample_efficiency": 0.2 if "ship" in name else 0.9}
             )
             times = (1_700_000_000.0 + 2 * number for number in range(30))
             page.put(

@@ -34,7 +34,7 @@ def test_a_frame_has_the_components_over_the_plane(page: Page) -> None:
             shown.components, [[0.25, 1, 2, 4, 1, 9], [0.75, 30, 40, 16, 0, 25]], rtol=1e-6
         )
         assert (shown.method, shown.time) == ("transformer", 1.0)
-        assert shown.ess == pytest.approx(0.9)
+        assert shown.efficiency == pytest.approx(0.9)
         assert browser.notes["plane"] == [{"name": "x", "unit": "m"}, {"name": "y", "unit": "m"}]
 
 
@@ -173,7 +173,7 @@ def test_sensors_health_and_dead_letters_are_told(page: Page, embedded_broker: E
         value=b'{"entity": "mower", "sensor": "<b>"}',
     )
     page.raw.send(page.topics.dead_letters, key=letter.key, value=letter.value, headers=letter.headers())
-    poor = posterior(1).quality.model_copy(update={"effective_sample_size": 0.1})
+    poor = posterior(1).quality.model_copy(update={"sample_efficiency": 0.1})
     page.put(posterior(1, quality=poor))
     with watched(page) as browser:
         browser.wait_for_entities("mower")
@@ -189,5 +189,5 @@ def test_sensors_health_and_dead_letters_are_told(page: Page, embedded_broker: E
         health = browser.notes["health"]
         assert health["entities"] == 1
         assert health["refined"] == 0
-        assert health["poor"] == [{"name": "mower", "ess": 0.1}]
+        assert health["poor"] == [{"name": "mower", "efficiency": 0.1}]
         assert health["reasons"] == {"unknown_sensor": 1}

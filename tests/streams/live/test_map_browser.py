@@ -108,7 +108,7 @@ def test_what_is_under_the_mouse_is_told_and_no_label_lies_under_the_tools_or_th
     opened.wait_for("beliefstream.map.hover !== null")
     texts = opened.value(f"({TEXTS})()")
     told = [text for text, _, _ in texts]
-    assert {"x 1234.5 ± 2.0 m", "y -3.0 ± 2.0 m", "effective sample size 0.90, transformer"} <= set(told)
+    assert {"x 1234.5 ± 2.0 m", "y -3.0 ± 2.0 m", "sample efficiency 0.90, transformer"} <= set(told)
     assert any(text.endswith("s ago") for text in told)
     top, bottom = opened.value(
         f"{corner} return ['#tools', '#legend'].map((each) => document.querySelector(each).getBoundingClientRect())"
@@ -119,7 +119,7 @@ def test_what_is_under_the_mouse_is_told_and_no_label_lies_under_the_tools_or_th
     assert all(top + 8 < y < bottom for _, y in axes)
     opened.page.mouse.move(x + 200, y)
     opened.wait_for("beliefstream.map.hover[0] > 1235")
-    assert "effective sample size 0.90, transformer" not in [each[0] for each in opened.value(f"({TEXTS})()")]
+    assert "sample efficiency 0.90, transformer" not in [each[0] for each in opened.value(f"({TEXTS})()")]
 
 
 def test_a_trail_is_a_line_without_the_leaps_of_a_correction(opened: Tab, page: Page) -> None:

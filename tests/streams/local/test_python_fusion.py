@@ -78,7 +78,7 @@ def test_a_frame_gives_a_frame(library: str) -> None:
     np.testing.assert_allclose(
         list(found["y_standard_deviation"]), [each.mixture.standard_deviations()[1] for each in expected]
     )
-    assert "effective_sample_size" in found.columns
+    assert "sample_efficiency" in found.columns
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])

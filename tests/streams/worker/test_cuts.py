@@ -75,7 +75,7 @@ def test_in_double_precision_it_does_not_matter_but_for_what_is_refined() -> Non
     exact, refined = 0.0, 0.0
     for cut in log.cuts:
         for _, pairs in log.pairs(cut):
-            sound = min(each.effective_sample_size for pair in pairs for each in pair) >= SOUND
+            sound = min(each.sample_efficiency for pair in pairs for each in pair) >= SOUND
             first = next((n for n, (_, due) in enumerate(pairs) if due.method == "refined"), len(pairs))
             apart = [_distance(one, other) for one, other in pairs]
             exact = max([exact, *apart[:first]])
@@ -97,7 +97,7 @@ def test_in_single_precision_few_decisions_tip_and_sound_beliefs_say_the_same() 
         for _, pairs in log.pairs(cut):
             far = [pair for pair in pairs if _distance(*pair) > ROUNDING]
             tipped += len(far)
-            if min(each.effective_sample_size for pair in pairs for each in pair) < SOUND:
+            if min(each.sample_efficiency for pair in pairs for each in pair) < SOUND:
                 continue
             sound += 1
             largest = max([largest, *(total_variation(_mixture(one), other) for one, other in far)])

@@ -44,9 +44,9 @@ REFINED = math.inf  # from the first refined posterior on; those are compared as
 # posterior is ill-conditioned.
 ROUNDING = 2e-3
 # Where rounding tips a decision (to merge two components, to refine) the mixture has other components from there on.
-# They say the same but where the effective sample size says that an answer is poor, as after a range from far off.
+# They say the same but where the sample efficiency says that an answer is poor, as after a range from far off.
 TIPPED_SHARE = 0.04  # none in six cuts into batches (`test_cuts`); another processor rounds otherwise
-SOUND, SAME = 0.5, 0.02  # effective sample size; total variation, none in those cuts
+SOUND, SAME = 0.5, 0.02  # sample efficiency; total variation, none in those cuts
 EXACT = 1e-8  # of what is found in closed form, in float64
 
 
@@ -74,7 +74,7 @@ def test_posteriors_equal_the_replay_of_the_log(fleet: Fleet) -> None:
         limits, least = bounds(outcomes[entity], DOUBLE, REFINED), 1.0
         for posterior, outcome, limit in zip(taken, outcomes[entity], limits, strict=True):
             place = (entity, posterior.sequence)
-            least = min(least, posterior.quality.effective_sample_size, outcome.effective_sample_size)
+            least = min(least, posterior.quality.sample_efficiency, outcome.sample_efficiency)
             if limit == DOUBLE:
                 assert distance(posterior.mixture, outcome) < DOUBLE, place
             elif least >= SOUND:
@@ -101,8 +101,8 @@ def test_in_single_precision_posteriors_are_near_the_replay(embedded_broker: Bro
 
 
 def _least_effective(posteriors: list[Any], outcomes: list[Outcome]) -> float:
-    sizes: list[float] = [posterior.quality.effective_sample_size for posterior in posteriors]
-    return min(sizes + [outcome.effective_sample_size for outcome in outcomes])
+    sizes: list[float] = [posterior.quality.sample_efficiency for posterior in posteriors]
+    return min(sizes + [outcome.sample_efficiency for outcome in outcomes])
 
 
 def prior(entity: str, mode: str) -> Prior:

@@ -31,9 +31,9 @@ def with_belief(**changes: Any) -> Outcome:
 BAD = {
     "none": None,
     "no components": outcome(components=0),
-    "quality": outcome(effective_sample_size=math.nan),
+    "quality": outcome(sample_efficiency=math.nan),
     "evidence": outcome(log_evidence=-math.inf),
-    "surprise": outcome(surprise=math.nan),
+    "p_value": outcome(p_value=math.nan),
     "error": with_belief(error=AccumulatedError(math.inf, 0.0, 0.0)),
     "weights": with_belief(weights=np.array([math.nan])),
     "means": with_belief(means=np.array([[0.0, math.inf]])),

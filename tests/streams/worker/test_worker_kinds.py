@@ -130,7 +130,7 @@ def test_every_kind_and_every_motion(embedded_broker: EmbeddedNode, names: Names
             limits = bounds(due, 1e-6, REFINED)
             for posterior, outcome, limit in zip(found[entity], due, limits, strict=True):
                 assert shift(posterior.mixture, outcome) < limit, entity
-                assert posterior.quality.effective_sample_size > 0.3, entity
+                assert posterior.quality.sample_efficiency > 0.3, entity
 
 
 def _sent(opened: Stream) -> dict[str, list[Posterior]]:

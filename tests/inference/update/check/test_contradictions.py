@@ -39,7 +39,7 @@ def standard() -> GaussianMixture:
 
 @pytest.mark.parametrize(("seed", "number"), [(408, 61), (412, 51)])
 def test_a_peak_with_two_outliers_of_four_or_five_is_answered(seed: int, number: int) -> None:
-    """Without these peaks the answers are 3.3 and 1.2 nats off, with an effective sample size of .9."""
+    """Without these peaks the answers are 3.3 and 1.2 nats off, with a sample efficiency of .9."""
     problem = problems("contradictions, 5 % outliers", number + 1, seed)[number]
     answer = answers([problem], Updater(weights.load()))[0]
     exact = solve(problem.prior, problem.readings, np.random.default_rng(5))

@@ -35,10 +35,10 @@ def weigh(
 
 def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
     weighted = weigh(prior, answer, observations, 512, seed=1)
-    return float(importance.quality(weighted).effective_sample_size[0])
+    return float(importance.quality(weighted).sample_efficiency[0])
 
 
-def test_the_exact_posterior_has_effective_sample_size_one_and_the_right_evidence() -> None:
+def test_the_exact_posterior_has_sample_efficiency_one_and_the_right_evidence() -> None:
     prior, observations, exact = linear_problem()
     weighted = weigh(prior, exact, observations, 512, seed=1)
     size, evidence, divergence, _ = importance.quality(weighted)

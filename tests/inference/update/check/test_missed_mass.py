@@ -58,11 +58,11 @@ def test_a_lattice_that_reaches_into_the_tails_of_the_prior_is_answered() -> Non
 
 
 def answered(family: str, number: int, seed: int, settings: UpdateSettings) -> tuple[float, float]:
-    """Divergence and effective sample size of the answer to a problem."""
+    """Divergence and sample efficiency of the answer to a problem."""
     problem = problems(family, number + 1, seed)[number]
     answer = answers([problem], Updater(weights.load(), settings=settings))[0]
     exact = solve(problem.prior, problem.readings, np.random.default_rng(5))
-    return exact.divergence(answer.mixture).value, answer.effective_sample_size
+    return exact.divergence(answer.mixture).value, answer.sample_efficiency
 
 
 @pytest.mark.parametrize(

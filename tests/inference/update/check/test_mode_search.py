@@ -65,7 +65,7 @@ def test_a_dozen_sharp_ranges_find_the_place_from_a_kilometre_off(
     prior, observations, places = anchors(12, area, deviation, offset)
     result = updater().update(prior, observations)
     assert lost(result.posterior, places) == 0
-    assert float(result.effective_sample_size.median()) > 0.9
+    assert float(result.sample_efficiency.median()) > 0.9
 
 
 def test_four_ranges_in_space_of_which_some_are_outliers() -> None:
@@ -134,7 +134,7 @@ def test_mild_sensors_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = pose(prior, observations).scaled
     assert float(bend(problem)) < 1
     monkeypatch.setattr(network, "search", None)  # would fail if it were called
-    assert float(updater().update(prior, observations).effective_sample_size) > 0.9
+    assert float(updater().update(prior, observations).sample_efficiency) > 0.9
 
 
 @settings(max_examples=25, deadline=None)

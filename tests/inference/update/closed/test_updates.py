@@ -134,7 +134,7 @@ def test_the_exact_posterior_is_that_of_kalman_updates(
 ) -> None:
     prior, observations = problem(seed, size, count, 0.0, spread)
     observations = linear_only(observations)
-    posterior, evidence, surprise = exact(pose(prior, observations), EVERY)
+    posterior, evidence, p_value = exact(pose(prior, observations), EVERY)
     for row in range(BATCH):
         several = [
             rows_of(observations, row, n) for n in torch.nonzero(observations.mask[row])[:, 0].tolist()
@@ -156,7 +156,7 @@ def test_the_exact_posterior_is_that_of_kalman_updates(
         assert float(evidence[row]) == pytest.approx(
             float(torch.tensor(logs).logsumexp(0)), rel=1e-6, abs=1e-6
         )
-        assert float(surprise[row]) == pytest.approx(tail, rel=1e-6, abs=1e-9)
+        assert float(p_value[row]) == pytest.approx(tail, rel=1e-6, abs=1e-9)
 
 
 @few
@@ -252,17 +252,17 @@ def test_a_number_that_is_none_stays_with_its_entity() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 12, 36])
-def test_the_surprise_is_the_tail_of_the_chi_square_distribution(rows: int) -> None:
+def test_the_p_value_is_the_tail_of_the_chi_square_distribution(rows: int) -> None:
     at = torch.logspace(-12, 2.7, 200, dtype=torch.float64)
     expected = torch.special.gammaincc(torch.full_like(at, rows / 2), at)
     freedom, certain = torch.full_like(at, rows), torch.zeros(len(at), 1, dtype=torch.float64)
-    found = surprise(certain, 2 * at[:, None], freedom)
+    found = p_value(certain, 2 * at[:, None], freedom)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     ends = torch.tensor([[0.0], [math.inf]], dtype=torch.float64)
-    assert surprise(certain[:2], ends, freedom[:2]).tolist() == [1.0, 0.0]
+    assert p_value(certain[:2], ends, freedom[:2]).tolist() == [1.0, 0.0]
 
 
-def surprise(log_weights: Tensor, distance: Tensor, rows: Tensor) -> Tensor:
+def p_value(log_weights: Tensor, distance: Tensor, rows: Tensor) -> Tensor:
     means = torch.zeros(*log_weights.shape, 1, dtype=torch.float64)
     prior = GaussianMixture(log_weights, means, means[..., None] + 1)
-    return Prediction(means, means, means, distance, distance, rows).surprise(prior)
+    return Prediction(means, means, means, distance, distance, rows).p_value(prior)

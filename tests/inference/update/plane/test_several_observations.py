@@ -137,7 +137,7 @@ def test_an_answer_is_as_good_as_it_says(seed: int, count: int, noise: float, ou
     measured = float(found.divergence[0])
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.06)
     assert true.value < 2 * measured + 0.03 + 3 * true.error
-    assert float(found.effective_sample_size[0]) == pytest.approx(float(size_at(found.divergence)[0]))
+    assert float(found.sample_efficiency[0]) == pytest.approx(float(size_at(found.divergence)[0]))
 
 
 def test_a_sharp_beam_beside_its_sensor_is_not_cut_off() -> None:

@@ -352,7 +352,7 @@ def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
     distance = truth.divergence(mixture(update))
     assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
     assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
-    assert float(update.effective_sample_size[0]) <= math.exp(-2 * distance.value) + 0.1
+    assert float(update.sample_efficiency[0]) <= math.exp(-2 * distance.value) + 0.1
 
 
 def test_a_weak_arc_along_a_ring_is_left_to_others_who_say_how_far_they_are() -> None:

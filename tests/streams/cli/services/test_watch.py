@@ -63,7 +63,7 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
             coordinates=(Coordinate(name="x", unit="[/]m"),),
             mixture=Mixture.gaussian((1.0,), 1.0),
             quality=Quality(
-                effective_sample_size=1, log_evidence=0, surprise=0.5, method="kalman", accumulated_error=0.25
+                sample_efficiency=1, log_evidence=0, p_value=0.5, method="kalman", accumulated_error=0.25
             ),
             applied=(),
             prior_sequence=0,

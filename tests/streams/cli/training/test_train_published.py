@@ -53,7 +53,7 @@ def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, folder: 
     assert OnePass.load(path, problem).posterior(prior, {"level": 1.0}).likelihood == "unchecked"
     assert run("train", *LIKELIHOOD, "--out", ".").status == 0
     checked = OnePass.load(path, problem, folder / "Clipped.safetensors").posterior(prior, {"level": 1.0})
-    assert checked.likelihood == "learned" and checked.effective_sample_size is not None
+    assert checked.likelihood == "learned" and checked.sample_efficiency is not None
 
 
 def test_a_checkpoint_of_another_plan_is_not_overwritten(run: Run, folder: Path) -> None:

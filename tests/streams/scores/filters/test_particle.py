@@ -11,7 +11,7 @@ from scipy import stats
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.scores.filters import ExtendedKalmanFilter, ParticleFilter
-from beliefstream.streams.scores.filters.particle import effective_sample_size
+from beliefstream.streams.scores.filters.particle import sample_efficiency
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.plain_models import (
     assert_near,
@@ -96,9 +96,9 @@ def test_samples_are_those_of_the_kernel_density() -> None:
     belief = weighted()
     points = belief.density([1, 2]).sample(40_000)
     mean, covariance = belief.density([1, 2]).moments()
-    bandwidth = (effective_sample_size(belief.log_weights) * (2 + 2) / 4) ** (-1 / 6)
+    bandwidth = (sample_efficiency(belief.log_weights) * (2 + 2) / 4) ** (-1 / 6)
     # the kernels add their covariance to that of the particles, which is biased by the sum of squared weights
-    bias = 1 - 1 / effective_sample_size(belief.log_weights)
+    bias = 1 - 1 / sample_efficiency(belief.log_weights)
     expected = covariance * (bias + bandwidth.square())[:, None, None]
     torch.testing.assert_close(points.mean(1), mean, rtol=0, atol=0.05)
     offset = points - points.mean(1, keepdim=True)
@@ -109,7 +109,7 @@ def test_resampling_is_systematic_and_only_where_needed() -> None:
     belief = weighted(batch=2, particles=500)
     belief.log_weights[1] = torch.log_softmax(3 * random_normal(5, 500), -1)  # a poor one
     before, weights = belief.particles.clone(), belief.log_weights.exp()
-    assert (effective_sample_size(belief.log_weights) < 250).tolist() == [False, True]
+    assert (sample_efficiency(belief.log_weights) < 250).tolist() == [False, True]
     belief.resample()
     torch.testing.assert_close(belief.particles[0], before[0], rtol=0, atol=0)
     torch.testing.assert_close(belief.log_weights[0].exp(), weights[0])
@@ -177,7 +177,7 @@ def test_a_density_with_noise_is_that_of_wider_kernels() -> None:
     belief, noise = weighted(), random_covariances(6, 2, dimension=2)
     points = random_normal(4, 2, 5, 2)
     _, covariance = belief.density([0, 2]).moments()
-    bandwidth = (effective_sample_size(belief.log_weights) * (2 + 2) / 4) ** (-1 / 6)
+    bandwidth = (sample_efficiency(belief.log_weights) * (2 + 2) / 4) ** (-1 / 6)
     kernel = bandwidth.square()[:, None, None] * covariance + noise
     centres = belief.particles[..., [0, 2]]
     kernels = GaussianMixture(

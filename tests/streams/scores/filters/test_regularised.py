@@ -11,7 +11,7 @@ from beliefstream.streams.scores.filters import (
     ParticleFilter,
     RegularisedParticleFilter,
 )
-from beliefstream.streams.scores.filters.particle import effective_sample_size
+from beliefstream.streams.scores.filters.particle import sample_efficiency
 from tests.inference.plain_models import (
     bearing,
     distance,
@@ -87,12 +87,12 @@ def test_a_sharp_sensor_in_the_tail_is_found(away: float) -> None:
     belief = RegularisedParticleFilter(prior, 5_000, generator(1))
     belief.update(observe([sensor]))
     mean, covariance = belief.density().moments()
-    assert float(effective_sample_size(belief.log_weights)) > 400
+    assert float(sample_efficiency(belief.log_weights)) > 400
     torch.testing.assert_close(mean, exact.mean, rtol=0, atol=3e-4)
     torch.testing.assert_close(covariance, exact.covariance, rtol=0.25, atol=2e-7)
     plain = ParticleFilter(prior, 5_000, generator(1))
     plain.update(observe([sensor]))
-    assert float(effective_sample_size(plain.log_weights)) < 10
+    assert float(sample_efficiency(plain.log_weights)) < 10
 
 
 def test_redrawing_leaves_no_copies_and_keeps_the_moments() -> None:

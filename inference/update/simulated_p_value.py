@@ -1,4 +1,4 @@
-"""Surprise of observations whose likelihood is a problem's: by its simulator, as they have no residual.
+"""P-value of observations whose likelihood is a problem's: by its simulator, as they have no residual.
 
 Data are simulated from points of the prior. The p-value is the share of them with no more predictive density than the
 data that came (G. E. P. Box, "Sampling and Bayes' Inference in Scientific Modelling and Robustness", J. Royal
@@ -29,7 +29,7 @@ SIMULATED, EVALUATED = 512, 64
 ROUNDING = 1e-9  # nats by which equal data may differ
 
 
-def simulated_surprise(prior: GaussianMixture, observations: Observations, linearised: Tensor) -> Tensor:
+def simulated_p_value(prior: GaussianMixture, observations: Observations, linearised: Tensor) -> Tensor:
     """P-value of each entity's observations under `prior` ``(B, K, D)``; float64 on the CPU.
 
     Entities without a problem keep `linearised` ``(B,)``. So do those whose simulator fails at points of the prior:
@@ -51,7 +51,7 @@ def simulated_surprise(prior: GaussianMixture, observations: Observations, linea
         others = observations.rows_of(index)
         others = replace(others, mask=others.mask & ~own[index])
         if bool(others.mask.any()):
-            logs.append(float(Prediction.of(one, others).surprise(one).log()))
+            logs.append(float(Prediction.of(one, others).p_value(one).log()))
         total = torch.tensor(-sum(logs), dtype=torch.float64)
         p_values[row] = torch.special.gammaincc(torch.tensor(float(len(logs)), dtype=torch.float64), total)
     return p_values
