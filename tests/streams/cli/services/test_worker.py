@@ -183,7 +183,12 @@ def test_weights_that_cannot_be_used_are_told_before_anything_runs(
         save_file({**load_file(small_weights), "embed": torch.zeros(2)}, path, metadata)
     monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(path))
     monkeypatch.setenv("BELIEFSTREAM_WEB_PORT", str(free_port()))
-    assert_one_line(run("worker"), "weights: ", str(path))
+    status, _, told = run("worker")
+    started, error = told.splitlines()
+    assert status == 1
+    assert "the worker starts" in started
+    assert error.startswith("beliefstream: weights: ")
+    assert str(path) in error
 
 
 def test_topics_that_are_missing_are_told(
