@@ -56,10 +56,8 @@ class Viewer:
         self._version, self._letters = 0, -1
         self._definitions: object = None
         self._verdicts: object = None
-        self._named, self._is_whole = (
-            dict[int, str](),
-            True,
-        )  # models of the entities whose names were sent, by number
+        self._named: dict[int, str] = {}  # models of the entities whose names were sent, by number
+        self._is_whole = True
 
     def tell(self) -> None:
         """There is something new to send."""
