@@ -153,7 +153,7 @@ def assemble(target: Path) -> None:
     shutil.copy(ROOT / "zensical.toml", target)
     for name, path in pages().items():
         (folder / name).write_text(translate(text(path), path), encoding="utf-8")
-    for picture in [*DOCS.glob("*.png"), *OUTPUTS.glob("*.png")]:
+    for picture in [*DOCS.glob("*.png"), *DOCS.glob("*.webp"), *OUTPUTS.glob("*.png")]:
         shutil.copy(picture, folder)
 
 

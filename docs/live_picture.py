@@ -1,4 +1,4 @@
-"""Draws `docs/live.png`: fifty simulated entities, a worker, and the live page in Chromium.
+"""Draws `docs/live.png` and the moving `docs/live.webp`: fifty simulated entities, a worker, the live page in Chromium.
 
     python -m docs.live_picture
 
@@ -12,9 +12,12 @@ import sys
 import time
 import urllib.request
 from contextlib import ExitStack
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from beliefstream.streams.kafka import topics
@@ -22,6 +25,11 @@ from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from research.bench.end_to_end.site import Site, process, wait_until_ready, worker
 
 PICTURE = Path(__file__).with_name("live.png")
+MOVING, RECORDED, SMALL = (
+    PICTURE.with_suffix(".webp"),
+    10.0,
+    (1050, 638),
+)  # its seconds, and its size in pixels
 SIZE = {"width": 1400, "height": 850}
 COMMAND = (sys.executable, "-m", "beliefstream.streams.cli")
 SIMULATE = ("simulate", "--entities", "50", "--duration", "600", "--rate", "2")
@@ -51,15 +59,31 @@ def main() -> None:
         page.goto(address)
         page.wait_for_timeout(1000 * SHOWN_AFTER)
         _wait_until_it_keeps_up(page)
-        _select_and_draw(page)
+        _select(page)
+        _record(page)
+        _draw_a_prior(page)
         page.screenshot(path=PICTURE)
         browser.close()
 
 
-def _select_and_draw(page: Page) -> None:
-    """Select an entity, and draw a prior beside it."""
+def _select(page: Page) -> None:
+    """Select an entity, and wait until its chart is filled."""
     page.locator("#list button").nth(7).click()
     page.wait_for_timeout(1000 * SHOWN_AFTER / 4)
+
+
+def _record(page: Page) -> None:
+    """Write the moving picture, with as many frames as the machine draws."""
+    frames, times, began = list[Image.Image](), list[float](), time.monotonic()
+    while not times or times[-1] < RECORDED:
+        frames.append(Image.open(BytesIO(page.screenshot())).convert("RGB").resize(SMALL))
+        times.append(time.monotonic() - began)
+    shown = [round(1000 * (later - earlier)) for earlier, later in pairwise([0.0, *times])]
+    frames[0].save(MOVING, save_all=True, append_images=frames[1:], duration=shown, loop=0, quality=55)
+
+
+def _draw_a_prior(page: Page) -> None:
+    """Draw a prior beside the selected entity."""
     place = page.evaluate(
         """() => { const { map } = beliefstream, box = map.canvas.getBoundingClientRect(), c = map.selected.components;
         return [box.left + map.x(c[1]) + 60, box.top + map.y(c[2]) - 60]; }"""

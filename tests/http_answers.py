@@ -8,7 +8,7 @@ import urllib.request
 from email.message import Message
 from typing import Any, NamedTuple
 
-PATIENCE = 30.0  # seconds; enough for a busy machine
+PATIENCE = 60.0  # seconds; enough for a busy machine
 
 
 class Answer(NamedTuple):

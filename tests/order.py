@@ -30,7 +30,11 @@ SECONDS = {
     "streams/demo/test_demo.py": 70,
     "streams/kafka/faust/test_recovery.py": 60,
     "streams/live/test_browser.py": 40,
+    "streams/live/test_browser_layout.py": 45,
+    "streams/live/test_browser_outage.py": 55,
     "streams/live/test_browser_priors.py": 25,
+    "streams/live/test_layers_browser.py": 20,
+    "streams/live/test_map_browser.py": 20,
     "research/recordings/test_scores.py": 40,  # where the recordings are there
     "streams/state/test_changelog.py": 25,
     "streams/state/test_expiry.py": 25,

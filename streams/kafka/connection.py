@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import AuthorizationError, IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
+from kafka.errors import (
+    AuthorizationError,
+    IncompatibleBrokerVersion,
+    KafkaConfigurationError,
+    KafkaError,
+    MetadataEmptyBrokerList,
+)
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.protocol.parser import KafkaProtocol
@@ -25,7 +31,7 @@ C = TypeVar("C")
 CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker is an error
 REFUSED_TIMEOUT = 3.0  # seconds until it is an error that nobody listens; a broker may be starting
 # seconds until a missing topic is an error; a busy broker takes a while to tell of a new one
-TOPIC_TIMEOUT = 5.0
+TOPIC_TIMEOUT = 10.0
 HANDSHAKE_GRACE = 1.0  # further seconds until a hanging connection is abandoned
 PATIENCE = 1.0  # seconds without a connection until we check whether it is refused
 POLL_TIMEOUT = 0.2  # seconds between checks of a deadline
@@ -280,14 +286,16 @@ def find_partitions(
     """Return the partition numbers of a topic; waits for one that was created a moment ago.
 
     Raises:
-        TopicMissing: the topic does not appear within `timeout` seconds, five by default.
+        TopicMissing: the topic does not appear within `timeout` seconds, ten by default.
     """
     deadline = time.monotonic() + (TOPIC_TIMEOUT if timeout is None else timeout)
-    while not (found := consumer.partitions_for_topic(topic)):
+    while True:
+        with suppress(MetadataEmptyBrokerList):  # a broker that has just started does not know even itself
+            if found := consumer.partitions_for_topic(topic):
+                return sorted(found)
         if time.monotonic() > deadline:
             raise TopicMissing(topic, servers)
         time.sleep(POLL_TIMEOUT)
-    return sorted(found)
 
 
 class TopicReader(Closing):

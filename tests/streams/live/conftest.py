@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser
 
 from beliefstream.streams.kafka.topics import TopicNames, create
 from tests.brokers import EmbeddedNode
-from tests.conftest import Names, unique_names
+from tests.conftest import Names, shared_by_processes, unique_names
 from tests.streams.live.browsers import Tab, chromium, tab
 from tests.streams.live.pages import Page, served
 
@@ -36,8 +37,9 @@ def page(embedded_broker: EmbeddedNode, topics: TopicNames) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, the only one at a time: without a GPU it draws on all processors, and brokers stand still."""
+    with FileLock(shared_by_processes(tmp_path_factory) / "browser.lock"), chromium() as opened:
         yield opened
 
 

@@ -63,7 +63,7 @@ class Worker:
     def wait_for(self, restored: int, processed: set[tuple[int, int]]) -> None:
         """Waits for that many recoveries and those records, over all its starts."""
         eventually(lambda: len(self.restored) >= restored, 60, f"{restored} recoveries")
-        eventually(lambda: self.processed >= processed, 30, f"{len(processed)} records are processed")
+        eventually(lambda: self.processed >= processed, 60, f"{len(processed)} records are processed")
 
     @property
     def processed(self) -> set[tuple[int, int]]:
