@@ -175,6 +175,8 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
 
     The log of the losses stands beside the checkpoint.
     """
+    from beliefstream.inference.training.run import Diverged
+
     log = checkpoint.with_suffix(".jsonl")
     print(f"checkpoint {checkpoint}, log {log}", file=sys.stderr)
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
@@ -201,10 +203,12 @@ def run(training: Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
             training.run(report, REPORT_EVERY, SAVE_EVERY, stopped=stopped)
         except _Stop:
             training.save()
-        except Exception:
-            if not stopped:
+        except Exception as error:
+            if not stopped or isinstance(error, Diverged):
                 raise
-            training.save()  # Ctrl-C in a terminal reaches the compiler of the first step too, which fails
+            # Ctrl-C in a terminal reaches the compiler of the first step too; the network is of the step before
+            print(f"the last step failed: {type(error).__name__}: {error}", file=sys.stderr)
+            training.save()
     complete: bool = training.step >= training.plan.steps
     if not complete:
         print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")

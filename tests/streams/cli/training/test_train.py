@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from beliefstream.inference.network import weights
 from beliefstream.inference.training import card
-from beliefstream.inference.training.train import Plan
+from beliefstream.inference.training.run import Diverged
+from beliefstream.inference.training.train import Plan, Training
 from beliefstream.streams.cli.training.train import make_plan, train
 from tests.streams.cli.conftest import Run, assert_one_line
 
@@ -53,6 +57,35 @@ def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, tmp_path
     assert (
         "beliefstream train --dimensions 2,1 --steps 40 --batch 4 --width 8 --layers 1 --heads 2 --hidden 8"
     ) in text
+
+
+def test_a_step_that_diverges_as_ctrl_c_comes_is_told_and_not_saved(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def loss(*_: object) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise Diverged("step 0: loss nan")
+
+    monkeypatch.setattr(Training, "batch_loss", loss)
+    result = run("train", *SMALL)
+    assert result.status == 1
+    assert "step 0: loss nan" in result.err
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_a_step_that_fails_as_ctrl_c_comes_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def loss(*_: object) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("the compiler was interrupted")
+
+    monkeypatch.setattr(Training, "batch_loss", loss)
+    result = run("train", *SMALL)
+    assert result.status == 0
+    assert "the last step failed: RuntimeError: the compiler was interrupted" in result.err
+    assert "stopped at step 0 of 40" in result.out
+    assert (tmp_path / "run.pt").exists()
 
 
 def test_a_checkpoint_of_another_plan_is_not_overwritten(run: Run, tmp_path: Path) -> None:
