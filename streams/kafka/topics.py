@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +36,6 @@ CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
 UNPACKED = "uncompressed"  # `compression.type`
 REQUEST_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_MS = 5_000
-FENCED_SECONDS = (
-    15.0  # a broker that has just started, or has stood still, answers before it may hold partitions
-)
 
 
 class TopicError(RuntimeError):
@@ -130,10 +126,8 @@ def create(
         for name in names
     ]
     with administration(bootstrap_servers, kafka_options) as admin:
-        outcomes, deadline = _outcomes(admin, wanted), time.monotonic() + FENCED_SECONDS
-        while (fenced := _fenced(outcomes)) and time.monotonic() < deadline:
-            time.sleep(0.5)
-            outcomes |= _outcomes(admin, [topic for topic in wanted if topic.name in fenced])
+        answer = admin.create_topics(wanted, raise_errors=False)
+        outcomes = {topic["name"]: topic for topic in answer["topics"]}
         created = [name for name in names if outcomes[name]["error_code"] == 0]
         refused = [
             f"{name}: {outcomes[name]['error_message'] or for_code(outcomes[name]['error_code']).__name__}"
@@ -144,16 +138,6 @@ def create(
             raise TopicError("Topics could not be created: " + "; ".join(refused))
         admin.wait_for_topics(list(names), timeout_ms=REQUEST_TIMEOUT_MS)
     return created
-
-
-def _outcomes(admin: Any, wanted: Sequence[NewTopic]) -> dict[str, dict[str, Any]]:
-    """The broker's answer for each topic to create."""
-    return {topic["name"]: topic for topic in admin.create_topics(wanted, raise_errors=False)["topics"]}
-
-
-def _fenced(outcomes: Mapping[str, dict[str, Any]]) -> set[str]:
-    """Topics that no broker may hold yet; Kafka has no error code of its own for that."""
-    return {name for name, topic in outcomes.items() if "fenced" in (topic["error_message"] or "")}
 
 
 def settings(
