@@ -52,16 +52,25 @@ def refusal(servers: str | list[str], options: Mapping[str, Any]) -> str | None:
         servers: `host:port`, or several in a list or separated by commas.
         options: of the client, such as `security_protocol`, `sasl_*` and `ssl_*`.
     """
-    for server in servers.split(",") if isinstance(servers, str) else servers:
+    for server in _each(servers):
         with suppress(OSError, ValueError, KafkaError):  # nobody answers: the client's own error says so
-            if (problem := _problem(server.strip(), options)) is not None:
+            if (problem := _problem(_address(server), options)) is not None:
                 return problem
     return None
 
 
-def _problem(server: str, options: Mapping[str, Any]) -> str | None:
-    host, _, port = server.rpartition(":")
-    address, protocol = (host.strip("[]"), int(port)), options.get("security_protocol", "PLAINTEXT")
+def _each(servers: str | list[str]) -> list[str]:
+    return servers.split(",") if isinstance(servers, str) else servers
+
+
+def _address(server: str) -> tuple[str, int]:
+    """Host and port of `host:port`; raises ValueError."""
+    host, _, port = server.strip().rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _problem(address: tuple[str, int], options: Mapping[str, Any]) -> str | None:
+    protocol = options.get("security_protocol", "PLAINTEXT")
     with socket.create_connection(address, TIMEOUT) as connection:
         if protocol in ("SSL", "SASL_SSL"):
             # without a context kafka-python creates one from other options
@@ -198,7 +207,8 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         options: further options of the class, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
-        BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`).
+        BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`), or all still refuse
+            a connection after 3 s.
         BrokerRefused: the broker refuses user, password or certificates; raised after a second or two.
         ValueError: kafka-python does not know an option, or two contradict each other.
     """
@@ -226,7 +236,7 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         if isinstance(error, KafkaConfigurationError):
             raise ValueError(str(error)) from error
         if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerUnavailable)):
-            raise  # a broker answers, and says what is wrong
+            raise  # it says what is wrong
         if isinstance(error, (KafkaError, OSError)):
             raise BrokerUnavailable(servers, error) from error
         raise
@@ -234,10 +244,9 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
 
 def _nobody_listens(servers: str | list[str]) -> bool:
     """Whether every server refuses a connection."""
-    for server in servers.split(",") if isinstance(servers, str) else servers:
-        host, _, port = server.strip().rpartition(":")
+    for server in _each(servers):
         try:
-            socket.create_connection((host.strip("[]"), int(port)), TIMEOUT).close()
+            socket.create_connection(_address(server), TIMEOUT).close()
         except ConnectionRefusedError:
             continue
         except (OSError, ValueError):
