@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Annotated
 import typer
 
 from beliefstream import Posterior, fuse
+from beliefstream.streams.cli.main import run
 from beliefstream.streams.local.simulated_fleet import simulate
 from research.recordings.parts import limited
 from research.recordings.readers import READERS, read
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 COLUMNS = {
     "closed form": ("kalman", "linearised"),
     "quadrature": ("quadrature",),
@@ -33,6 +36,7 @@ def row(name: str, posteriors: Sequence[Posterior]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+@app.command()
 def main(
     names: Annotated[
         list[str] | None,
@@ -55,4 +59,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app, "python -m research.answers", sys.argv[1:])
