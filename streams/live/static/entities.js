@@ -111,8 +111,9 @@ export class EntityList {
     return row;
   }
 
-  row(/** @type {Entity} */ { name, stamp, efficiency }, /** @type {string | null} */ selected, /** @type {Limits} */ { now, silence, low }) {
-    const row = this.made(`entity ${name}`, name, () => this.select(name)), seconds = Math.max(0, now - stamp);
+  row(/** @type {Entity} */ entity, /** @type {string | null} */ selected, /** @type {Limits} */ { now, silence, low }) {
+    const { name, efficiency } = entity, seconds = age(entity, now);
+    const row = this.made(`entity ${name}`, name, () => this.select(name));
     const told = row.querySelector("span") ?? row.appendChild(Object.assign(document.createElement("span"), { className: "age" }));
     if (told.textContent !== span(seconds)) told.textContent = span(seconds);
     told.title = `newest posterior ${span(seconds)} ago${efficiency < low ? `, sample efficiency ${efficiency.toFixed(2)}` : ""}`;

@@ -59,8 +59,8 @@ export function writeGrid(/** @type {import("./map.js").BeliefMap} */ map, /** @
   for (const [text, x] of across) if (x + pen.measureText(text).width < width) write(map, text, x, low - EDGE);
   for (const [text, x, y] of up) if (y > inset.top + 2 * LINE && y < low - 2 * LINE) write(map, text, x, y);
   if (!first || !second) return;
-  if (first) end(`${first.name} (${first.unit}) →`, LINE);
-  if (second) write(map, `↑ ${second.name} (${second.unit})`, EDGE, inset.top + LINE);
+  end(`${first.name} (${first.unit}) →`, LINE);
+  write(map, `↑ ${second.name} (${second.unit})`, EDGE, inset.top + LINE);
   end(background.said, 2 * LINE);
 }
 
