@@ -98,8 +98,8 @@ def show(content: dict[str, Any]) -> None:
     print(
         "dishonest: more than .5 nats off while the sample efficiency is above .5; "
         "false alarm: sample efficiency below .5 though less than .05 nats off;\n"
-        "near: of answers with .9 or more, the share at most .1 nats off; undecided: the exact posterior's own "
-        "error is too large; faults: not positive definite, or refused by the schema"
+        "near: of answers with an efficiency of .9 or more, the share at most .1 nats off; undecided: the exact "
+        "posterior's own error is too large; faults: not positive definite, or refused by the schema"
     )
     worst = number(content["batch_difference_worst"] or 0.0)
     print(
