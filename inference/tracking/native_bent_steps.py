@@ -23,7 +23,7 @@ from beliefstream.inference.tracking.native_steps import (
     keep,
     smallest,
 )
-from beliefstream.inference.update.closed.updates import BENT, EVIDENCE, SIZE
+from beliefstream.inference.update.closed.updates import BENT, EFFICIENCY, EVIDENCE
 from beliefstream.inference.update.curved import solve as solve_along
 from beliefstream.inference.update.curved_nodes import MOST_TOUCHED
 from beliefstream.inference.update.plane.polar_answers import (
@@ -153,7 +153,7 @@ def _keep_all(
             posterior.means[i : i + 1, :count],
             posterior.covariances[i : i + 1, :count],
         )
-        found.numbers[b, EVIDENCE], found.numbers[b, SIZE] = numbers[i, 0], np.exp(-2 * numbers[i, 1])
+        found.numbers[b, EVIDENCE], found.numbers[b, EFFICIENCY] = numbers[i, 0], np.exp(-2 * numbers[i, 1])
         if keep(before, after, numbers[i, 1], b, found):
             found.method[b] = method[i]
 

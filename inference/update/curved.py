@@ -74,7 +74,7 @@ from beliefstream.inference.update.curved_nodes import (
     share_out,
 )
 from beliefstream.inference.update.plane.single_observation import has_one_bent, plain
-from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at
 from beliefstream.inference.update.settings import UpdateSettings
 
 LOG_LIGHT = math.log(LIGHT)
@@ -123,7 +123,7 @@ def _batch(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSetting
     p_value = problem.prediction.rows_of(index).p_value(problem.prior.rows(index))
     method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
     posterior = problem.rows(index).back(posterior)
-    return Update(posterior, size_at(divergence), evidence, p_value, method, divergence)
+    return Update(posterior, efficiency_at(divergence), evidence, p_value, method, divergence)
 
 
 def prepare() -> None:

@@ -38,7 +38,7 @@ from beliefstream.inference.update.curved import follow
 from beliefstream.inference.update.curved_nodes import MOST_ERROR
 from beliefstream.inference.update.plane.several_observations import in_one
 from beliefstream.inference.update.plane.single_observation import around_sensor
-from beliefstream.inference.update.result import Method, Update, joined, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise
@@ -356,7 +356,7 @@ def _settled(
         divergence[at] += _missed(local.rows(at), whole.rows(at), solution.log_evidence[at])
     update = Update(
         whole,
-        size_at(divergence),
+        efficiency_at(divergence),
         solution.log_evidence,
         problem.prediction.p_value(problem.prior),
         torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64),

@@ -52,7 +52,7 @@ class Update:
         return joined([(kept, self.rows(kept)), (index, other)])
 
 
-def size_at(divergence: Tensor) -> Tensor:
+def efficiency_at(divergence: Tensor) -> Tensor:
     """Sample efficiency of an answer whose KL(exact ‖ answer) is known, nats.
 
     It is one over one plus the chi-square divergence, which for two close densities is twice that of Kullback and

@@ -54,7 +54,7 @@ class UpdateSettings:
     bend_below: float = 0.004
     prior_share: float = 0.0003
 
-    def least_size(self, gained: Tensor) -> Tensor:
+    def least_efficiency(self, gained: Tensor) -> Tensor:
         """Sample efficiency ``(B,)`` below which an answer is refined; more is asked where little is gained.
 
         A belief that weak observations leave wide has many updates to come. What its tails lack then stays lacking, and

@@ -156,7 +156,7 @@ class Updater:
         doubted, weak = torch.zeros(2, len(code), dtype=torch.bool)
         posed, least = problems.posed.scaled.rows(index), torch.zeros(len(code), dtype=torch.float64)
         never, doubted[index] = self._trust(posed)
-        wanted = settings.least_size(posed.gained)
+        wanted = settings.least_efficiency(posed.gained)
         least[index], weak[index] = wanted, wanted > settings.refine_below
         again = [index[never]]
         for some in _groups(index[~never], code):

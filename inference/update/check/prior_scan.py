@@ -32,7 +32,7 @@ from beliefstream.inference.update.check.importance import (
     systematic_places,
 )
 from beliefstream.inference.update.check.local_problem import LocalProblem
-from beliefstream.inference.update.result import Update, size_at
+from beliefstream.inference.update.result import Update, efficiency_at
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them, three for each start of a search
@@ -296,7 +296,7 @@ def _finer(local: LocalProblem, cells: Scan, index: Tensor) -> Scan:
 
 def with_missed(update: Update, missed: Tensor) -> Update:
     """Lower the quality by what was missed, in nats ``(B,)``."""
-    size = torch.minimum(update.sample_efficiency, size_at(missed))
+    size = torch.minimum(update.sample_efficiency, efficiency_at(missed))
     return replace(update, sample_efficiency=size, divergence=torch.maximum(update.divergence, missed))
 
 

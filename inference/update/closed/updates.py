@@ -45,7 +45,7 @@ from beliefstream.inference.update.closed.scaled_problem import (
     new_pose,
     pose,
 )
-from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ Places = NDArray[np.int64]
 
 OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
-SIZE, EVIDENCE, P_VALUE = range(3)  # places of an answer's numbers
+EFFICIENCY, EVIDENCE, P_VALUE = range(3)  # places of an answer's numbers
 
 
 def prepare() -> None:
@@ -72,7 +72,7 @@ def kalman(posed: Posed, index: Tensor, settings: UpdateSettings) -> Update:
     whole, evidence, p_value = exact(posed, index)
     posterior, loss = condense(whole, settings.most_components, settings.merge_below)
     method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
-    return Update(posterior, size_at(loss), evidence, p_value, method, loss)
+    return Update(posterior, efficiency_at(loss), evidence, p_value, method, loss)
 
 
 def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
@@ -100,7 +100,7 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     )
     method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
     p_value, total = problem.prediction.p_value(prior), divergence + loss
-    return Update(problem.back(posterior), size_at(total), evidence, p_value, method, total)
+    return Update(problem.back(posterior), efficiency_at(total), evidence, p_value, method, total)
 
 
 class Limits(NamedTuple):
@@ -152,7 +152,7 @@ def update(
         loss += more
     if not is_exact:
         _move_back(belief, 0, posed.frame.shift[0], posed.frame.scale[0])
-    numbers[SIZE] = math.exp(-2 * loss)
+    numbers[EFFICIENCY] = math.exp(-2 * loss)
     return method, belief, loss
 
 

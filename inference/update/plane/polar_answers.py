@@ -93,7 +93,7 @@ from beliefstream.inference.update.settings import UpdateSettings
 Places = NDArray[np.int64]
 
 STEPS, LEAST_GAIN = 25, 1e-4  # of expectation-maximisation; nats of a step, below which it ends
-LEAST_SIZE = 0.8  # sample efficiency, below which another answer is tried in any case
+LEAST_EFFICIENCY = 0.8  # sample efficiency, below which another answer is tried in any case
 # nodes of a component times an outlier, and of one with a small share of the posterior
 OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
 FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
@@ -152,7 +152,7 @@ class Space(NamedTuple):
 
 def limits_of(settings: UpdateSettings) -> Limits:
     """What the settings ask of an answer."""
-    poor = -0.5 * math.log(max(settings.refine_below, LEAST_SIZE))
+    poor = -0.5 * math.log(max(settings.refine_below, LEAST_EFFICIENCY))
     below, share = float(settings.quadrature_below), float(settings.prior_share)
     return Limits(settings.most_components, float(settings.merge_below), share, below, poor)
 

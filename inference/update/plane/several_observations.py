@@ -68,7 +68,7 @@ from beliefstream.inference.update.plane.mixture_fit import (
     new_work,
 )
 from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
-from beliefstream.inference.update.result import Method, Update, in_threads, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads
 from beliefstream.inference.update.settings import UpdateSettings
 
 Attempt = tuple[CellLimits, Limits, int]
@@ -132,7 +132,7 @@ def _sorted(observations: Observations) -> Observations:
 
 def _most(size: Tensor) -> Tensor:
     """The largest divergence of an answer, nats, whose sample efficiency must be as large."""
-    return -0.5 * size.log()  # as `size_at`
+    return -0.5 * size.log()  # as `efficiency_at`
 
 
 def _attempts(
@@ -140,7 +140,7 @@ def _attempts(
 ) -> Iterator[tuple[Tensor, Update]]:
     left, attempts = torch.arange(len(p_value)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
     if once := settings.refine_below:
-        least = settings.least_size(gained)
+        least = settings.least_efficiency(gained)
         # the second is as if refined
         refined = torch.where(least > once, once, min(once, settings.repeat_below))
         attempts = [(USUAL, _most(least)), (FINER, _most(refined))]
@@ -186,7 +186,7 @@ def _solved(local: LocalProblem, p_value: Tensor, settings: UpdateSettings, atte
     sound = inside & (lost < MOST_LOST) & ((evidence[0] - evidence[1]).abs() < MOST_APART)
     divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
     method = torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64)
-    update = Update(whole, size_at(divergence), evidence[0], p_value, method, divergence)
+    update = Update(whole, efficiency_at(divergence), evidence[0], p_value, method, divergence)
     return _with_unseen(local, update, found.cells, found.counts[1]) if local.partial else update
 
 
@@ -231,7 +231,7 @@ def _with_unseen(
     )
     more = update.divergence.clone()
     more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
-    return replace(update, divergence=more, sample_efficiency=size_at(more))
+    return replace(update, divergence=more, sample_efficiency=efficiency_at(more))
 
 
 class Found(NamedTuple):

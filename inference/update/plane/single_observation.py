@@ -27,13 +27,13 @@ from beliefstream.inference.update.plane.polar_answers import (
     IS_FITTED_TO_ALL,
     IS_LONG,
     IS_SINGLE,
-    LEAST_SIZE,
+    LEAST_EFFICIENCY,
     UNCERTAIN,
     WIDTH,
     limits_of,
     solve,
 )
-from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at
 from beliefstream.inference.update.settings import WEAK, UpdateSettings
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def around_sensor(
     numbers, index = torch.from_numpy(values)[:, at], index[at]
     method = torch.where(exact[at], int(Method.QUADRATURE), int(Method.REFINED))
     p_value = problem.prediction.rows_of(index).p_value(problem.prior.rows(index))
-    posterior, size = problem.rows(index).back(mixture.rows(at)), size_at(numbers[DIVERGENCE])
+    posterior, size = problem.rows(index).back(mixture.rows(at)), efficiency_at(numbers[DIVERGENCE])
     yield index, Update(posterior, size, numbers[EVIDENCE], p_value, method, numbers[DIVERGENCE])
 
 
@@ -84,7 +84,7 @@ def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_]
     where the settings ask for more of a refined answer. What a weak observation leaves is there for many updates, so
     the answer must be exact. A wide beam bends across, and is left to cells unless its answer is as if exact.
     """
-    poor = max(settings.refine_below, LEAST_SIZE)
+    poor = max(settings.refine_below, LEAST_EFFICIENCY)
     together = (values[IS_FITTED_TO_ALL] > 0) & (settings.repeat_below <= SEARCHED)
     least = np.where((values[IS_SINGLE] > 0) | together, 0.0, SEARCHED)
     size, sure = np.exp(-2 * values[DIVERGENCE]), values[UNCERTAIN] < MOST_UNCERTAIN

@@ -18,7 +18,7 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.plane.several_observations import in_one
-from beliefstream.inference.update.result import Method, Update, joined, size_at
+from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import problems
@@ -137,7 +137,7 @@ def test_an_answer_is_as_good_as_it_says(seed: int, count: int, noise: float, ou
     measured = float(found.divergence[0])
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.06)
     assert true.value < 2 * measured + 0.03 + 3 * true.error
-    assert float(found.sample_efficiency[0]) == pytest.approx(float(size_at(found.divergence)[0]))
+    assert float(found.sample_efficiency[0]) == pytest.approx(float(efficiency_at(found.divergence)[0]))
 
 
 def test_a_sharp_beam_beside_its_sensor_is_not_cut_off() -> None:
