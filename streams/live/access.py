@@ -146,7 +146,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
             await send(message)
 
         return await (refusal or self._app)(scope, receive, send_with_headers)

@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
@@ -193,7 +194,7 @@ class LivePage:
             await self._reader.close()
 
         files = [
-            Route("/" if path.name == "index.html" else f"/{path.name}", partial(_file, path))
+            Route("/" if path.name == "index.html" else f"/{path.name}", partial(_static, path))
             for path in sorted(STATIC.iterdir())
             if path.suffix in TYPES and path.name != "login.html"
         ]
@@ -217,6 +218,14 @@ def _complain(task: asyncio.Task[None]) -> None:
 
 async def _file(path: Path, request: Request) -> Response:
     return FileResponse(path, media_type=TYPES[path.suffix.lower()])
+
+
+async def _static(path: Path, request: Request) -> Response:
+    """A file that the browser may keep if it asks each time whether that is still the newest."""
+    answer = FileResponse(path, stat_result=path.stat(), media_type=TYPES[path.suffix])
+    answer.headers["Cache-Control"] = "no-cache"
+    kept = StaticFiles().is_not_modified(answer.headers, request.headers)
+    return NotModifiedResponse(answer.headers) if kept else answer
 
 
 async def body_of(request: Request) -> bytes:

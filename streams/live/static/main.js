@@ -59,7 +59,14 @@ function connect() {
     if (past.moment !== null) past.show(past.moment);
   };
   socket.onmessage = ({ data }) => typeof data === "string" ? hear(JSON.parse(data)) : frame(data);
-  socket.onclose = () => setTimeout(connect, RETRY);
+  socket.onclose = reconnect;
+}
+
+/** Connect again, or show the login if the session has ended: a WebSocket does not tell why it was refused. */
+async function reconnect() {
+  const answer = await fetch("layers").catch(() => null);
+  if (answer?.status === 401) location.reload(); // which the server answers with the login
+  else setTimeout(connect, RETRY);
 }
 
 function send(/** @type {Record<string, unknown>} */ message) { if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)); }

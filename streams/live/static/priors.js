@@ -123,6 +123,7 @@ export class PriorForm {
     this.answer.textContent = "sending";
     try {
       const response = await fetch("priors", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      if (response.status === 401) { this.answer.textContent = "Not sent: your session has ended. Log in in another tab, then send again."; return; }
       const told = await response.json().catch(() => ({ error: `status ${response.status}` }));
       if (!response.ok) { this.answer.textContent = `Refused: ${told.error}`; return; }
       this.sent = told;

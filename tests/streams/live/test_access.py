@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.request import Request
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -11,6 +12,7 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live import access
 from beliefstream.streams.live.access import Access
 from tests.brokers import EmbeddedNode
+from tests.http_answers import ask
 from tests.streams.client.topics import posterior
 from tests.streams.live.pages import Page, served, watched
 
@@ -120,6 +122,18 @@ def test_every_answer_has_the_policy(page: Page) -> None:
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_browser_keeps_files_but_no_answer_with_data(page: Page) -> None:
+    for path in ("", "main.js", "world.json.gz"):
+        answer = ask(Request(page.address + path))
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-cache")
+        again = ask(Request(page.address + path, headers={"If-None-Match": answer.headers["ETag"]}))
+        assert (again.status, again.body) == (304, b"")
+        changed = ask(Request(page.address + path, headers={"If-None-Match": '"of an older version"'}))
+        assert (changed.status, changed.body) == (200, answer.body)
+    for path in ("layers", "nothing"):
+        assert page.request(path)[2]["Cache-Control"] == "no-store"
 
 
 def test_the_page_names_nothing_by_an_absolute_address(page: Page) -> None:

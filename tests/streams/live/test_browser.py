@@ -20,6 +20,8 @@ from tests.streams.live.pages import Page, served
 
 TOKEN = "a-token-of-the-test-0123"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
+SOCKETS = """sockets = [];
+WebSocket = class extends WebSocket { constructor(address) { super(address); sockets.push(this); } };"""
 NARROW = ((1.0, 0.0), (0.0, 1.0))
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-20.0, 0.0), (20.0, 0.0)), covariances=(NARROW, NARROW))
 
@@ -163,10 +165,11 @@ def test_the_map_is_used_by_keyboard(opened: Tab, page: Page) -> None:
 def test_the_token_opens_the_page(
     opened: Tab, embedded_broker: EmbeddedNode, topics: TopicNames, path: str
 ) -> None:
-    """Also where a proxy serves it under a path; there the token is one to look only."""
+    """Also where a proxy serves it under a path; there the token is one to look only. Later the session ends."""
     access = Access(read_token=TOKEN) if path != "/" else Access(TOKEN)
     with served(embedded_broker.bootstrap_servers, topics, access, path=path) as page:
         page.put(posterior(1))
+        opened.page.add_init_script(SOCKETS)
         opened.open(page.address)
         opened.page.get_by_label("Token").fill(TOKEN)
         opened.page.get_by_role("button").click()
@@ -174,3 +177,8 @@ def test_the_token_opens_the_page(
         opened.page.wait_for_load_state()
         opened.wait_for(f"{ENTITIES}.size === 1")
         assert opened.page.is_visible("#draw") == (path == "/")  # who may only look draws no prior
+        opened.page.context.clear_cookies()
+        opened.value("sockets.forEach((each) => each.close())")
+        opened.page.get_by_label("Token").wait_for()  # without a session the page shows the login again
+        assert all("401" in each for each in opened.complaints), opened.complaints
+        opened.complaints.clear()
