@@ -48,6 +48,12 @@ def console(*, errors: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else 140, highlight=False)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 entity`, `2 entities`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows; their cells are text, as names are not markup."""
     from rich.table import Table

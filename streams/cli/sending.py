@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.output import counted, progress_bar
 from beliefstream.streams.cli.setup import CommandError, opened
 
 if TYPE_CHECKING:
@@ -92,4 +92,4 @@ def send(settings: Settings, observations: Sequence[Observation], speed: float, 
             print("stopped", file=sys.stderr)
     seconds = time.monotonic() - began
     entities = len({observation.entity for observation in observations[:sent]})
-    print(f"sent {sent} observations of {entities} entities in {seconds:.1f} s")
+    print(f"sent {counted(sent, 'observation')} of {counted(entities, 'entity')} in {seconds:.1f} s")

@@ -115,7 +115,9 @@ def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> 
         if state.id != known.id:
             found.append(f"{name!r} was deleted and created again")
         elif state != known:
-            found.append(f"{name!r} has {state.partitions} partitions now, not {known.partitions}")
+            found.append(
+                f"{name!r} has {state.partitions} partition{'s' * (state.partitions != 1)} now, not {known.partitions}"
+            )
     return found
 
 

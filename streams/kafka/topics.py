@@ -220,7 +220,7 @@ def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions:
     for name, count in counts.items():
         wanted = 1 if name in names.unpartitioned else partitions
         if wanted is not None and count != wanted:
-            yield f"The topic {name!r} has {count} partitions instead of {wanted}."
+            yield f"The topic {name!r} has {count} partition{'s' * (count != 1)} instead of {wanted}."
     alike = {name: counts[name] for name in names.partitioned_alike if name in counts}
     if len(set(alike.values())) > 1:
         listed = ", ".join(f"{name!r} {count}" for name, count in alike.items())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
@@ -70,5 +71,4 @@ def _complain(settings: Settings) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise CommandError(f"topics: {count}; {remedy_for_topics(problems)}")
+        raise CommandError(f"topics: {counted(len(problems), 'problem')}; {remedy_for_topics(problems)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Format, console
+from beliefstream.streams.cli.output import Format, console, counted
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 
@@ -47,4 +47,4 @@ def doctor(
         if finding.remedy:
             screen.print(f"         → {finding.remedy}", markup=False)
     if problems:
-        raise CommandError(f"doctor: {problems} problem{'s' if problems > 1 else ''}")
+        raise CommandError(f"doctor: {counted(problems, 'problem')}")

@@ -20,6 +20,7 @@ from beliefstream.streams.cli.doctor.findings import (
     offsets,
     reader_of,
 )
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.remedies import remedy_for
 from beliefstream.streams.kafka.connection import BrokerUnavailable, Span
 from beliefstream.streams.monitoring.scraping import Snapshot, scrape
@@ -30,10 +31,10 @@ CHANCE = 3.0  # deviations of a Poisson count above what is expected
 SHOWN = 3  # labels listed in a line
 RUNBOOK = "deploy/RUNBOOK.md, "
 LOG_FAULTS = {
-    "emptied": "times the changelog had lost beliefs; they were computed again",
-    "gone": "partitions with lost beliefs whose messages no longer exist: these beliefs start again",
-    "remade": "times a topic was deleted and created again",
-    "cut": "times a log had lost messages that beliefs contain",
+    "emptied": ("time", "the changelog had lost beliefs; they were computed again"),
+    "gone": ("partition", "with lost beliefs whose messages no longer exist: these beliefs start again"),
+    "remade": ("time", "a topic was deleted and created again"),
+    "cut": ("time", "a log had lost messages that beliefs contain"),
 }
 LOST = "raise the topic's retention, and have the messages sent again; deploy/RUNBOOK.md, MessagesLost"
 CUT = "workers repair this when they start; deploy/RUNBOOK.md, LogDamaged"
@@ -52,7 +53,8 @@ class _Counter:
 
     name: str  # in Prometheus
     label: str  # by which its counts are shown
-    what: str  # text for a count, with `{count}` and `{label}`
+    noun: str  # of what it counts
+    what: str  # which of them, with `{label}`
     remedy: str
     values: Collection[str] = ()  # of the label to check; empty for all
     expected: str = ""  # another counter by the same label, of those that are no loss
@@ -62,49 +64,54 @@ COUNTERS = (
     _Counter(
         "beliefstream_lost_offsets_total",
         "topic",
-        "{count} messages of {label!r} were deleted before a worker had read them",
+        "message",
+        "of {label!r} deleted before a worker had read that far",
         f"raise the topic's retention, and have the messages sent again; {RUNBOOK}MessagesLost",
     ),
     *(
         _Counter(
             "beliefstream_log_faults_total",
             "fault",
-            f"{{count}} {words} ({{label}})",
+            noun,
+            f"{words} ({{label}})",
             f"find out who changed the topics; {RUNBOOK}LogDamaged",
             (fault,),
         )
-        for fault, words in LOG_FAULTS.items()
+        for fault, (noun, words) in LOG_FAULTS.items()
     ),
     _Counter(
         "beliefstream_stalls_total",
         "",
-        "{count} times a worker has stopped because it was stalled with messages waiting",
+        "time",
+        "a worker has stopped because it was stalled with messages waiting",
         f"its log names the partitions, `partitions are stalled`; {RUNBOOK}Stalled",
     ),
     _Counter(
         "beliefstream_misplaced_records_total",
         "topic",
-        "{count} records of {label!r} were in the wrong partition for their keys",
+        "record",
+        "of {label!r} in the wrong partition",
         "fix the producer's partitioner: docs/producers.md has an example for each client",
     ),
     *(
         _Counter(
             "beliefstream_dead_letters_total",
             "reason",
-            f"{{count}} messages were refused, because {words} ({{label}})",
+            "message",
+            f"refused, because {words} ({{label}})",
             f"{remedy_for(reason)}; beliefstream dead-letters --reason {reason}",
             (reason,),
         )
         for reason, words in (
-            (Reason.future, "their times were in the future"),
-            (Reason.impossible, "their sensors cannot report such values"),
+            (Reason.future, "the time was in the future"),
+            (Reason.impossible, "the sensor cannot report such a value"),
         )
     ),
     _Counter(
         "beliefstream_implausible_total",
         "sensor",
-        "{count} observations of {label!r} beyond its outlier_probability were more than 100 standard deviations from "
-        "every prediction",
+        "observation",
+        "of {label!r}, beyond its outlier_probability, more than 100 standard deviations from every prediction",
         "check the sensor's definition: position, scale, standard_deviation, outlier_probability",
         expected="beliefstream_expected_outliers_total",
     ),
@@ -189,7 +196,10 @@ def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
 
 def _finding(counter: _Counter, counts: Mapping[str, float], url: str) -> Finding:
     order = sorted(counts, key=lambda label: -counts[label])
-    lines = [counter.what.format(count=round(counts[label]), label=label[:80]) for label in order[:SHOWN]]
+    lines = [
+        f"{counted(round(counts[label]), counter.noun)} {counter.what.format(label=label[:80])}"
+        for label in order[:SHOWN]
+    ]
     more = f"; {len(order) - SHOWN} more with {round(sum(counts[each] for each in order[SHOWN:]))}"
     summary = "; ".join(lines) + (more if len(order) > SHOWN else "")
     return Finding(SUBJECT, Status.problem, printable(f"{summary} (since {url} started)"), counter.remedy)
@@ -219,7 +229,9 @@ def _deleted(
             f"{topic}-{number} {done} to {begin - 1}" for number, (done, begin) in gone.items()
         )
         count = sum(begin - done for done, begin in gone.values())
-        detail = f"{count} messages that wait for {settings.application!r} are already deleted: {places}"
+        detail = (
+            f"{counted(count, 'message')} deleted before {settings.application!r} had read that far: {places}"
+        )
         yield Finding(SUBJECT, Status.problem, detail, LOST)
 
 
@@ -230,7 +242,7 @@ def _truncated(topic: str, spans: Mapping[int, Span], committed: Mapping[int, in
             f"{topic}-{number} ends at {spans[number].end} and was read up to {done}"
             for number, done in cut.items()
         )
-        detail = f"{len(cut)} partitions have lost their end, or were created again: {places}"
+        detail = f"{counted(len(cut), 'partition')} created again, or without the end that was read: {places}"
         yield Finding(SUBJECT, Status.problem, detail, CUT)
 
 
@@ -241,8 +253,8 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
     topic = settings.names.beliefs_changelog
     faults, whole = _unreadable(settings, topic)
     for kind, fault, remedy in (
-        (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
-        (UnknownVersion, "are of another version: no worker starts", STRANGE),
+        (DamagedRecord, "damaged: a worker stops at the entity's next message", DAMAGED),
+        (UnknownVersion, "of another version: no worker starts", STRANGE),
     ):
         some = [(place, fault) for place, fault in faults.items() if isinstance(fault, kind)]
         if some:
@@ -250,7 +262,7 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
                 f"{key[:80].decode(errors='replace')!r} in partition {partition}, {fault}"
                 for (partition, key), fault in some[:SHOWN]
             )
-            detail = printable(f"{len(some)} records of {topic!r} {fault}: {examples}")
+            detail = printable(f"{counted(len(some), 'record')} of {topic!r} {fault}: {examples}")
             yield Finding(SUBJECT, Status.problem, detail, remedy)
     if not whole:
         detail = f"the changelog is too long to read in {READING_SECONDS:.0f} s, the rest was not checked"

@@ -18,6 +18,7 @@ from beliefstream.streams.cli.doctor.findings import (
     offsets,
     reader_of,
 )
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.kafka.connection import Span
 from beliefstream.streams.kafka.partitioners import partition_of, recognise
 from beliefstream.streams.settings import Settings
@@ -71,9 +72,7 @@ def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
         if (fault := _misplacement([each for each in records if each.topic == topic], count)) is not None
     ]
     if not faults:
-        return Finding(
-            "partitioner", Status.ok, f"the newest {len(records)} records are in the right partitions"
-        )
+        return Finding("partitioner", Status.ok, f"right for the {counted(len(records), 'newest record')}")
     details, remedies = zip(*faults, strict=True)
     return Finding("partitioner", Status.problem, "; ".join(details), "; ".join(dict.fromkeys(remedies)))
 
@@ -86,13 +85,13 @@ def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
     if astray:
         sample, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
         details.append(
-            f"{_share(astray, records)} are in the wrong partition for their keys, such as {_key(sample)!r} "
+            f"in the wrong partition: {_share(astray, records)}, such as {_key(sample)!r} "
             f"in {sample.partition}, not {partition_of(sample.key, count)} (partitioner: {cause.name}): they become "
             "dead letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
         )
         remedies.append(f"{cause.remedy}; docs/producers.md has an example for each client")
     if keyless := [each for each in records if each.key is None]:
-        details.append(f"{_share(keyless, records)} have no key, and become dead letters")
+        details.append(f"without a key, and so dead letters: {_share(keyless, records)}")
         remedies.append("send the entity as the key")
     if not details:
         return None
@@ -100,7 +99,7 @@ def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
 
 
 def _share(some: list[Any], records: list[Any]) -> str:
-    return f"{len(some)} of the newest {len(records)} records ({len(some) / len(records):.0%})"
+    return f"{len(some)} of the {counted(len(records), 'newest record')} ({len(some) / len(records):.0%})"
 
 
 def _key(record: Any) -> str:
@@ -144,10 +143,12 @@ def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Find
     waiting = sum(places[place].end - before[place] for place in behind)
     if not still:
         return Finding(
-            "group", Status.ok, f"{settings.application!r} makes progress; {waiting} messages wait"
+            "group",
+            Status.ok,
+            f"{settings.application!r} makes progress; {counted(waiting, 'message')} waiting",
         )
     stuck = ", ".join(f"{place.topic}-{place.partition} at {before[place]}" for place in sorted(still))
-    waiting = sum(places[place].end - before[place] for place in still)
-    detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
+    still_waiting = counted(sum(places[place].end - before[place] for place in still), "message")
+    detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {still_waiting} waiting"
     remedy = "is a worker with this BELIEFSTREAM_APPLICATION running? Its /readyz and its log say what it waits for"
     return Finding("group", Status.problem, detail, remedy)

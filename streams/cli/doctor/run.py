@@ -20,6 +20,7 @@ from beliefstream.streams.cli.doctor.losses import examine_losses
 from beliefstream.streams.cli.doctor.records import examine_records
 from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
 from beliefstream.streams.cli.main import EXTRAS
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client import Registry
 from beliefstream.streams.kafka.connection import refusal
@@ -229,7 +230,9 @@ def examine_worker(url: str) -> Iterator[Finding]:
         yield Finding("clock", Status.skipped, "only a worker reports its time")
         return
     if status == 200:
-        yield Finding("worker", Status.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
+        yield Finding(
+            "worker", Status.ok, f"ready at {url}, {counted(len(body.get('assigned', ())), 'partition')}"
+        )
     else:
         remedy = "wait; if this lasts, look at the worker's log"
         yield Finding("worker", Status.problem, f"not ready: {', '.join(waits)}", remedy)

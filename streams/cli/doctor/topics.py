@@ -11,6 +11,7 @@ from kafka.errors import AuthorizationError
 
 from beliefstream.schemas import Reason, printable, to_rfc3339
 from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.remedies import remedy_for, remedy_for_topics
 from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client.dead_letters import DeadLetterConsumer, ReceivedDeadLetter
@@ -32,7 +33,7 @@ def examine_topics(settings: Settings) -> Finding:
     except TopicError as error:
         return Finding("topics", Status.problem, str(error), "look at the broker's log")
     if not problems:
-        there = f"all exist, {settings.partitions} partitions"
+        there = f"all exist, {counted(settings.partitions, 'partition')}"
         if compressed:
             there += f"; only workers unpack compressed batches (deploy/SECURITY.md): {', '.join(compressed)}"
         return Finding("topics", Status.ok, there)

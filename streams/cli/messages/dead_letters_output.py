@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from beliefstream.schemas import Reason, printable, to_rfc3339
-from beliefstream.streams.cli.output import Format, console
+from beliefstream.streams.cli.output import Format, console, counted
 from beliefstream.streams.cli.remedies import remedy_for
 from beliefstream.streams.cli.setup import CommandError, opened
 from beliefstream.streams.client import (
@@ -210,7 +210,7 @@ def _newest(
 
 def _print_rest(consumer: DeadLetterConsumer) -> None:
     if consumer.skipped:
-        message = f"{consumer.skipped} records of {consumer.topic} are no dead letters"
+        message = f"not dead letters: {counted(consumer.skipped, 'record')} of {consumer.topic}"
         print(message, file=sys.stderr)
 
 

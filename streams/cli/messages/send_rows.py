@@ -16,7 +16,7 @@ from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.bridges.mapping import ColumnMapping, Found
 from beliefstream.streams.bridges.tables import open_table
 from beliefstream.streams.cli import options
-from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.output import counted, progress_bar
 from beliefstream.streams.cli.sending import SOURCE
 from beliefstream.streams.cli.setup import CommandError, opened
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
@@ -94,7 +94,7 @@ def _all_usable(name: str, found: Iterable[Found]) -> list[Found]:
     for each in bad:
         options.tell(each)
     if bad:
-        raise CommandError(f"{name}: {len(bad)} of {len(rows)} rows cannot be used; nothing was sent")
+        raise CommandError(f"{name}: {len(bad)} of {len(rows)} rows unusable; nothing was sent")
     return rows
 
 
@@ -123,7 +123,7 @@ def _send(settings: Settings, found: Iterable[Found], size: int | None, sent: Se
                 return True
     except BrokerUnavailable as error:
         raise CommandError(
-            f"{error}; sent as far as {sent.place}, and of {sent.sent} observations the broker has "
+            f"{error}; sent as far as {sent.place}, and of {counted(sent.sent, 'observation')} the broker has "
             f"{sent.acknowledged}"
             if sent.sent
             else f"{error}; nothing was sent"
@@ -133,13 +133,16 @@ def _send(settings: Settings, found: Iterable[Found], size: int | None, sent: Se
 
 def _report(name: str, sent: Sent, seconds: float, stopped: bool) -> None:
     """Say what was sent; raises CommandError if nothing could be, or if it was stopped."""
-    found = f"{sent.sent} observations of {sent.entities} entities, {sent.unusable} rows that cannot be used"
+    found = (
+        f"{counted(sent.sent, 'observation')} of {counted(sent.entities, 'entity')}, "
+        f"{counted(sent.unusable, 'unusable row')}"
+    )
     if sent.unusable and not sent.sent:
         raise CommandError(f"{name}: {found}; nothing was sent")
     if sent.behind:
         print(
-            f"{sent.behind} observations came up to {sent.furthest:g} s after a later one of their entity: beyond the "
-            "model's lateness window they become dead letters; --sort sends in order of time",
+            f"{counted(sent.behind, 'observation')} out of order, by up to {sent.furthest:g} s: beyond the model's "
+            "lateness window observations become dead letters; --sort sends in order of time",
             file=sys.stderr,
         )
     if not sent.sent and not stopped:

@@ -12,7 +12,7 @@ import typer
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
 from beliefstream.streams.cli.options import keep_inputs, read_definitions
-from beliefstream.streams.cli.output import loading, progress_bar
+from beliefstream.streams.cli.output import counted, loading, progress_bar
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def fuse(
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
     format = file_format or format_of(file, FileFormat.ndjson)
     unusable = _fill(log, file, format, columns, sensors, models)
-    resets = f"{log.resets} resets, " if log.resets else ""
+    resets = f"{counted(log.resets, 'reset')}, " if log.resets else ""
     repeated = f"{log.repeated} repeated, " if log.repeated else ""
     found = (
-        f"{log.observations} observations, {log.priors} priors, {resets}{repeated}"
-        f"{unusable} lines that cannot be used"
+        f"{counted(log.observations, 'observation')}, {counted(log.priors, 'prior')}, {resets}{repeated}"
+        f"{counted(unusable, 'unusable line')}"
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
@@ -117,7 +117,7 @@ def fuse(
         print(f"{name}: numerical: {NOT_FINITE}", file=sys.stderr)
     if empty:
         print(empty, file=sys.stderr)
-    print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
+    print(f"{found}; {counted(count, 'posterior')} of {counted(log.entities, 'entity')}", file=sys.stderr)
 
 
 def _fill(

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
-from beliefstream.streams.cli.output import console, progress_bar
+from beliefstream.streams.cli.output import console, counted, progress_bar
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.scores import Row, score
 from beliefstream.streams.scores.methods import OURS, ScoredMethod
@@ -55,7 +55,7 @@ def fuse_recordings(
     ours = [row for row in rows if row.method == OURS]
     for row in ours:
         print(f"{row.recording}: {row.updates_per_second:.0f} posteriors/s")
-    print(f"{sent} posteriors, one instant after the other")
+    print(f"{counted(sent, 'posterior')}, one instant after the other")
     if methods is not None:
         _show(recordings, rows)
     if report is not None:

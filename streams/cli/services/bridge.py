@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import listen, require_rights, settings_for
 
 bridge = typer.Typer(name="bridge", help="Bring observations from elsewhere to Kafka.")
@@ -51,4 +52,4 @@ def mqtt(
     logs.configure(settings.logs, settings.log_level)
     with pages(listening, web.REGISTRY, token, lambda: made.waiting_for):
         made.run(stopped)
-    print(f"{made.forwarded} observations and {made.refused} dead letters forwarded")
+    print(f"forwarded {counted(made.forwarded, 'observation')} and {counted(made.refused, 'dead letter')}")

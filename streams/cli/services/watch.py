@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import console
+from beliefstream.streams.cli.output import console, counted
 from beliefstream.streams.cli.setup import opened, settings_for
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def view(worker: Scraper, recent: Recent, width: int = 160, height: int = 25) ->
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if heading == "belief" else None)
     for posterior in islice(reversed(recent.latest.values()), max(1, height - AROUND - used)):
         table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
-    named = f" with {recent.wanted!r} in their names" if recent.wanted else ""
-    seen = Text(f"posteriors of {len(recent.entities)} entities{named} seen")
+    named = f" with {recent.wanted!r} in the name" if recent.wanted else ""
+    seen = Text(f"posteriors of {counted(len(recent.entities), 'entity')}{named} seen")
     return Group(Panel(above, title=f"worker {worker.url}"), Panel(table, title=seen))
 
 

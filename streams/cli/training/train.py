@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from beliefstream.streams.cli.options import whole_numbers
-from beliefstream.streams.cli.output import loading, progress_bar
+from beliefstream.streams.cli.output import counted, loading, progress_bar
 from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def train(
     training = Training(plan, place, choose_device(device.value).type, compile_network=compile)
     if not run(training, place, stop_after):
         return
-    print(f"trained {training.step} steps in {training.seconds / 60:.1f} min")
+    print(f"trained {counted(training.step, 'step')} in {training.seconds / 60:.1f} min")
     if out is not None:
         write_weights(training, out, name)
 

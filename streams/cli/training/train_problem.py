@@ -17,6 +17,7 @@ from beliefstream.inference.training.likelihood import card as likelihood_card, 
 from beliefstream.inference.training.likelihood.calibration import calibrate
 from beliefstream.inference.training.published import card as published_card, train as published
 from beliefstream.inference.training.run import Diverged, Run
+from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.cli.training.train import Form, changed_options, run
 from beliefstream.streams.definitions import own_code
@@ -69,7 +70,7 @@ def train_problem(
         training: Any = start(ProblemFunction.of(own_code.find(problem)))
         if not run(training, checkpoint, stop_after):
             return
-        print(f"trained {training.step} steps in {training.seconds:.0f} s")
+        print(f"trained {counted(training.step, 'step')} in {training.seconds:.0f} s")
         if out is not None:
             write(training, out)
     except (ProblemError, Diverged, ValueError) as error:

@@ -73,7 +73,7 @@ def test_a_recording_is_replayed_under_the_name_asked_for(
 ) -> None:
     began = time.time()
     result = run("recordings", "plaza2", "--speed", "0", "--entity", "car")
-    assert "sent 1816 observations of 1 entities" in result.out, result.err
+    assert "sent 1816 observations of 1 entity" in result.out, result.err
     with TopicReader(embedded_broker.bootstrap_servers, topics.topics.observations, {}) as reader:
         seen = [json.loads(record.value) for record in reader.read_all(20)]
     assert {each["entity"] for each in seen} == {"car"}

@@ -64,7 +64,7 @@ def test_a_bag_is_fused_to_what_a_kalman_filter_gives_and_foxglove_draws(run: Ru
 def test_a_bag_is_sent(run: Run, topics: Names, embedded_broker: EmbeddedNode) -> None:
     result = run("send", "drive.mcap", "--mapping", "topics.yaml")
     assert result.status == 0, result.err
-    assert result.out.startswith("sent 4 observations of 1 entities, 0 rows that cannot be used")
+    assert result.out.startswith("sent 4 observations of 1 entity, 0 unusable rows")
     found = arrived(embedded_broker, topics)
     assert [(each["entity"], each["sensor"], each["time"]) for each in found] == [
         ("rover", "odom", START),

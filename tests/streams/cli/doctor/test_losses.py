@@ -86,10 +86,10 @@ def test_what_a_worker_has_refused_or_doubted_is_a_line_each(
         eventually(lambda: counted(worker), WAIT, "the worker has counted all")
         assert worker.metrics()["beliefstream_expected_outliers_total/gps"] == pytest.approx(0.02)
         findings = list(examine_losses(settings, [url]))
-    the_problem(findings, f"1 records of {names.topics.observations!r} were in the wrong partition", url)
-    the_problem(findings, "1 messages were refused, because their times were in the future")
-    the_problem(findings, "1 messages were refused, because their sensors cannot report such values")
-    the_problem(findings, "1 observations of 'gps' beyond its outlier_probability were more than 100")
+    the_problem(findings, f"1 record of {names.topics.observations!r} in the wrong partition", url)
+    the_problem(findings, "1 message refused, because the time was in the future")
+    the_problem(findings, "1 message refused, because the sensor cannot report such a value")
+    the_problem(findings, "1 observation of 'gps', beyond its outlier_probability, more than 100")
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.ok]
     assert findings[-1].detail == "none by the workers' offsets, the changelog"
 
@@ -118,10 +118,8 @@ def test_outliers_that_a_definition_expects_are_no_loss() -> None:
         findings = list(examine_losses(Settings(), [url], missing=None))
     (problem,) = findings
     assert problem.status is Status.problem
-    assert problem.detail.startswith(
-        "25 observations of 'wrong' beyond its outlier_probability were more than"
-    )
-    assert "; 1 observations of 'surprising' beyond" in problem.detail
+    assert problem.detail.startswith("25 observations of 'wrong', beyond its outlier_probability, more than")
+    assert "; 1 observation of 'surprising', beyond" in problem.detail
     assert "'stated'" not in problem.detail
 
 
@@ -159,10 +157,8 @@ def test_every_worker_is_asked_and_those_that_cannot_be_are_named() -> None:
     stalled = the_problem(findings, "2 times a worker has stopped because it was stalled", first)
     assert "Stalled" in stalled.remedy
     the_problem(findings, "3 partitions with lost beliefs whose messages no longer exist", "(gone)", first)
-    the_problem(findings, "1 times the changelog had lost beliefs", "(emptied)", second)
-    missed = the_problem(
-        findings, "5 messages of 'topic-5' were deleted before", "; 2 more with 3 (since", second
-    )
+    the_problem(findings, "1 time the changelog had lost beliefs", "(emptied)", second)
+    missed = the_problem(findings, "5 messages of 'topic-5' deleted before", "; 2 more with 3 (since", second)
     assert "retention" in missed.remedy
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.skipped]
     assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not answer: ")
@@ -194,7 +190,7 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     commit(settings, {2: 3, 1: 5})  # of partition 1 there is nothing
     the_problem(
         examine_offsets(settings, [settings.observations]),
-        "1 partitions have lost their end, or were created again",
+        "1 partition created again, or without the end that was read",
         f"{settings.observations}-1 ends at 0 and was read up to 5",
     )
     commit(settings, {1: 0})
@@ -204,7 +200,7 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     admin.close()
     finding = the_problem(
         examine_losses(settings, [], frozenset()),
-        f"5 messages that wait for {settings.application!r} are already deleted",
+        f"5 messages deleted before {settings.application!r} had read that far",
     )
     assert finding.detail.endswith(f"{settings.observations}-2 3 to 7")
     commit(settings, {2: 8})
@@ -242,12 +238,12 @@ def test_records_of_the_changelog_that_no_worker_can_read_are_found(
     ):
         producer.send(changelog, key=key, value=value, partition=1).get(30)
     damaged, strange = examine_changelog(settings)
-    the_problem([damaged], f"1 records of {changelog!r} are damaged", "'cut' in partition 1", "a record")
+    the_problem([damaged], f"1 record of {changelog!r} damaged", "'cut' in partition 1", "a record")
     assert "a record without a value" in damaged.remedy
     the_problem(
         [strange],
-        "1 records",
-        "are of another version",
+        "1 record of",
+        "of another version",
         f"'newer' in partition 1, a record of version {VERSION + 1}",
     )
     for key in (b"cut", b"newer"):

@@ -80,7 +80,7 @@ def test_records_of_our_own_clients_lie_where_they_belong(settings: Settings, pr
     producer.flush()
     findings = found(settings)
     assert findings["partitioner"].status is Status.ok
-    assert "50 records" in findings["partitioner"].detail
+    assert "50 newest records" in findings["partitioner"].detail
     assert findings["clocks"].status is Status.ok
 
 
@@ -89,7 +89,7 @@ def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings,
     wrong = (right + 1) % PARTITIONS
     producer.send(settings.observations, key=b"anna", value=b"{}", partition=wrong).get(30)
     finding = found(settings)["partitioner"]
-    problem(finding, "1 of the newest 2", "'anna'", settings.observations, f"in {wrong}, not {right}")
+    problem(finding, "1 of the 2 newest", "'anna'", settings.observations, f"in {wrong}, not {right}")
     assert "(50%)" in finding.detail
     assert "partitioner: not recognised" in finding.detail  # one key tells nothing
     assert "murmur2_random" in finding.remedy
@@ -109,7 +109,7 @@ def test_the_partitioner_that_explains_what_lies_elsewhere_is_named(
     records = [record("observations", key, partition) for key, partition in placed(placements)]
     records += [record("priors", key, partition) for key, partition in placed(MURMUR2)]
     finding = examine_partitioner(records, {"observations": 8, "priors": 8})
-    problem(finding, "of the newest 40 records (9", cause, "'observations'")
+    problem(finding, "of the 40 newest records (9", cause, "'observations'")
     assert "'priors'" not in finding.detail
     assert remedy in finding.remedy
 
@@ -117,13 +117,13 @@ def test_the_partitioner_that_explains_what_lies_elsewhere_is_named(
 def test_records_in_turns_follow_no_hash() -> None:
     records = [record("priors", KEYS[number // 8], number % 8) for number in range(40)]
     finding = examine_partitioner(records, {"observations": 8, "priors": 8})
-    problem(finding, "35 of the newest 40 records (88%)", "round robin", "'priors'")
+    problem(finding, "35 of the 40 newest records (88%)", "round robin", "'priors'")
 
 
 def test_records_without_a_key_are_found() -> None:
     records = [record("observations", None, 0), record("observations", b"entity-00", 3)]
     finding = examine_partitioner(records, {"observations": 8})
-    problem(finding, "1 of the newest 2 records (50%) have no key", "dead letters")
+    problem(finding, "without a key, and so dead letters: 1 of the 2 newest records (50%)", "dead letters")
     assert finding.remedy == "send the entity as the key"
 
 
@@ -138,7 +138,7 @@ def test_a_group_that_does_not_move_is_found_with_its_places(settings: Settings,
     for _ in range(3):
         place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
     finding = found(settings)["group"]
-    problem(finding, settings.application, f"{place.topic}-{place.partition} at 0", "3 messages wait")
+    problem(finding, settings.application, f"{place.topic}-{place.partition} at 0", "3 messages waiting")
     assert "/readyz" in finding.remedy
 
 
@@ -239,7 +239,7 @@ def test_a_wrong_number_of_partitions_does_not_hide_a_group_that_is_stuck(
     place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
     findings = all_of(settings_of(broker, names, partitions=8))
     problem(findings["topics"], f"The topic {settings.observations!r} has 4 partitions instead of 8")
-    problem(findings["group"], f"{place.topic}-{place.partition} at 0", "1 messages wait")
+    problem(findings["group"], f"{place.topic}-{place.partition} at 0", "1 message waiting")
     assert findings["partitioner"].status is Status.ok
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")

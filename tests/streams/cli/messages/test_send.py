@@ -32,7 +32,7 @@ def test_every_row_of_a_csv_file_is_sent(
         *("--set", "sensor=gps"),
     )
     assert result.status == 0, result.err
-    assert result.out.startswith("sent 1000 observations of 7 entities, 0 rows that cannot be used, in ")
+    assert result.out.startswith("sent 1000 observations of 7 entities, 0 unusable rows, in ")
     expected = [
         {"entity": f"boat-{time % 7}", "sensor": "gps", "time": time, "value": [time / 2, -time]}
         for time in range(1000)
@@ -73,7 +73,7 @@ def test_bad_rows_are_told_and_the_others_are_sent(
     (tmp_path / "log.csv").write_text(f"{HEADER}a,gps,1769860800000,1\na,gps,2,2\na,gps,3,far\n")
     result = run("send", "log.csv")
     assert result.status == 0
-    assert result.out.startswith("sent 1 observations of 1 entities, 2 rows that cannot be used")
+    assert result.out.startswith("sent 1 observation of 1 entity, 2 unusable rows")
     first, second = result.err.splitlines()
     assert first.startswith("line 2: invalid_time: time: looks like milliseconds")
     assert second.startswith("line 4: invalid: value") and "'far'" in second
@@ -85,7 +85,7 @@ def test_a_file_of_which_no_row_can_be_used_is_a_failure(run: Run, topics: Names
     result = run("send", "log.csv")
     assert result.status == 1
     assert result.err.splitlines()[-1] == (
-        "beliefstream: log.csv: 0 observations of 0 entities, 1 rows that cannot be used; nothing was sent"
+        "beliefstream: log.csv: 0 observations of 0 entities, 1 unusable row; nothing was sent"
     )
 
 
@@ -109,7 +109,7 @@ def test_strict_sends_nothing_of_a_file_with_a_bad_row(
     (tmp_path / "log.csv").write_text(f"{HEADER}a,gps,1,1\na,gps,2,far\n")
     result = run("send", "log.csv", "--strict")
     assert result.status == 1
-    assert result.err.splitlines()[-1].endswith("log.csv: 1 of 2 rows cannot be used; nothing was sent")
+    assert result.err.splitlines()[-1].endswith("log.csv: 1 of 2 rows unusable; nothing was sent")
     assert arrived(embedded_broker, topics) == []
 
 
@@ -119,7 +119,7 @@ def test_rows_out_of_order_are_told_and_sorted_if_asked(
     (tmp_path / "log.csv").write_text(f"{HEADER}a,gps,9,1\na,gps,2,1\nb,gps,1,1\na,gps,5,1\n")
     told = run("send", "log.csv")
     assert (told.status, len(arrived(embedded_broker, topics))) == (0, 4)
-    assert told.err.startswith("2 observations came up to 7 s after a later one of their entity")
+    assert told.err.startswith("2 observations out of order, by up to 7 s")
     sorted_ = run("send", "log.csv", "--sort")
     assert (sorted_.status, sorted_.err) == (0, "")
     times = [each["time"] for each in arrived(embedded_broker, topics) if each["entity"] == "a"]

@@ -55,7 +55,7 @@ def test_the_posteriors_are_those_of_a_replay_whatever_the_order_of_lines(run: R
         *("fuse", "log.jsonl", "--sensors", "sensors.jsonl", "--models", "models.json", "--out", "out.jsonl")
     )
     assert result.status == 0, result.err
-    assert f"{len(lines)} observations, 0 priors, 0 lines" in result.err
+    assert f"{len(lines)} observations, 0 priors, 0 unusable lines" in result.err
     fused: dict[str, list[Posterior]] = {}
     for line in (tmp_path / "out.jsonl").read_bytes().splitlines():
         posterior = parse(Posterior, line)
@@ -98,7 +98,7 @@ def test_bad_lines_are_told_and_left_out(run: Run, tmp_path: Path) -> None:
         "not_finite",
     ]
     assert [line.split(":")[0] for line in told[:-1]] == ["line 3", "line 4", "line 6"]
-    assert "2 observations, 1 priors, 3 lines that cannot be used; 3 posteriors" in told[-1]
+    assert "2 observations, 1 prior, 3 unusable lines; 3 posteriors" in told[-1]
 
 
 def test_after_too_long_a_gap_an_entity_starts_from_the_prior(run: Run, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_log_of_which_no_line_can_be_used_is_a_failure(run: Run, tmp_path: Pat
     result = run("fuse", "log.jsonl")
     assert result.status == 1
     assert result.err.splitlines()[0].startswith("line 3: invalid: ")
-    assert "beliefstream: 0 observations, 0 priors, 1 lines that cannot be used; nothing" in result.err
+    assert "beliefstream: 0 observations, 0 priors, 1 unusable line; nothing" in result.err
     (tmp_path / "log.jsonl").write_text(f"{GPS}\n{WALKER}\n")
     assert run("fuse", "log.jsonl").status == 0
 
@@ -228,7 +228,7 @@ def test_an_observation_that_comes_twice_counts_once_as_at_a_worker(run: Run, tm
     plain, repeated = run("fuse", "plain"), run("fuse", "repeated")
     assert repeated.out == plain.out
     assert [parse(Posterior, line.encode()).applied for line in plain.out.splitlines()].count(("mine",)) == 2
-    assert repeated.err.startswith("4 observations, 0 priors, 2 repeated, 0 lines")
+    assert repeated.err.startswith("4 observations, 0 priors, 2 repeated, 0 unusable lines")
 
 
 def test_an_observation_may_come_again_after_a_reset(run: Run, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_an_observation_may_come_again_after_a_reset(run: Run, tmp_path: Path) -
     reset = json.dumps({"entity": "a", "reset": True, "time": 9})
     (tmp_path / "log").write_text("\n".join([BEACON, WALKER, seen, reset, seen]))
     result = run("fuse", "log")
-    assert "2 observations, 0 priors, 1 resets, 0 lines" in result.err
+    assert "2 observations, 0 priors, 1 reset, 0 unusable lines" in result.err
     assert [parse(Posterior, line.encode()).applied for line in result.out.splitlines()][1:] == [
         (),
         ("mine",),

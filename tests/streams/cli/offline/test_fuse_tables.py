@@ -40,7 +40,7 @@ def test_a_table_is_fused_as_the_same_messages_are(run: Run, tmp_path: Path) -> 
     assert result.status == 0, result.err
     told, summary = result.err.splitlines()
     assert told.startswith("line 4: invalid: value[1]") and "'far'" in told
-    assert summary.startswith("3 observations, 0 priors, 1 lines that cannot be used; 3 posteriors of 2")
+    assert summary.startswith("3 observations, 0 priors, 1 unusable line; 3 posteriors of 2")
     rows = (("a", 1, [3, 4]), ("a", 2, [4, 4]), ("b", 3, [0, 1]))
     lines = [json.dumps({"entity": e, "sensor": "gps", "time": t, "value": v}) for e, t, v in rows]
     (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, *lines]))
@@ -54,7 +54,7 @@ def test_rows_are_held_to_the_definitions(run: Run) -> None:
     result = run("fuse", "log.csv", *OPTIONS, "--models", "models.yaml")
     assert result.status == 1
     assert result.err.splitlines()[0].startswith("line 2: unknown_sensor: ")
-    assert "4 lines that cannot be used; nothing was fused" in result.err
+    assert "4 unusable lines; nothing was fused" in result.err
 
 
 def test_ndjson_is_a_table_if_it_is_mapped(run: Run, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_only_names_with_the_text_are_shown_the_newest_first() -> None:
     lines = "\n".join(shown(recent, 120, 24))
     assert "ship" not in lines
     assert lines.index("mower-2") < lines.index("mower-1")
-    assert "posteriors of 2 entities with 'MOW' in their names" in lines
+    assert "posteriors of 2 entities with 'MOW' in the name" in lines
 
 
 def test_memory_is_bounded() -> None:
