@@ -44,22 +44,24 @@ class Report:
         """The whole page."""
         messages, seconds = sum(s.messages for s in self.stages), sum(s.seconds for s in self.stages)
         said = self.failure or (
-            "Every belief equals the single-threaded replay of the log without duplicates. No observation is missing, "
-            "and none is applied twice. Sequence numbers have no gaps. Dead letters are exactly those expected."
+            "At the end, every belief equals that of a single-threaded replay of\n"
+            "the log without duplicates. No observation is missing, and none was applied twice. Sequence numbers\n"
+            "have no gaps. The dead letters are exactly those expected."
         )
         lines = [
             "# Chaos runs",
             "",
-            f"`{self.command}`: {messages:,} messages of {self.entities} entities in {self.partitions} partitions,"
-            f" {seconds / 60:.0f} minutes. {said}",
+            f"`{self.command}`: {messages:,} messages of {self.entities} entities in {self.partitions} partitions,",
+            f"in {seconds / 60:.0f} minutes. {said}",
             "",
-            "A tenth of the observations are late. Some come twice or are invalid, and priors are stated. Models and"
-            " sensors change only after all earlier messages are applied, so that the definition of each observation is"
-            " known. In the stage of the destroyed logs they do not change. There, 400 observations are deleted before"
-            " a worker reads them: the workers must report and count them.",
+            "A tenth of the observations are late. Some are repeated or invalid, and some entities get new priors.",
+            "Models and sensors change only after all earlier messages have been applied, so that it is known which",
+            'definition each observation has. In the stage "destroyed logs" they do not change. In that stage, 400',
+            "observations are deleted before a worker reads them: the workers must report and count them.",
             "",
-            "Recovery is the time from the fault until all workers are ready and every partition has new posteriors."
-            " It includes the fault itself. Lost and double are counted at the end of a stage, over all its faults.",
+            "Recovery is the time from the fault until all workers are ready and every partition has new posteriors,",
+            "including the fault itself. Messages that are lost, or applied twice (double), are counted at the end of",
+            "a stage, over all its faults.",
             "",
             "| stage | fault | times | recovery, median | worst | lost | double |",
             "|---|---|---|---|---|---|---|",
