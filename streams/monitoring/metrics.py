@@ -60,7 +60,7 @@ EVENT_LAG_SECONDS = _histogram(
 )
 SAMPLE_EFFICIENCY = _histogram(
     "beliefstream_sample_efficiency",
-    "Share of importance samples from a posterior that count: 1 is the exact posterior",
+    "Effective sample size of importance sampling from a posterior, as a share of its samples: 1 at best",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
 )
 ACCUMULATED_ERROR = _histogram(
@@ -160,8 +160,8 @@ _DUE = _gauge(
 )
 _CLOCK = _gauge(
     "beliefstream_sensor_clock_seconds",
-    "Event time that the partitions of the sensor have come to, the least of them; it goes on with this machine's time "
-    "where nothing is read",
+    "Lowest event time that the sensor's partitions have reached; it advances with this machine's clock while "
+    "nothing is read",
     ["sensor"],
 )
 OTHER = "other"

@@ -191,11 +191,11 @@ class Settings(BaseSettings):
     map_tiles: str = ""
     """URL of map tiles for the live page, with {z}, {x} and {y}; none are loaded, if absent"""
     map_attribution: str = ""
-    """whose these tiles are, to be shown on the map"""
+    """attribution of these tiles, shown on the map"""
     floor_plan: str = ""
     """YAML file with image, resolution and origin of a floor plan for the live page"""
     live_read_token: SecretStr | None = None
-    """token that opens the live page to look only, at least 16 characters; never shown"""
+    """read-only token of the live page, at least 16 characters; never shown"""
     live_read_token_file: Path | None = None
     """file with that token, as an alternative"""
     gateway_host: str = "127.0.0.1"
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
     gateway_port: int = Field(8081, ge=0, le=65535)
     """port of the HTTP gateway"""
     gateway_token: SecretStr | None = None
-    """bearer token that the HTTP gateway asks for, 16 characters at least; open, if absent; never shown"""
+    """bearer token that the HTTP gateway requires, at least 16 characters; no token needed if absent; never shown"""
     gateway_token_file: Path | None = None
     """file with that token, as an alternative"""
     gateway_body_bytes: int = Field(4000000, ge=1000)
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     gateway_silence: float = Field(30.0, gt=0)
     """seconds after which the HTTP gateway gives up a client that is silent within a request"""
     gateway_entities: int = Field(10000, ge=1)
-    """entities whose latest posterior the HTTP gateway keeps, those heard of last"""
+    """number of entities whose latest posterior the HTTP gateway keeps: the most recent ones"""
     mqtt_host: str = "127.0.0.1"
     """MQTT broker that the bridge reads from"""
     mqtt_port: int = Field(1883, ge=1, le=65535)
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
     mqtt_session_seconds: float = Field(86400.0, ge=0)
     """how long the MQTT broker keeps messages for a bridge that is away, seconds"""
     acknowledge_seconds: float = Field(10.0, ge=1)
-    """how long the HTTP gateway waits for Kafka to have a message, seconds"""
+    """how long the HTTP gateway waits for Kafka to acknowledge a message, seconds"""
     logs: Literal["auto", "json", "console"] = "auto"
     """format of the logs; auto: console in a terminal, json elsewhere"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -313,7 +313,7 @@ class Settings(BaseSettings):
 
     @property
     def token_of_readers(self) -> SecretStr | None:
-        """The token that opens the live page to look only; raises as `token`."""
+        """The read-only token of the live page; raises as `token`."""
         return self._token("live_read_token")
 
     @property

@@ -14,7 +14,7 @@ ProcessCollector(registry=REGISTRY)
 
 REQUESTS = _counter(
     "beliefstream_gateway_requests",
-    "Requests answered, by path and status; a path that is not there is other",
+    "Requests answered, by path and status; unknown paths count as other",
     ["path", "status"],
 )
 MESSAGES = _counter(
@@ -31,7 +31,7 @@ ACKNOWLEDGE_SECONDS = _histogram(
 IN_FLIGHT = _gauge("beliefstream_gateway_in_flight_bytes", "Messages that wait for Kafka to acknowledge them")
 BROKER_REACHABLE = _gauge(
     "beliefstream_gateway_broker_reachable",
-    "1 while a broker answers and the topics written to have a leader, 0 once that has been otherwise for 8 s",
+    "1 while a broker answers and the topics written to have a leader, 0 once one of these has failed for 8 s",
 )
 ENTITIES = _gauge("beliefstream_gateway_entities", "Entities whose latest posterior is kept")
 STREAMS = _gauge("beliefstream_gateway_streams", "Clients that follow posteriors by server-sent events")

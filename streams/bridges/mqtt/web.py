@@ -33,11 +33,12 @@ RECEIVED = _counter(
 )
 PUBLISHED = _counter("beliefstream_mqtt_published", "Observations that Kafka has acknowledged")
 DEAD_LETTERS = _counter(
-    "beliefstream_mqtt_dead_letters", "Messages that do not map, whose dead letters Kafka has acknowledged"
+    "beliefstream_mqtt_dead_letters",
+    "Messages that do not fit the mapping, whose dead letters Kafka has acknowledged",
 )
 FAILED = _counter(
     "beliefstream_mqtt_failed",
-    "Messages that Kafka has not taken; the MQTT broker delivers those of QoS 1 again",
+    "Messages that Kafka has not accepted; the MQTT broker delivers those of QoS 1 again",
 )
 CONNECTED = _gauge("beliefstream_mqtt_connected", "1 while the bridge is connected to the MQTT broker")
 RECONNECTS = _counter("beliefstream_mqtt_reconnects", "Connections after the first one of the process")
