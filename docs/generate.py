@@ -89,9 +89,9 @@ def reference() -> str:
     schemas = _schemas((*KINDS, *motions, Model, *PARTS, *MODEL_PARTS))
     lines = [NOTE, "# Reference of sensors and models", ""]
     lines += [
-        "Every field of what travels on the topics `sensors` and `models`, made from the code. "
-        "[Sensors and motions](definitions.md) explains them with examples. The same is in the JSON Schemas "
-        "that `beliefstream contract` writes.",
+        "Every field of the messages on the topics `sensors` and `models`, generated from the code. "
+        "[Sensors and motions](definitions.md) explains them with examples. The JSON Schemas "
+        "that `beliefstream contract` writes have the same fields.",
     ]
     for title, messages in (
         ("Sensors", KINDS),
@@ -124,7 +124,7 @@ def messages() -> str:
     schemas = _schemas(shown)
     lines = [NOTE, "# Reference of messages", ""]
     lines += [
-        "Values are JSON objects, keys are UTF-8. Units are SI. CloudEvents headers are sent, and not required. "
+        "Values are JSON objects, keys are UTF-8. Units are SI. CloudEvents headers are sent, but not required. "
         "[Sensors and models](reference.md) have a page of their own.",
     ]
     for message in shown:
