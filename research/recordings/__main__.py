@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.main import run
-from beliefstream.streams.cli.offline.replay import Particles, Scored, Seed
+from beliefstream.streams.cli.offline.replay import AsJson, Particles, Seed
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import loading
 from beliefstream.streams.cli.sending import Force, Speed, define, send
@@ -73,7 +73,7 @@ def replay(
             help="with --offline: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
         ),
     ] = None,
-    json: Scored = None,
+    as_json: AsJson = False,
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
@@ -86,7 +86,7 @@ def replay(
 
     Example: python -m research.recordings plaza2 --offline --score
 
-    Example: python -m research.recordings all --offline --score --json scores.json
+    Example: python -m research.recordings all --offline --score --json > scores.jsonl
 
     Example: python -m research.recordings mrclam_robot1 --offline --health --uncalibrated
 
@@ -98,8 +98,8 @@ def replay(
         raise CommandError("--health comes without --score and --out")
     if uncalibrated and not health:
         raise CommandError("--uncalibrated needs --health")
-    if json is not None and not score:
-        raise CommandError("--json needs --score")
+    if as_json and not (score or health):
+        raise CommandError("--json needs --score or --health")
     if recording == ALL and not (offline or tune):
         raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
     with loading():
@@ -125,9 +125,9 @@ def replay(
         return
     parts = [limited(each, limit) for each in found]
     if health:
-        judge(settings, map(without_calibration, parts) if uncalibrated else parts)
+        judge(settings, map(without_calibration, parts) if uncalibrated else parts, as_json)
     else:
-        fuse_recordings(settings, parts, classical(particles, seed) if score else None, out, json)
+        fuse_recordings(settings, parts, classical(particles, seed) if score else None, out, as_json)
 
 
 if __name__ == "__main__":

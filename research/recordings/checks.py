@@ -22,7 +22,7 @@ from research.recordings.readers import RecordingReader
 from research.recordings.tuning import tune
 
 
-def judge(settings: Settings, recordings: Iterable[Recording]) -> None:
+def judge(settings: Settings, recordings: Iterable[Recording], as_json: bool) -> None:
     """Print the health of the sensors of each recording, at its end."""
     own_code.load(settings.measurements)
     updater = make_updater(settings)
@@ -33,9 +33,8 @@ def judge(settings: Settings, recordings: Iterable[Recording]) -> None:
             windows = log.judge(updater, settings.health_window, partial(tick, OURS, 1, log.posteriors))
         print(recording.name)
         alone = {sensor: assess(window) for sensor, window in windows.items()}
-        print_health(
-            None, judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})
-        )
+        judged = judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})
+        print_health(judged, as_json)
 
 
 def tuned(settings: Settings, name: str, reader: RecordingReader, data: Path | None) -> None:

@@ -1,11 +1,10 @@
-"""Output of the commands: its format, the console and the progress bar."""
+"""Output of the commands: JSON or a table, the console and the progress bar."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,26 +17,15 @@ if TYPE_CHECKING:
 LINES_EVERY = 10.0  # seconds between lines of progress outside a terminal
 
 
-class Format(StrEnum):
-    """Output format of a command."""
-
-    json = "json"
-    table = "table"
-
-
-Formatted = Annotated[
-    Format | None,
+AsJson = Annotated[
+    bool,
     typer.Option(
-        "--format",
-        help="JSON lines or a table for people",
-        show_default="table in a terminal, json elsewhere",
+        "--json/--table",
+        default_factory=lambda: not sys.stdout.isatty(),
+        help="JSON lines, or a table for people",
+        show_default="table in a terminal, JSON elsewhere",
     ),
 ]
-
-
-def resolve(chosen: Format | None) -> Format:
-    """Return the chosen format, or the one that suits standard output."""
-    return chosen or (Format.table if sys.stdout.isatty() else Format.json)
 
 
 def console(*, errors: bool = False) -> Console:

@@ -14,7 +14,7 @@ from beliefstream.streams.cli.definitions.registry import (
     print_definitions,
 )
 from beliefstream.streams.cli.options import Brokers, read_definitions
-from beliefstream.streams.cli.output import Formatted
+from beliefstream.streams.cli.output import AsJson
 
 models = typer.Typer(name="models", help="Define models of entities, list or remove them.")
 
@@ -41,14 +41,14 @@ def set_models(source: Source, brokers: Brokers = None) -> None:
 
 
 @models.command("list")
-def list_models(brokers: Brokers = None, format: Formatted = None) -> None:
+def list_models(as_json: AsJson, brokers: Brokers = None) -> None:
     """List the defined models; `models set -` reads the JSON lines again.
 
-    Example: beliefstream models list --format json
+    Example: beliefstream models list --json
     """
     with open_registry(brokers) as registry:
         found = registry.models()
-    print_definitions(format, found, ("entity", "model", "coordinates", "motion", "components"), _model_row)
+    print_definitions(found, as_json, ("entity", "model", "coordinates", "motion", "components"), _model_row)
 
 
 @models.command("remove")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.output import Format, print_table, resolve
+from beliefstream.streams.cli.output import print_table
 from beliefstream.streams.cli.sending import SOURCE
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
@@ -38,13 +38,13 @@ def check_defined(names: list[str], found: Mapping[str, Any], what: str) -> None
 
 
 def print_definitions(
-    format: Format | None,
     found: Mapping[str, Message],
+    as_json: bool,
     columns: tuple[str, ...],
     row: Callable[[Any], tuple[str, ...]],
 ) -> None:
     definitions = [found[name] for name in sorted(found)]
-    if resolve(format) is Format.json:
+    if as_json:
         for definition in definitions:
             print(definition.to_json().decode())
     else:

@@ -18,7 +18,7 @@ from beliefstream.streams.cli.definitions.registry import (
     print_definitions,
 )
 from beliefstream.streams.cli.options import Brokers, read_definitions
-from beliefstream.streams.cli.output import Format, Formatted, print_table, resolve
+from beliefstream.streams.cli.output import AsJson, print_table
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
@@ -53,28 +53,28 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
 @sensors.command("list")
 def list_sensors(
+    as_json: AsJson,
     health: Annotated[
         bool,
         typer.Option("--health", help="the health of the sensors, by the observations of the last window"),
     ] = False,
     brokers: Brokers = None,
-    format: Formatted = None,
 ) -> None:
     """List the defined sensors, or their health; `sensors set -` reads the JSON lines of definitions again.
 
     docs/sensor-health.md explains the verdicts.
 
-    Example: beliefstream sensors list --format table
+    Example: beliefstream sensors list --table
 
     Example: beliefstream sensors list --health
     """
     if health:
         found = {name: state.assessment for name, state in read_health(brokers).items()}
-        print_health(format, found)
+        print_health(found, as_json)
         return
     with open_registry(brokers) as registry:
         defined = registry.sensors()
-    print_definitions(format, defined, ("sensor", "kind", "coordinates", "outliers", "details"), _sensor_row)
+    print_definitions(defined, as_json, ("sensor", "kind", "coordinates", "outliers", "details"), _sensor_row)
 
 
 @sensors.command("fit")
@@ -144,13 +144,13 @@ def _sensor_row(sensor: Any) -> tuple[str, ...]:
     )
 
 
-def print_health(format: Format | None, found: Mapping[str, Assessment]) -> None:
+def print_health(found: Mapping[str, Assessment], as_json: bool) -> None:
     """Print the health of each sensor: JSON lines, or a table with a row for each reported number.
 
     Faulty sensors come first, and of these the one with the most evidence.
     """
     found = dict(sorted(found.items(), key=lambda item: _urgency(item[1])))
-    if resolve(format) is Format.json:
+    if as_json:
         import json
 
         from pydantic_core import from_json, to_json

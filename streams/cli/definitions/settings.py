@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from beliefstream.streams.cli.output import Format, Formatted, console, resolve
+from beliefstream.streams.cli.output import AsJson, console
 from beliefstream.streams.cli.setup import settings_for
 
 
-def settings(format: Formatted = None) -> None:
+def settings(as_json: AsJson) -> None:
     """List the environment variables that configure workers and commands; a file .env is read too.
 
     Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
@@ -26,7 +26,7 @@ def settings(format: Formatted = None) -> None:
         }
         for name, field in Settings.model_fields.items()
     ]
-    if resolve(format) is Format.json:
+    if as_json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Format, console, counted
+from beliefstream.streams.cli.output import console, counted
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 
@@ -18,7 +18,7 @@ def doctor(
             help="URL of a worker; may be repeated", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
         ),
     ] = None,
-    format: Annotated[Format, typer.Option(help="JSON lines, or lines for people")] = Format.table,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, not lines for people")] = False,
     brokers: Brokers = None,
 ) -> None:
     """Check broker, topics, definitions, weights, device, workers, clocks and losses, and say how to fix problems.
@@ -38,7 +38,7 @@ def doctor(
     screen = console()
     for finding in examine(settings, url or [f"http://{settings.web_host}:{settings.web_port}"]):
         problems += finding.status is Status.problem
-        if format is Format.json:
+        if as_json:
             print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
             continue
         status = f"[{colours[finding.status]}]{finding.status:8}[/]"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Formatted, resolve
+from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 SHOWN = 100  # letters, without --limit
@@ -18,6 +18,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def dead_letters(
+    as_json: AsJson,
     reason: Annotated[
         list[str] | None, typer.Option(metavar="REASON", help="only with this reason; may be repeated")
     ] = None,
@@ -49,7 +50,6 @@ def dead_letters(
         bool, typer.Option("--force", help="with --replay: include those that were sent again before")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="show key and value completely")] = False,
-    format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
     """Show messages that could not be used, with the reasons, or send them again after a fix.
@@ -68,16 +68,15 @@ def dead_letters(
         raise CommandError("--yes and --force need --replay")
     reasons = {_reason(each) for each in reason or ()}
     chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, _since(since))
-    shape = resolve(format)
     settings = settings_for(brokers)
     if replay:
-        output.send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
+        output.send_again(settings, chosen, limit, force=force, ask=not yes, as_json=as_json)
     elif summary:
-        output.summarise(settings, chosen, shape)
+        output.summarise(settings, chosen, as_json)
     elif follow:
-        output.follow(settings, chosen, limit, full, shape)
+        output.follow(settings, chosen, limit, full, as_json)
     else:
-        output.show(settings, chosen, limit or SHOWN, full, shape)
+        output.show(settings, chosen, limit or SHOWN, full, as_json)
 
 
 def _reason(text: str) -> Any:

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from beliefstream.schemas import Reason, printable, to_rfc3339
-from beliefstream.streams.cli.output import Format, console, counted
+from beliefstream.streams.cli.output import console, counted
 from beliefstream.streams.cli.remedies import remedy_for
 from beliefstream.streams.cli.setup import CommandError, opened
 from beliefstream.streams.client import (
@@ -173,14 +173,14 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
     return opened(DeadLetterConsumer, settings, settings.dead_letters, **where)
 
 
-def show(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
+def show(settings: Settings, chosen: Selection, limit: int, full: bool, as_json: bool) -> None:
     """Print the newest letters, oldest first."""
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
     if consumer.replays or consumer.skipped:
         # notes are among the newest records, and may have taken the place of letters
         found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
     history = ReplayHistory.of(consumer.replays)
-    write = write_json if shape is Format.json else write_text
+    write = write_json if as_json else write_text
     for output, identity in found:
         write({**output, **replay_fields(history, identity)})
     _print_rest(consumer)
@@ -214,9 +214,9 @@ def _print_rest(consumer: DeadLetterConsumer) -> None:
         print(message, file=sys.stderr)
 
 
-def follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
+def follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, as_json: bool) -> None:
     """Print letters as they come, until Ctrl-C or `limit`."""
-    write = write_json if shape is Format.json else write_text
+    write = write_json if as_json else write_text
     with _consumer(settings, chosen) as consumer:
         try:
             for number, received in enumerate(consumer, 1):
@@ -227,14 +227,14 @@ def follow(settings: Settings, chosen: Selection, limit: int | None, full: bool,
             return
 
 
-def summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
+def summarise(settings: Settings, chosen: Selection, as_json: bool) -> None:
     """Print a row for each reason."""
     with console(errors=True).status("reading"), _consumer(settings, chosen, from_beginning=True) as consumer:
         rows = summary_rows(consumer)
     _print_rest(consumer)
     if not rows:
         print("no dead letters", file=sys.stderr)
-    elif shape is Format.json:
+    elif as_json:
         for row in rows:
             write_json(row)
     else:
@@ -242,7 +242,7 @@ def summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
 
 
 def send_again(
-    settings: Settings, chosen: Selection, limit: int | None, *, force: bool, ask: bool, shape: Format
+    settings: Settings, chosen: Selection, limit: int | None, *, force: bool, ask: bool, as_json: bool
 ) -> None:
     """Send the selected letters again, and print the result for each.
 
@@ -262,7 +262,7 @@ def send_again(
             _ask(len(plan.chosen))
         sent = failed = 0
         for replayed in replayer.send(plan):
-            _write(replayed, shape)
+            _write(replayed, as_json)
             sent += replayed.place is not None
             failed += replayed.place is None
     print(f"{sent} sent again", file=sys.stderr)
@@ -295,10 +295,10 @@ def _ask(count: int) -> None:
     typer.confirm(f"Send {count} message{'s' * (count != 1)} again?", abort=True, err=True)
 
 
-def _write(replayed: Replayed, shape: Format) -> None:
+def _write(replayed: Replayed, as_json: bool) -> None:
     letter, place = replayed.letter, replayed.place
     to = None if place is None else str(place)
-    if shape is Format.json:
+    if as_json:
         output: dict[str, Any] = {"source": letter.source, "dead_letter": str(letter.place)}
         output["reason"] = letter.reason.value
         output |= {"entity": letter.entity, "sensor": letter.sensor, "replayed_to": to}

@@ -13,7 +13,7 @@ import typer
 
 from beliefstream.streams.cli.messages.posteriors import row
 from beliefstream.streams.cli.options import Brokers, moment, numbers
-from beliefstream.streams.cli.output import Format, Formatted, resolve
+from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.sending import SOURCE, TIMEOUT, Entity, When, report, sent
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
@@ -30,6 +30,7 @@ def observe(
     entity: Entity,
     sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
     value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
+    as_json: AsJson,
     time: When = None,
     standard_deviation: Annotated[
         str | None,
@@ -44,7 +45,6 @@ def observe(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="wait for its posterior or dead letter")
     ] = True,
-    format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
     """Send one observation, wait for its posterior and print it.
@@ -66,20 +66,19 @@ def observe(
         control = is_control(settings, sensor)
         with _results(settings, entity) as wait_for:
             place = sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
-            shape = resolve(format)
             where = f"{place.topic} {place.partition}:{place.offset}"
-            print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
+            print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
             found = wait_for(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
     if found is None and control:
         print(
             f"{sensor} is a control: it moves the belief, but no posterior reports it alone", file=sys.stderr
         )
         return
-    _print_result(found, where, shape, timeout, id)
+    _print_result(found, where, as_json, timeout, id)
 
 
 def _print_result(
-    found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
+    found: Posterior | DeadLetter | None, place: str, as_json: bool, timeout: float, id: str | None
 ) -> None:
     """Print the posterior; raise CommandError for a dead letter, or if there is no result."""
     from beliefstream.schemas import DeadLetter
@@ -92,7 +91,7 @@ def _print_result(
             f"{place} was sent, but no posterior or dead letter came within {timeout:g} s; "
             f"is a worker running (beliefstream doctor)?{repeated}"
         )
-    print(found.to_json().decode() if shape is Format.json else "  ".join(row(found)), flush=True)
+    print(found.to_json().decode() if as_json else "  ".join(row(found)), flush=True)
 
 
 def _one_or_all(numbers: list[float]) -> float | list[float]:

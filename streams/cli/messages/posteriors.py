@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.output import Format, Formatted, resolve
+from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def posteriors(
+    as_json: AsJson,
     entity: Annotated[
         list[str] | None, typer.Option(metavar="ENTITY", help="only of this entity; may be repeated")
     ] = None,
-    format: Formatted = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="start at the beginning of the topic, not at its end")
     ] = False,
@@ -48,7 +48,7 @@ def posteriors(
 ) -> None:
     """Follow posteriors until Ctrl-C.
 
-    Example: beliefstream posteriors --entity mower --from-beginning --count 10 --format json
+    Example: beliefstream posteriors --entity mower --from-beginning --count 10 --json
 
     Example: beliefstream posteriors --from-beginning --timeout 10 --output posteriors.csv
     """
@@ -68,7 +68,7 @@ def posteriors(
         ) as consumer,
         open_posteriors(output) if output is not None else nullcontext() as file,
     ):
-        write = _writer(file, format)
+        write = _writer(file, as_json)
         try:
             for posterior in consumer:
                 write(posterior)
@@ -81,11 +81,11 @@ def posteriors(
         raise CommandError(f"{found} of {count} posteriors arrived, then none for {timeout:g} s")
 
 
-def _writer(file: PosteriorWriter | None, format: Format | None) -> Callable[[Posterior], None]:
+def _writer(file: PosteriorWriter | None, as_json: bool) -> Callable[[Posterior], None]:
     """What writes a posterior to the file, or prints it if there is none."""
     if file is not None:
         return lambda posterior: file.write(posterior.to_json())
-    if resolve(format) is Format.json:
+    if as_json:
         return lambda posterior: print(posterior.to_json().decode(), flush=True)
     return lambda posterior: print("  ".join(row(posterior)), flush=True)
 

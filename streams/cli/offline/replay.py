@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 Particles = Annotated[int, typer.Option(min=2, help="with --score: particles of the particle filter")]
 Seed = Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")]
-Scored = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="with --score: the table, as JSON")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="with --score: JSON lines, not a table for people")]
 
 
 class Files(NamedTuple):
@@ -74,7 +72,7 @@ def replay(
             help="with --truth: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
         ),
     ] = None,
-    json: Scored = None,
+    as_json: AsJson = False,
     map: options.Map = None,
     set: options.Set = None,
     mapping: options.MappingFile = None,
@@ -95,10 +93,9 @@ def replay(
     """
     if truth is None and (score or out is not None):
         raise CommandError("--score and --out need --truth; `beliefstream fuse` needs none")
-    if json is not None and not score:
+    if as_json and not score:
         raise CommandError("--json needs --score")
-    for written in (out, json):
-        keep_inputs(written, file, sensors, models, truth, mapping)
+    keep_inputs(out, file, sensors, models, truth, mapping)
     settings = settings_for(brokers)
     columns = options.column_mapping(map, set, mapping, time_unit)
     files = Files(file, file_format, columns, truth, truth_map or [])
@@ -111,7 +108,7 @@ def replay(
         from beliefstream.streams.scores.methods import classical
 
     methods = classical(particles, seed) if score else None
-    fuse_recordings(settings, _recordings(settings, files, *defined), methods, out, json)
+    fuse_recordings(settings, _recordings(settings, files, *defined), methods, out, as_json)
 
 
 def _send(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,11 +29,11 @@ def fuse_recordings(
     recordings: Sequence[Recording],
     methods: Sequence[ScoredMethod] | None = None,
     out: Path | None = None,
-    report: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Fuse recordings one after the other, and print scores of the posteriors.
 
-    A table has the classical methods too, if any, and is written to `report` as JSON. Posteriors are written to `out`.
+    A table, or JSON lines, has the classical methods too, if any. Posteriors are written to `out`.
     """
     own_code.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0
@@ -53,13 +54,15 @@ def fuse_recordings(
             sent += len(posteriors)
             rows += found
     ours = [row for row in rows if row.method == OURS]
+    said = sys.stderr if as_json else sys.stdout
     for row in ours:
-        print(f"{row.recording}: {row.updates_per_second:.0f} posteriors/s")
-    print(f"{counted(sent, 'posterior')}, one instant after the other")
-    if methods is not None:
+        print(f"{row.recording}: {row.updates_per_second:.0f} posteriors/s", file=said)
+    print(f"{counted(sent, 'posterior')}, one instant after the other", file=said)
+    if as_json:
+        for row in rows:
+            print(json.dumps(row.to_dict()))
+    elif methods is not None:
         _show(recordings, rows)
-    if report is not None:
-        report.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
 
 
 def ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:

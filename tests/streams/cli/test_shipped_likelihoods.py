@@ -123,9 +123,9 @@ def test_a_recording_of_detections_is_replayed_and_scored(run: Run, tmp_path: Pa
         rows.writerows([number, "it", 2.5, -0.5] for number in range(len(REPORTS)))
     options = ("--sensors", "sensors.json", "--models", "models.json", "--map", "value=seen,x,y")
     scored = ("--set", "sensor=detector", "--truth", "truth.csv", "--score", "--particles", "2000")
-    result = run("replay", "log.csv", *options, *scored, "--json", "scores.json", "--output", "out.csv")
+    result = run("replay", "log.csv", *options, *scored, "--json", "--output", "out.csv")
     assert result.status == 0, result.err
-    ours = json.loads((tmp_path / "scores.json").read_text())[0]
+    ours = json.loads(result.out.splitlines()[0])
     assert ours["method"] == "Beliefstream" and ours["cases"] == len(REPORTS)
     with (tmp_path / "out.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]

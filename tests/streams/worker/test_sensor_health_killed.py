@@ -176,7 +176,7 @@ def check_commands(opened: Stream) -> None:
         command = [sys.executable, "-m", "beliefstream", *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
-    listed = run("sensors", "list", "--health", "--format", "json")
+    listed = run("sensors", "list", "--health", "--json")
     verdicts = {row["sensor"]: row["verdict"] for row in map(json.loads, listed.stdout.splitlines())}
     assert verdicts[FAULTY] == "biased"
     assert [name for name, verdict in verdicts.items() if verdict == "biased"] == [FAULTY]

@@ -106,7 +106,7 @@ def check_readers(opened: Stream) -> None:
         command = [sys.executable, "-m", "beliefstream", *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
-    listed = run("sensors", "list", "--health", "--format", "json")
+    listed = run("sensors", "list", "--health", "--json")
     assert [json.loads(line)["sensor"] for line in listed.stdout.splitlines()] == ["stays"], listed.stderr
     assert run("sensors", "fit", "first").returncode == 1
     doctor = run("doctor")

@@ -20,7 +20,7 @@ def test_sensors_are_set_from_json_listed_and_removed(run: Run, topics: Names) -
     assert [parse_sensor(line.encode()) for line in listed] == [
         parse_sensor(text.encode()) for text in (BEACON, GPS)
     ]
-    assert "beacon-1" in run("sensors", "list", "--format", "table").out
+    assert "beacon-1" in run("sensors", "list", "--table").out
     assert run("sensors", "remove", "gps").status == 0
     assert [json.loads(line)["sensor"] for line in run("sensors", "list").out.splitlines()] == ["beacon-1"]
 
@@ -47,7 +47,7 @@ def test_every_kind_is_set_and_listed_as_it_was(run: Run, topics: Names) -> None
     stated = [Model.model_validate(each) for each in models]
     assert found == sorted(stated, key=lambda model: model.entity)
     for listing, kind in (("sensors", "range_azimuth"), ("models", "coordinated_turn")):
-        result = run(listing, "list", "--format", "table")
+        result = run(listing, "list", "--table")
         assert result.status == 0
         assert kind[:6] in result.out
 
@@ -55,7 +55,7 @@ def test_every_kind_is_set_and_listed_as_it_was(run: Run, topics: Names) -> None
 def test_models_are_set_listed_and_removed(run: Run, topics: Names) -> None:
     assert run("models", "set", WALKER).status == 0
     assert parse(Model, run("models", "list").out.encode()).name == "walker"
-    assert "random_walk" in run("models", "list", "--format", "table").out
+    assert "random_walk" in run("models", "list", "--table").out
     assert run("models", "remove", "*").status == 0
     assert run("models", "list").out == ""
 

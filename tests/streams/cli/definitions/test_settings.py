@@ -16,7 +16,7 @@ def test_settings_are_listed_with_what_they_are_now(run: Run, monkeypatch: pytes
     assert all(row["description"] for row in rows.values())
     threads = rows["BELIEFSTREAM_THREADS"]
     assert (threads["default"], threads["current"]) == ("1", "3")
-    table = run("settings", "--format", "table").out
+    table = run("settings", "--table").out
     assert "BELIEFSTREAM_THREADS" in table
     assert "Undefined" not in table and "Undefined" not in str(rows)
 

@@ -71,7 +71,7 @@ def test_the_doctor_does_not_stop_at_a_broker_that_is_away(run: Run) -> None:
     result = run("doctor", "--url", "http://127.0.0.1:1")
     assert result.status == 1
     assert "→ start one (beliefstream broker)" in result.out
-    listed = run("doctor", "--url", "http://127.0.0.1:1", "--format", "json")
+    listed = run("doctor", "--url", "http://127.0.0.1:1", "--json")
     assert listed.status == 1
     broker, *_ = map(json.loads, listed.out.splitlines())
     assert (broker["subject"], broker["status"]) == ("broker", "problem")

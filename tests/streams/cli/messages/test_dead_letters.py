@@ -86,7 +86,7 @@ def test_each_letter_is_shown_with_reason_source_entity_sensor_and_message(run: 
         None,
         2,
     )
-    shown = run("dead-letters", "--format", "table").out
+    shown = run("dead-letters", "--table").out
     for part in ("unknown_sensor", f"{put.names.topics.observations} 2:17", "entity boat", "sensor mast"):
         assert part in shown
     assert "sensor: no definition" in shown and value.decode() in shown and r"\xff\x00" in shown
@@ -96,7 +96,7 @@ def test_a_letter_of_the_mqtt_bridge_is_shown_with_its_mqtt_topic(run: Run, put:
     put.put(7, Reason.invalid, key=None, value=b"far", source="mqtt", mqtt_topic="sites/a/mower/gps")
     (shown,) = lines(run("dead-letters"))
     assert (shown["topic"], shown["mqtt_topic"]) == ("mqtt", "sites/a/mower/gps")
-    assert "mqtt sites/a/mower/gps" in run("dead-letters", "--format", "table").out
+    assert "mqtt sites/a/mower/gps" in run("dead-letters", "--table").out
 
 
 def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
@@ -106,16 +106,16 @@ def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
     put.put(2, value=b"{" + HOSTILE * 30_000)
     put.put(3, value="é".encode() * 100_000)
     put.put(4, source="mqtt", mqtt_topic=nasty)
-    for arguments in ([], ["--format", "json"], ["--summary"], ["--summary", "--format", "json"]):
-        result = run("dead-letters", *(arguments or ["--format", "table"]))
+    for arguments in ([], ["--json"], ["--summary"], ["--summary", "--json"]):
+        result = run("dead-letters", *(arguments or ["--table"]))
         assert result.status == 0, result.err
         safe(result.out)
         safe(result.err)
         assert len(result.out) < 20_000
-    shown = lines(run("dead-letters", "--format", "json"))
+    shown = lines(run("dead-letters", "--json"))
     assert shown[3]["value"] == "é" * dead_letters_output.SHOWN_CHARACTERS
     assert (shown[3]["value_is_cut"], shown[3]["bytes"]) == (True, 200_000)
-    assert "[red]x[/red]" in run("dead-letters", "--format", "table").out
+    assert "[red]x[/red]" in run("dead-letters", "--table").out
 
 
 def test_all_of_a_message_is_shown_where_asked(run: Run, put: Letters) -> None:
@@ -194,7 +194,7 @@ def test_a_summary_counts_by_reason_and_says_what_to_do(run: Run, put: Letters) 
         1,
         "2026-01-31T12:00:00",
     )
-    shown = run("dead-letters", "--summary", "--format", "table").out
+    shown = run("dead-letters", "--summary", "--table").out
     assert "unknown_sensor" in shown and "mast" in shown
 
 
@@ -246,7 +246,7 @@ def test_a_replay_is_not_repeated_and_one_that_failed_needs_force(
     assert "nothing to send again" in again.err
     assert len(arrived(embedded_broker, put.names.topics.observations)) == 1
     assert len(lines(run("dead-letters", "--replay", "--yes", "--force"))) == 2
-    shown = run("dead-letters", "--format", "table").out
+    shown = run("dead-letters", "--table").out
     assert "failed again after a replay of" in shown and "sent again to" in shown
 
 
@@ -294,7 +294,7 @@ def test_a_replay_that_the_broker_refuses_ends_with_1(
 ) -> None:
     put.put(0, value=observation(note="x" * 5000))
     monkeypatch.setattr("beliefstream.streams.client.producers.MESSAGE_BYTES", 4000)
-    result = run("dead-letters", "--replay", "--yes", "--format", "table")
+    result = run("dead-letters", "--replay", "--yes", "--table")
     assert result.status == 1
     assert "not sent: MessageSizeTooLargeError" in result.out
     assert "beliefstream: 1 of 1 messages were not sent" in result.err

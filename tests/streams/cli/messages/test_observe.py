@@ -68,8 +68,8 @@ def test_the_posterior_of_the_observation_is_printed(
         send_posterior(raw, topics, record, sequence=2)
 
     with answering(embedded_broker, topics, answer):
-        result = run("observe", "mower", "gps", "1", "2", *options, "--format", "json")
-        shown = run("observe", "mower", "gps", "1", "2", "--id", "second", "--format", "table")
+        result = run("observe", "mower", "gps", "1", "2", *options, "--json")
+        shown = run("observe", "mower", "gps", "1", "2", "--id", "second", "--table")
     assert result.status == 0, result.err
     assert parse(Posterior, result.out.encode()).sequence == 2
     assert result.err.startswith(topics.topics.observations)
@@ -94,16 +94,16 @@ def test_a_dead_letter_is_told_with_its_reason(
         )
 
     with answering(embedded_broker, topics, answer):
-        result = run("observe", "mower", "gps", "1", "--format", "table")
+        result = run("observe", "mower", "gps", "1", "--table")
     assert_one_line(result, "dead letter: unknown_sensor: sensor: no definition of 'gps'")
     assert result.out.startswith(topics.topics.observations)
 
 
 def test_without_an_answer_it_says_so_in_time(run: Run, topics: Names) -> None:
-    result = run("observe", "mower", "gps", "1", "--timeout", "0.3", "--format", "table")
+    result = run("observe", "mower", "gps", "1", "--timeout", "0.3", "--table")
     assert_one_line(result, "within 0.3 s", "beliefstream doctor")
     assert "id" not in result.err.partition("doctor")[2]
-    named = run("observe", "mower", "gps", "1", "--timeout", "0", "--id", "x", "--format", "table")
+    named = run("observe", "mower", "gps", "1", "--timeout", "0", "--id", "x", "--table")
     assert_one_line(named, "An id that was applied before")
 
 
@@ -112,7 +112,7 @@ def test_a_control_has_no_posterior_to_wait_for(
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.cli.messages.observe.CONTROL_SECONDS", 0.2)
     assert run("sensors", "set", CONTROL).status == 0
-    result = run("observe", "mower", "wheels", "1", "0.1", "--format", "table")
+    result = run("observe", "mower", "wheels", "1", "0.1", "--table")
     assert result.status == 0
     assert "wheels is a control" in result.err
 

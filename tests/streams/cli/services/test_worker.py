@@ -92,7 +92,7 @@ def test_what_is_observed_comes_back_as_a_posterior(
     assert result.status == 0, result.err
     posterior = parse(Posterior, result.out.encode())
     assert (posterior.entity, posterior.sequence, posterior.applied) == ("mower", 1, ("first",))
-    table = run("posteriors", "--from-beginning", "--count", "1", "--timeout", "20", "--format", "table")
+    table = run("posteriors", "--from-beginning", "--count", "1", "--timeout", "20", "--table")
     assert re.search(r"mower  #1  x \S+ ± \S+ m, y", table.out)
 
 
@@ -127,11 +127,11 @@ def test_a_message_is_followed_from_its_failure_to_its_posterior(
     eventually(lambda: ready(worker), PATIENCE, "the worker is ready")
     assert run("models", "set", WALKER).status == 0
     assert run("sensors", "set", BEACON).status == 0
-    applied = run("observe", "boat", "beacon-1", "4.5", "--format", "json")
+    applied = run("observe", "boat", "beacon-1", "4.5", "--json")
     assert applied.status == 0, applied.err
     assert parse(Posterior, applied.out.encode()).entity == "boat"
     for number in range(3):
-        failed = run("observe", "boat", "gps", "1", "2", "--format", "table", "--id", f"late-{number}")
+        failed = run("observe", "boat", "gps", "1", "2", "--table", "--id", f"late-{number}")
         assert_one_line(failed, "dead letter: unknown_sensor", "'gps'")
     health = run("doctor")
     assert health.status == 1
@@ -154,9 +154,7 @@ def test_a_message_is_followed_from_its_failure_to_its_posterior(
     assert "left out: 1 that were sent again before and have failed again" in mended.err
 
     def applied_now() -> bool:
-        read = run(
-            "posteriors", "--entity", "boat", "--from-beginning", "--timeout", "0.5", "--format", "json"
-        )
+        read = run("posteriors", "--entity", "boat", "--from-beginning", "--timeout", "0.5", "--json")
         found = [name for line in read.out.splitlines() for name in parse(Posterior, line.encode()).applied]
         return {"late-0", "late-1"} <= {*found} and "late-2" not in found
 
