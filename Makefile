@@ -59,7 +59,7 @@ audit: .venv/dev
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt $(ARGS)
 
 # sdist, wheel, changelog and bill of materials in dist/; the wheel is installed and tried in a new environment
-release: .venv/dev
+release:
 	deploy/release.sh
 
 train: .venv/demo

@@ -4,24 +4,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.venv/bin
-version=$("$bin/python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 say() { printf '\n== %s\n' "$*" >&2; }
 trial=$(mktemp -d)
 trap 'rm -rf "$trial"' EXIT
 
 say "the changelog of $version, and the tags of its image"
-rm -rf dist
-mkdir dist
-changes=dist/beliefstream-$version.md
-section() { awk -v name="## [$1]" '/^## \[/ { inside = index($0, name) == 1; next } inside' CHANGELOG.md; }
-section "$version" >"$changes"
-if [ ! -s "$changes" ]; then
-    section Unreleased >"$changes"
-    trial_only="CHANGELOG.md has no section [$version]: $changes is that of Unreleased"
-fi
+changes=$(awk -v name="## [$version]" '/^## \[/ { inside = index($0, name) == 1; next } inside' CHANGELOG.md)
+[ -n "$changes" ] || { echo "CHANGELOG.md has no section [$version]: rename [Unreleased]" >&2; exit 1; }
 for file in deploy/kubernetes/overlays/*/kustomization.yaml; do
     grep -q "newTag: $version\$" "$file" || { echo "$file: newTag is not $version" >&2; exit 1; }
 done
+make .venv/dev
+rm -rf dist
+mkdir dist
+echo "$changes" >"dist/beliefstream-$version.md"
 
 say "wheel and sdist"
 "$bin/python" -m build --outdir dist .
@@ -47,4 +44,3 @@ say "broker, worker, definitions, an observation and its posterior; the first ti
 mv "$trial/sums" dist/SHA256SUMS
 say "beliefstream $version is in dist/"
 ls dist
-[ -z "${trial_only:-}" ] || { say "no release yet: $trial_only"; exit 1; }
