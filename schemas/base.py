@@ -270,7 +270,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _show(value: Any) -> str:
     try:
         text = _shortened.repr(value)
-    except ValueError:  # an integer too long for Python to print
+    except ValueError:  # an integer too long for Python to print; 3.14 abbreviates it
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= 80 else f"{text[:77]}..."
 

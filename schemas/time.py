@@ -19,8 +19,9 @@ EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
 # A time of at least this number (year 5138 in seconds, 1973 in the named unit) is probably not in seconds.
 _OTHER_UNITS = ((1e11, 1e3, "milliseconds"), (1e14, 1e6, "microseconds"), (1e17, 1e9, "nanoseconds"))
 _TOO_LARGE = 1e20  # the year 5138 in nanoseconds; above it no unit is plausible
+# Python 3.14 takes hour 24, which RFC 3339 does not have.
 _RFC_3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 
 

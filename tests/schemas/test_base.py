@@ -92,4 +92,5 @@ def test_an_explanation_is_one_short_line_whatever_the_value() -> None:
 
 
 def test_an_explanation_stands_an_integer_that_python_does_not_write_out() -> None:
-    assert "too long to show" in explanation(value=10**5000)
+    said = explanation(value=10**5000)
+    assert "too long to show" in said or "<int instance with roughly 5001 digits" in said
