@@ -146,15 +146,15 @@ def faults() -> list[str]:
 
 
 def assemble(target: Path) -> None:
-    """Write the configuration, the pages and the pictures of the site into a directory."""
+    """Write the configuration, the pages, the pictures and the styles of the site into a directory."""
     folder = target / "docs"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "zensical.toml", target)
     for name, path in pages().items():
         (folder / name).write_text(translate(text(path), path), encoding="utf-8")
-    for picture in [*DOCS.glob("*.png"), *DOCS.glob("*.webp"), *OUTPUTS.glob("*.png")]:
-        shutil.copy(picture, folder)
+    for beside in [*DOCS.glob("*.png"), *DOCS.glob("*.webp"), *DOCS.glob("*.css"), *OUTPUTS.glob("*.png")]:
+        shutil.copy(beside, folder)
 
 
 if __name__ == "__main__":
