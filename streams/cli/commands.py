@@ -33,7 +33,7 @@ from beliefstream.streams.cli.services.worker import worker
 from beliefstream.streams.cli.training.train import train
 
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="markdown")
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
     *(demo, train, contract, doctor, settings),
