@@ -64,9 +64,9 @@ def _each(servers: str | list[str]) -> list[str]:
 
 
 def _address(server: str) -> tuple[str, int]:
-    """Host and port of `host:port`; raises ValueError."""
-    host, _, port = server.strip().rpartition(":")
-    return host.strip("[]"), int(port)
+    """Host and port of `host:port`, or of a host alone; raises ValueError."""
+    host, colon, port = server.strip().rpartition(":")
+    return (host.strip("[]"), int(port)) if colon else (port, 9092)
 
 
 def _problem(address: tuple[str, int], options: Mapping[str, Any]) -> str | None:
@@ -207,8 +207,8 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         options: further options of the class, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
-        BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`), or all still refuse
-            a connection after 3 s.
+        BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`), or after 3 s all
+            still refuse a connection or have no known name.
         BrokerRefused: the broker refuses user, password or certificates; raised after a second or two.
         ValueError: kafka-python does not know an option, or two contradict each other.
     """
@@ -226,8 +226,8 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         outcome = _begun(lambda: client(**merged))
         if not wait([outcome], min(timeout, PATIENCE)).done and (complaint := refusal(servers, options)):
             raise BrokerRefused(servers, complaint)
-        if not wait([outcome], min(timeout, REFUSED_TIMEOUT - PATIENCE)).done and _nobody_listens(servers):
-            raise BrokerUnavailable(servers, "the connection is refused")
+        if not wait([outcome], min(timeout, REFUSED_TIMEOUT - PATIENCE)).done and (cause := _cause(servers)):
+            raise BrokerUnavailable(servers, cause)
         return _within(timeout + HANDSHAKE_GRACE, outcome)
     except BaseException as error:
         for connection in opened:  # otherwise its thread keeps trying to connect
@@ -242,17 +242,21 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         raise
 
 
-def _nobody_listens(servers: str | list[str]) -> bool:
-    """Whether every server refuses a connection."""
+def _cause(servers: str | list[str]) -> str | None:
+    """Why none of the servers can be reached: each refuses a connection, or its name is unknown; None otherwise."""
+    causes = []
     for server in _each(servers):
         try:
             socket.create_connection(_address(server), TIMEOUT).close()
         except ConnectionRefusedError:
-            continue
+            causes.append("the connection is refused")
+        except socket.gaierror as error:
+            causes.append(f"the host's name cannot be resolved ({error.strerror})")
         except (OSError, ValueError):
-            return False
-        return False
-    return True
+            return None
+        else:
+            return None
+    return "; ".join(dict.fromkeys(causes))
 
 
 def _begun(call: Callable[[], C]) -> Future[C]:
