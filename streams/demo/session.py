@@ -82,6 +82,7 @@ class DemoSession:
         from beliefstream.streams.demo.baselines import names  # loads torch, which the worker does meanwhile
 
         answers = wait_for_baselines(baselines, self._folder, self._console)
+        self._say("scoring  the posteriors against the truth")
         missing = [name for name in names() if name not in answers]
         result = Result(schedule, tracker, figures, worker, compare_all(schedule, tracker, answers), missing)
         print_report(result, self._console)

@@ -81,7 +81,7 @@ def grid(figures: Figures, worker: WorkerFigures) -> Table:
         "observations": f"{figures.sent_rate:.0f}/s   {figures.sent} in total",
         "posteriors": f"{figures.posterior_rate:.0f}/s   {figures.posteriors} in total",
         "latency": f"{span(figures.latency_median)}, 95 % in {span(figures.latency_95)}",
-        "sample size": f"{number(figures.sample_efficiency)} of 1",
+        "sample efficiency": f"{number(figures.sample_efficiency)}",
         "methods": methods or "–",
         "dead letters": dead_letters(worker),
         "in progress": f"{figures.sent - figures.applied} observations",
@@ -102,7 +102,7 @@ def line(figures: Figures, worker: WorkerFigures) -> str:
     return (
         f"{figures.elapsed:5.1f} s: {figures.entities} entities, {figures.sent_rate:.0f} observations/s, "
         f"{figures.posterior_rate:.0f} posteriors/s, {figures.sent - figures.applied} in progress, {latency}, "
-        f"sample size {number(figures.sample_efficiency)}, "
+        f"sample efficiency {number(figures.sample_efficiency)}, "
         f"mower error {number(figures.mower_error)} m, fleet error {number(figures.fleet_error)} m, "
         f"dead letters: {dead_letters(worker)}"
     )
