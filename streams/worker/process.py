@@ -28,13 +28,14 @@ from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
 T = TypeVar("T")
 log = structlog.get_logger()
 GRACE_SECONDS = 5.0  # time for a broker to come back
+STOP_SECONDS = 25.0  # for services that do not stop though a broker answers; Kubernetes kills after 30
 CHECK_SECONDS = 0.5
 TOPICS_MISSING = "topics do not exist, the worker stops: `beliefstream topics create` creates them"
 COLLECTIONS = 200_000, 20, 100  # the messages of a full queue are fewer objects
 
 
 class Runner(SignalledWorker):
-    """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
+    """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers, and within 25 in any case.
 
     Args:
         reachability: the `Reachability` that the app updates.
@@ -45,16 +46,14 @@ class Runner(SignalledWorker):
         self._reachability = reachability
 
     async def on_signal(self) -> None:
-        """End the process if no broker answers for a few seconds."""
-        signalled = time.monotonic()
-        while True:
+        """End the process if no broker answers for a few seconds, or if the services do not stop."""
+        begun, fault = time.monotonic(), None
+        while time.monotonic() < begun + (GRACE_SECONDS if fault else STOP_SECONDS):
             await asyncio.sleep(CHECK_SECONDS)
             fault = self._reachability.fault
-            if fault is not None and time.monotonic() - signalled > GRACE_SECONDS:
-                break
         log.warning(
             "the worker ends without a commit; uncommitted messages are delivered again, and not applied twice",
-            fault=fault,
+            fault=fault or f"the services have not stopped within {STOP_SECONDS:g} s",
         )
         for store in self._stores():
             await store.on_stop()  # closes files; no other service needs to stop

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,18 @@ NOTICED = 15.0  # seconds until /readyz says that a broker is away
 BACK = 60.0  # seconds until a worker is ready again: its session may have ended
 ENDS = 30.0  # seconds between SIGTERM and the end
 QUIET_LINES = 30  # of a worker without a broker for some seconds: 115 a second without throttling
+
+
+SIGNALLED = """
+import asyncio
+
+import faust
+from beliefstream.streams.kafka.reachability import Reachability
+from beliefstream.streams.worker import process
+
+process.STOP_SECONDS = 0.1
+asyncio.run(process.Runner(faust.App("worker"), Reachability([])).on_signal())
+"""
 
 
 @pytest.fixture
@@ -215,3 +229,9 @@ def test_the_time_in_which_a_worker_was_suspended_does_not_count() -> None:
     for clock.now in range(61, 61 + round(AWAY_SECONDS)):
         reachability._discount_pause()
     assert reachability.fault == "no broker answers"
+
+
+def test_a_worker_whose_services_do_not_stop_ends_though_a_broker_answers() -> None:
+    ended = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "the services have not stopped within 0.1 s" in ended.stdout + ended.stderr
