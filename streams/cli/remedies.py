@@ -40,7 +40,7 @@ TOPIC_REMEDIES: Mapping[str, str] = {
     "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact (the embedded "
     "broker: start it again, then create the topics)",
     "max.message.bytes": "set it: kafka-configs.sh --alter --topic NAME --add-config max.message.bytes=BYTES",
-    "partitions": "set BELIEFSTREAM_PARTITIONS to the topics' number of partitions, or delete those that differ (their "
+    "partition": "set BELIEFSTREAM_PARTITIONS to the topics' number of partitions, or delete those that differ (their "
     "records are lost) and create them again; adding partitions would move entities to other partitions",
 }
 """Advice for problems of topics, by words in the problem."""

@@ -1,1 +1,1 @@
-"""The live page: a map of all beliefs in a browser, on which priors are drawn by mouse."""
+"""The live page: a map of all beliefs in a browser, on which priors are drawn by mouse or finger."""

@@ -56,7 +56,7 @@ def live(
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Serve a page with a map of all beliefs, on which priors are drawn by mouse.
+    """Serve a page with a map of all beliefs, on which priors are drawn by mouse or finger.
 
     Example: beliefstream live --port 8090
     """

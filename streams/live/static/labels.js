@@ -14,22 +14,22 @@ const REACH = 14; // pixels around the mouse
  * Name the entities in view, as many as have room; the selected one always.
  *
  * @param {import("./map.js").BeliefMap} map
+ * @param {[number, number, number][]} taken left, right and base line of other names
  */
-export function drawLabels(map) {
-  const { pen, selected, colours } = map;
-  /** @type {[number, number, number][]} */
-  const taken = []; // left, right and base line
+export function drawLabels(map, taken) {
+  const { pen, selected, colours } = map, most = taken.length + MOST;
+  const others = [...map.world.entities.values()].filter((entity) => entity !== selected);
   pen.font = FONT;
-  for (const entity of selected ? [selected, ...map.world.entities.values()] : map.world.entities.values()) {
+  for (const entity of selected ? [selected, ...others] : others) {
     const { trail } = entity, at = map.x(trail[trail.length - 2]), y = map.y(trail[trail.length - 1]) + 4;
-    if (!trail.length || at < 0 || y < 0 || at > map.width || y > map.height || (entity === selected && taken.length)) continue;
+    if (!trail.length || at < 0 || y < 0 || at > map.width || y > map.height) continue;
     const seconds = age(entity, map.now), silent = seconds > map.silence;
     const text = silent ? `${entity.name} · ${span(seconds)}` : entity.name, x = beside(map, text, at), right = x + pen.measureText(text).width;
-    if (taken.some(([l, r, b]) => x < r && l < right && Math.abs(b - y) < HIGH)) continue;
+    if (entity !== selected && taken.some(([l, r, b]) => x < r && l < right && Math.abs(b - y) < HIGH)) continue;
     taken.push([x, right, y]);
     pen.globalAlpha = silent ? 0.6 : 1;
     write(map, text, x, y, entity === selected ? colours.selected : colours.text);
-    if (taken.length >= MOST) break;
+    if (taken.length >= most) break;
   }
   pen.globalAlpha = 1;
 }

@@ -170,11 +170,11 @@ export class BeliefMap {
     const colour = this.stale ? this.colours.dim : this.colours.belief;
     for (const entity of this.world.entities.values()) if (entity !== this.selected) this.ellipsesOf(entity, colour, FAINT);
     this.drawTrails(colour);
-    drawSensors(this);
+    const taken = drawSensors(this);
     if (this.selected) this.drawSelected(this.selected);
     this.drawPrior();
     writeGrid(this, labels);
-    drawLabels(this);
+    drawLabels(this, taken);
     drawHover(this);
   }
 

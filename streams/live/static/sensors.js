@@ -76,9 +76,12 @@ const isPlaced = (/** @type {Sensor} */ sensor) => sensor.place !== null;
  * Draw all sensors that have a place; faulty ones last, so that they are on top.
  *
  * @param {import("./map.js").BeliefMap} map
+ * @returns {[number, number, number][]} left, right and base line of their names
  */
 export function drawSensors(map) {
   const { pen, world } = map, placed = world.sensors.filter(isPlaced);
+  /** @type {[number, number, number][]} */
+  const names = [];
   pen.font = FONT;
   for (const faulty of [false, true]) for (const sensor of placed) {
     const verdict = verdictOf(world.verdicts, sensor.name), found = markOf(verdict);
@@ -86,8 +89,11 @@ export function drawSensors(map) {
     const [x, y] = [map.x(sensor.place[0]), map.y(sensor.place[1])];
     mark(pen, x, y, verdict);
     const text = faulty ? `${sensor.name}: ${verdict}` : placed.length <= LABELS ? sensor.name : "";
-    write(map, text, beside(map, text, x), y + 4, found.colour);
+    const left = beside(map, text, x);
+    write(map, text, left, y + 4, found.colour);
+    if (text) names.push([left, left + pen.measureText(text).width, y + 4]);
   }
+  return names;
 }
 
 /** @param {number | null} number */

@@ -86,6 +86,10 @@ def test_a_silent_entity_fades_its_age_stands_at_its_name_and_a_stale_stream_is_
     assert 20 < silent < 0.5 * fresh
     names = [text for text, _, _ in opened.value(f"({TEXTS})()")]
     assert {"e-0", "e-1", "e-2 · 2 min"} <= set(names)
+    opened.value("beliefstream.world.sensors = [{ name: 'mast', kind: 'range', place: [20, 0] }]")
+    names = [text for text, _, _ in opened.value(f"({TEXTS})()")]
+    assert "mast" in names
+    assert "e-1" not in names  # the sensor's name has its place
     opened.value("beliefstream.map.stale = true")
     look(opened, -5, -20, 15)
     red, _, blue, _ = opened.pixels([(0.2, 0)])[0]
