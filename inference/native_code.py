@@ -117,8 +117,8 @@ def main() -> None:
     began, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
 
     def report(progress: Progress) -> None:
-        seconds = time.monotonic() - began
-        print(f"compiling native code: {progress}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
+        seconds = f"{time.monotonic() - began:.0f} s (about 60 where nothing else runs)"
+        print(f"compiling native code: {progress}, {seconds}", end=end, file=sys.stderr, flush=True)
 
     try:
         if (os.cpu_count() or 1) >= PROCESSES:
