@@ -27,6 +27,7 @@ _IN_WORDS = {  # patterns whose faults a sender meets
     _IDENTIFIER: "expected 1 to 128 visible characters",
     _UNIT: "expected 1 to 32 visible characters",
 }
+_WITHOUT_VALUE = "missing", "json_invalid", "union_tag_invalid"  # there is none, or the message has it
 _MOST_FAULTS = 4  # in one line; the rest is counted
 _LONGEST = 400  # characters of a fault's message, some of which quote the input
 _MOST_READ = 64  # faults that are read; a message may have one per field
@@ -172,7 +173,7 @@ def explain(error: ValidationError) -> str:
     """Explain an error in one line, with each bad field, the problem and the value: `field: message (value)`."""
     faults: dict[str, list[_Fault]] = {}
     for fault in error.errors(include_url=False)[:_MOST_READ]:
-        value = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
+        value = "" if fault["type"] in _WITHOUT_VALUE else f" ({_show(fault['input'])})"
         faults.setdefault(_path(fault["loc"]), []).append(
             _Fault(_message(fault)[:_LONGEST], value, fault["type"].endswith("_type"))
         )
