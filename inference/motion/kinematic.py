@@ -92,6 +92,10 @@ class RandomWalk(LinearMotion):
     def dimension(self) -> int:
         return len(self.spectral_density)
 
+    @property
+    def is_static(self) -> bool:
+        return not any(self.spectral_density)
+
     def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
         time = interval.double()
         identity = torch.eye(self.dimension, dtype=torch.float64, device=time.device)

@@ -39,6 +39,11 @@ class Motion(ABC):
         """Number of inputs, ``C``; 0 if the motion takes none."""
         return 0
 
+    @property
+    def is_static(self) -> bool:
+        """Whether the state never changes."""
+        return False
+
     @abstractmethod
     def predict(
         self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None

@@ -15,6 +15,8 @@ Every update, reduction and motion loses some nats. Losses add up, and fade for 
   share of s that fades in the step, because a short memory holds only the latest errors, and at least `LEAST_ALIKE`:
   over a thousand updates of entities at rest, parts of the chain still had errors of one sign (docs/quality.md).
 - A linearised update is chosen by a bound on its loss, of which `OF_BOUND` is counted.
+- What was dropped as negligible, a share of `NEGLIGIBLE_WEIGHT`, may be what later observations confirm. Their evidence
+  against the belief is its doubt d (`doubt`). The lost share is then up to ``NEGLIGIBLE_WEIGHT e^d`` times the belief.
 - The rest of a loss may be a missed mode. It does not shrink with P; only information can correct it. Of L nats,
   ``L / (1 + n)`` remain after later updates have gained n nats of information, the decrease of ``½ log det P``.
 
@@ -43,6 +45,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     factorise,
     invert_product,
 )
+from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
 from beliefstream.inference.update.result import Method, Update
 
 Array = NDArray[np.float64]
@@ -64,16 +67,19 @@ class AccumulatedError(NamedTuple):
         small: part that fades with the covariance, nats.
         large: part that fades with information, nats.
         learnt: information gained since, nats.
+        doubt: evidence of recent observations against the belief, nats; see `doubt`.
     """
 
     small: float = 0.0
     large: float = 0.0
     learnt: float = 0.0
+    doubt: float = 0.0
 
     @property
     def nats(self) -> float:
         """Estimate of KL(exact ‖ belief)."""
-        return self.small + self.large / (1 + self.learnt)
+        lost = math.log1p(NEGLIGIBLE_WEIGHT * math.exp(self.doubt))
+        return self.small + self.large / (1 + self.learnt) + lost
 
 
 NO_ERROR = AccumulatedError()
@@ -84,8 +90,8 @@ class AccumulatedErrors:
     """Accumulated errors of a batch.
 
     Attributes:
-        table: the fields of `AccumulatedError`, and the share of `small` before the current step that is left in it,
-            ``(B, 4)``.
+        table: the fields of `AccumulatedError` but doubt, and the share of `small` before the current step that is left
+            in it, ``(B, 4)``.
     """
 
     table: Array
@@ -94,7 +100,7 @@ class AccumulatedErrors:
     def of(cls, errors: Sequence[AccumulatedError]) -> AccumulatedErrors:
         """Stack the errors of single entities."""
         table = np.ones((len(errors), 4))
-        table[:, :3] = errors
+        table[:, :3] = [error[:3] for error in errors]
         return cls(table)
 
     def single(self) -> list[AccumulatedError]:

@@ -80,7 +80,7 @@ def _given(steps: Sequence[Step]) -> Given:
     """Stack the beliefs, one component after another, with their motions."""
     beliefs, times = begun(steps)
     weights, intervals = [belief.weights for belief in beliefs], np.array(times)
-    errors = np.fromiter(chain.from_iterable([belief.error for belief in beliefs]), np.float64)
+    errors = np.fromiter(chain.from_iterable([belief.error[:3] for belief in beliefs]), np.float64)
     return Given(
         np.fromiter(map(len, weights), np.int64, len(beliefs)),
         _flat(weights),

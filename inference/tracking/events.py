@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +71,15 @@ class PriorChange:
     mode: Literal["replace", "product"] = "replace"
     axes: tuple[int, ...] | None = None
 
+    def states_all(self, dimension: int) -> bool:
+        """Whether it states all coordinates of a state."""
+        return self.axes is None or len(self.axes) == dimension
+
+    def whole(self) -> GaussianMixture:
+        """The stated belief in the order of the state's coordinates, a batch of one; it states them all."""
+        stated = self.mixture.mixture()
+        return stated if self.axes is None else stated.marginal(np.argsort(self.axes).tolist())
+
 
 class Instant(msgspec.Struct, frozen=True, eq=False):
     """Readings, prior and control of one entity at one time, with the labels of their events."""
@@ -85,6 +94,24 @@ class Instant(msgspec.Struct, frozen=True, eq=False):
     def informs(self) -> bool:
         """Whether there is a reading or a prior; a control alone has no information about the state at its time."""
         return bool(self.readings) or self.prior is not None
+
+
+class Earlier(msgspec.Struct, frozen=True, eq=False):
+    """All instants of an entity before the current one.
+
+    Attributes:
+        number: of their times; one at the current time does not count.
+        read: returns them in order of time, or None if one of them cannot be read any more.
+    """
+
+    number: int
+    read: Callable[[], Sequence[Instant] | None]
+
+    @classmethod
+    def of(cls, applied: Mapping[float, Sequence[Instant]], time: float) -> Earlier:
+        """Of the instants at each time, in order, before one at `time`."""
+        number = len(applied) - (time in applied)
+        return cls(number, lambda: [each for some in applied.values() for each in some])
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):

@@ -10,7 +10,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from msgspec.structs import replace
 
@@ -19,8 +18,10 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
 from beliefstream.inference.tracking.closed_steps import solved
+from beliefstream.inference.tracking.doubt import with_doubt
 from beliefstream.inference.tracking.events import (
     Belief,
+    Earlier,
     Event,
     Instant,
     StateModel,
@@ -29,6 +30,7 @@ from beliefstream.inference.tracking.events import (
     with_axes,
 )
 from beliefstream.inference.tracking.health.fits import fits
+from beliefstream.inference.tracking.joint_posterior import joint_outcomes
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step, moved, without_expired
@@ -58,7 +60,9 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
         tuned = updater.with_components(components)
         found = _advance_alike([steps[i] for i in indices], tuned, with_fits)
         outcomes.update(zip(indices, found, strict=True))
-    return [outcomes[index] for index in range(len(steps))]
+    alone = [with_doubt(outcomes[i], step) for i, step in enumerate(steps)]
+    joint = joint_outcomes(steps, alone, updater)
+    return [joint.get(i, outcome) for i, outcome in enumerate(alone)]
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
@@ -177,10 +181,10 @@ def _state_prior(
     stated = change.mixture.mixture()
     if change.mode == "product":
         mixture = predicted.product(stated, change.axes)
-    elif change.axes is None or len(change.axes) == predicted.dimension:
-        order = np.argsort(change.axes) if change.axes is not None else np.arange(predicted.dimension)
-        mixture, errors = stated.marginal(order.tolist()), AccumulatedErrors.of([NO_ERROR])
+    elif change.states_all(predicted.dimension):
+        mixture, errors = change.whole(), AccumulatedErrors.of([NO_ERROR])
     else:
+        assert change.axes is not None
         mixture = with_axes(predicted, stated, change.axes)
     reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
     belief = single_belief(reduced, step.instant.time, errors.plus(lost))
@@ -207,13 +211,19 @@ def replay(
         logs[event.entity].append(event)
     timelines = {entity: instants(log) for entity, log in logs.items()}
     beliefs: dict[str, Belief] = {}
+    applied: dict[str, dict[float, list[Instant]]] = {entity: {} for entity in timelines}
     for number in range(max(map(len, timelines.values()), default=0)):
         active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
-        steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][number]) for entity in active]
+        steps = []
+        for entity in active:
+            instant = timelines[entity][number]
+            earlier = Earlier.of(applied[entity], instant.time)
+            steps.append(Step(beliefs.get(entity), model_of(entity), instant, earlier))
         for entity, outcome in zip(active, advance(steps, updater, with_fits=with_fits), strict=True):
             instant = timelines[entity][number]
             if not accept(entity, instant, outcome):
                 continue
             beliefs[entity] = outcome.belief
+            applied[entity].setdefault(instant.time, []).append(instant)
             if instant.informs:
                 yield entity, outcome

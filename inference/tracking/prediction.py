@@ -26,7 +26,7 @@ from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.motion.bend import TINY, Bend, bend
 from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, Instant, StateModel, stacked
+from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel, stacked
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -181,11 +181,15 @@ def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
 
 
 class Step(msgspec.Struct, frozen=True, eq=False):
-    """The next instant of an entity, with its model and its belief; None if it has no belief yet."""
+    """The next instant of an entity, with its model and its belief; None if it has no belief yet.
+
+    `earlier` has all instants before it, for a joint posterior of all readings; None if they are not kept.
+    """
 
     belief: Belief | None
     model: StateModel
     instant: Instant
+    earlier: Earlier | None = None
 
 
 def without_expired(step: Step) -> Step:

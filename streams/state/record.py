@@ -29,7 +29,7 @@ from beliefstream.streams.state.codec import (
 
 INTERNAL = b"\0"
 """The first byte of internal changelog keys, which are not beliefs; no entity has such a key."""
-VERSION = 6
+VERSION = 7
 """The version of the format, the first byte of a record; a worker reads no other."""
 MOST_RESET_IDS = 16  # ids stored so that a reset is applied once, even if it is sent again
 # version; sequence, revision, prior sequence, two offsets; times of the newest posterior, of the base and last seen;

@@ -13,6 +13,7 @@ dropped while that time can still change. After that it is late.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,9 +23,10 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
+from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
+from beliefstream.inference.tracking.joint_posterior import MOST_READINGS
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
@@ -126,6 +128,7 @@ class EntityBatch:
     repeated: int = 0  # observations whose ids the belief held already
     revised: bool = False  # a message changed the past of the newest posterior, not emitted again yet
     outcome: Outcome | None = None
+    _read_message: MessageReader | None = None
 
     @cached_property
     def name(self) -> str:
@@ -172,6 +175,7 @@ class EntityBatch:
         observations that have not arrived yet.
         """
         assert self.model is not None
+        self._read_message = read
         if self._follows():
             return
         lateness = self.record.past.lateness_window(self.model.message.lateness_window, most_moments)
@@ -298,6 +302,26 @@ class EntityBatch:
         ]
         return replace(instant, readings=tuple(readings), labels=tuple(old))
 
+    def earlier(self, instant: Instant) -> Earlier | None:
+        """All instants that the belief contains, before this one; None if some are forgotten."""
+        past = self.record.past
+        if past.base is not None:
+            return None
+        return Earlier(len(past.moments) - (past.newest == instant.time), self._applied)
+
+    def _applied(self) -> list[Instant] | None:
+        """The instants of the past; None if one of their messages cannot be read any more."""
+        assert self._read_message is not None
+        try:
+            events = [
+                self._read_message(self.key, message)[0]
+                for moment in self.record.past.moments
+                for message in unpack(moment.content)
+            ]
+        except Unusable:  # its model or its sensor has changed
+            return None
+        return instants(events)
+
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""
         if self.follows:
@@ -350,10 +374,12 @@ class EntityBatch:
         return names
 
     def limit_past(self, most_moments: int) -> None:
-        """Drop what late messages cannot need, and more if the stored messages have too many bytes."""
+        """Drop what neither late messages nor a joint posterior need, and more if the messages have too many bytes."""
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window
         past.thin()
+        if past.base is None and self.model.state.motion.is_static and len(past.moments) <= MOST_READINGS:
+            window = math.inf
         past.forget(window, most_moments)
         most = len(past.moments)
         while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:

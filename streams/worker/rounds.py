@@ -160,7 +160,8 @@ def _apply_older(entity: EntityBatch, instant: Instant, updater: Updater) -> boo
 
 def _step(entity: EntityBatch, instant: Instant) -> Step:
     assert entity.model is not None
-    return Step(entity.belief, entity.model.state, instant)
+    earlier = entity.earlier(instant) if entity.model.state.motion.is_static else None
+    return Step(entity.belief, entity.model.state, instant, earlier)
 
 
 def _outcomes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome | None]:
