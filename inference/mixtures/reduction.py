@@ -9,6 +9,10 @@ The cost is Runnalls' upper bound on the Kullback-Leibler divergence that mergin
     ½ ((w₁ + w₂) log det P₁₂ − w₁ log det P₁ − w₂ log det P₂).
 
 A covariance is its lower triangle, row by row.
+
+What is light now may be what later observations confirm. Where these are known, weights count with a `power` below one
+in this cost, and in what is negligible; what is far and light is then kept rather than what is near and heavy. Merged
+components have their true weights in any case.
 """
 
 from __future__ import annotations
@@ -40,30 +44,36 @@ def prepare() -> None:
     reduce(GaussianMixture(ones[..., 0], ones, ones[..., None]), 1, 0.0)
 
 
-def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -> GaussianMixture:
+def reduce(
+    mixture: GaussianMixture, components: int, threshold: float = 0.01, power: float = 1.0
+) -> GaussianMixture:
     """Reduce to at most `components`, and until no pair merges for less than `threshold` nats.
 
-    The result has as many places as its largest mixture needs, its components in falling order of weight.
+    Weights count with their `power` in costs. The result has as many places as its largest mixture needs, its components
+    in falling order of weight.
     """
     log_weights, means, covariances = numbers_of(mixture)
     reduced = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
-    most = reduce_all((log_weights, means, covariances), components, threshold, reduced)
+    most = reduce_all((log_weights, means, covariances), components, threshold, power, reduced)
     parts = (torch.from_numpy(array[:, :most]).contiguous().to(mixture.means) for array in reduced)
     return GaussianMixture(*parts)
 
 
 @native
 def reduce_all(
-    given: tuple[Array, Array, Array], components: int, threshold: float, reduced: tuple[Array, Array, Array]
+    given: tuple[Array, Array, Array],
+    components: int,
+    threshold: float,
+    power: float,
+    reduced: tuple[Array, Array, Array],
 ) -> int:
     """Reduce mixtures, given as log weights, means and covariances; the most components that one has left."""
     batch, places, size = given[1].shape
     room, most, left = new_room(places, size), 0, np.empty(batch, np.int64)
     for row in range(batch):
         one = (given[0][row], given[1][row], given[2][row])
-        left[row] = reduce_one(
-            one, components, threshold, room, (reduced[0][row], reduced[1][row], reduced[2][row])
-        )
+        into = (reduced[0][row], reduced[1][row], reduced[2][row])
+        left[row] = reduce_tempered(one, components, threshold, power, room, into)
         most = max(most, left[row])
     most = max(1, most)
     for row in range(batch):
@@ -86,9 +96,26 @@ def reduce_one(
     reduced: tuple[Array, Array, Array],
 ) -> int:
     """Reduce one mixture, into the first places of `reduced`; how many components it has left."""
-    _shares(given[0], room.weights[: len(given[0])])
+    return reduce_tempered(given, components, threshold, 1.0, room, reduced)
+
+
+@borrowing
+def reduce_tempered(
+    given: tuple[Array, Array, Array],
+    components: int,
+    threshold: float,
+    power: float,
+    room: Room,
+    reduced: tuple[Array, Array, Array],
+) -> int:
+    """As `reduce_one`, with a `power` of the weights in costs."""
+    _shares(given[0], power, room.weights[: len(given[0])])
     count = _sort(room.weights, len(given[0]), room.order)
     _pack(room.weights, given[1], given[2], room.order[:count], room.parts)
+    for place in range(count):
+        room.parts.masses[place] = room.parts.weights[place]
+    if power != 1.0:
+        _fill_masses(given[0], room.order[:count], room.parts.masses)
     _merge(room.parts, room.pairs, count, components, threshold, room.cost, room.partner, room.chosen)
     left = _sort(room.parts.weights, count, room.order)
     _unpack(room.parts, room.order[:left], reduced[0], reduced[1], reduced[2])
@@ -96,13 +123,26 @@ def reduce_one(
 
 
 @borrowing
-def _shares(log_weights: Array, weights: Array) -> None:
-    """Weights that sum to one, without negligible ones."""
+def _fill_masses(log_weights: Array, order: Places, masses: Array) -> None:
+    """The true weights of these components, in this order; they sum to one."""
+    highest, total = -math.inf, 0.0
+    for source in order:
+        highest = max(highest, log_weights[source])
+    for place in range(len(order)):
+        masses[place] = math.exp(log_weights[order[place]] - highest)
+        total += masses[place]
+    for place in range(len(order)):
+        masses[place] /= total
+
+
+@borrowing
+def _shares(log_weights: Array, power: float, weights: Array) -> None:
+    """Powers of weights that sum to one, without negligible ones."""
     highest, total, heaviest, kept = log_weights[0], 0.0, 0.0, 0.0
     for value in log_weights:
         highest = max(highest, value)
     for place, value in enumerate(log_weights):
-        weights[place] = math.exp(value - highest)
+        weights[place] = math.exp(power * (value - highest))
         total += weights[place]
         heaviest = max(heaviest, weights[place])
     for place in range(len(weights)):
@@ -149,7 +189,7 @@ def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covar
     """Give these components in this order."""
     for place in range(len(order)):
         source, entry = order[place], 0
-        log_weights[place] = math.log(parts.weights[source])
+        log_weights[place] = math.log(parts.masses[source])
         for row in range(means.shape[1]):
             means[place, row] = parts.means[row, source]
             for column in range(row + 1):
@@ -222,6 +262,7 @@ def _merge_pair(parts: Parts, one: int, other: int) -> None:
         parts.covariances[entry, one] = parts.merged[entry]
     parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
     parts.weights[one] += parts.weights[other]
+    parts.masses[one] += parts.masses[other]
     parts.weights[other] = 0.0
 
 
@@ -236,6 +277,7 @@ def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) 
     for one in range(left):
         source = parts.places[one]
         chosen[one], weights[one] = chosen[source], weights[source]
+        parts.masses[one] = parts.masses[source]
         parts.log_determinants[one] = parts.log_determinants[source]
         for row in range(len(parts.means)):
             parts.means[row, one] = parts.means[row, source]
@@ -303,7 +345,8 @@ def _pairs(
 class Parts(NamedTuple):
     """Components of one mixture, and space for the arithmetic of one pair."""
 
-    weights: Array  # (K,)
+    weights: Array  # (K,), as they count in costs
+    masses: Array  # (K,), as they are
     log_determinants: Array  # (K,)
     means: Array  # (D, K)
     covariances: Array  # (D (D + 1) / 2, K)
@@ -345,6 +388,7 @@ def new_room(places: int, size: int) -> Room:
     parts = Parts(
         np.ones(places),
         np.ones(places),
+        np.ones(places),
         np.ones((size, places)),
         np.ones((packed, places)),
         np.empty(size),
@@ -377,8 +421,8 @@ def new_room(places: int, size: int) -> Room:
 @borrowing
 def joined(parts: Parts, one: int, other: int) -> float:
     """Merge the covariances of two components into `parts.merged`; the share of the first."""
-    weight = parts.weights[one]
-    share: float = weight / max(weight + parts.weights[other], 1e-300)
+    weight = parts.masses[one]
+    share: float = weight / max(weight + parts.masses[other], 1e-300)
     root = math.sqrt(share * (1 - share))
     entry = 0
     for row in range(len(parts.offset)):

@@ -24,7 +24,8 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Instant, StateModel
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step
-from beliefstream.inference.update.updater import UNLIKELY, Updater
+from beliefstream.inference.update.settings import UNLIKELY
+from beliefstream.inference.update.updater import Updater
 
 MOST_READINGS = 64  # of a joint update; an entity with more goes on report by report
 MOST_COMPONENTS = 64  # of a prior, which stated ones may multiply

@@ -10,7 +10,10 @@ from torch import Tensor
 
 WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
 ENOUGH = 0.995  # sample efficiency that is asked of an answer to them
-MOST_TOGETHER = 6  # largest number of observations in one update, as in training
+MOST_TOGETHER = 128  # largest number of observations in one update
+# Below this p-value, observations may be outliers: an answer is compared with a scan of the prior, and light hypotheses
+# are kept. Set on hard problems, of the seeds that docs/adversarial.md names.
+UNLIKELY = 0.05
 
 
 @dataclass(frozen=True)

@@ -36,16 +36,14 @@ from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork,
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
+from beliefstream.inference.update.settings import ENOUGH, UNLIKELY, UpdateSettings
 from beliefstream.inference.update.simulated_p_value import simulated_p_value
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
-# Both were set on hard problems, of the seeds that docs/adversarial.md names.
-# Below this p-value, observations may be outliers: an answer is compared with a scan of the prior.
-UNLIKELY = 0.05
-GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
+# Below the search limit by this factor, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
+GENTLE = 100.0
 
 
 class Updater:

@@ -52,6 +52,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
+from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.update.closed.reduction_cost import condense
 
 Array = NDArray[np.float64]
@@ -59,6 +60,7 @@ Places = NDArray[np.int64]
 Components = tuple[Array, Array, Array]  # log weights, means, covariances
 
 MOST_ANGLE, MOST_TURNED = 0.4, 2.0  # rad; a less certain direction, or one farther off, may wrap
+MOST_HYPOTHESES = 64  # between observations that disagree
 MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back: a twentieth of `linear_below`
 
 
@@ -143,20 +145,38 @@ def update(
     components: int,
     threshold: float,
     linear: Linearisation | None = None,
+    disagree: bool = False,
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
     """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `reduction_cost.condense`.
 
-    `linear` is the linearisation at the prior's means, in the frames of its factors, if it is known.
+    `linear` is the linearisation at the prior's means, in the frames of its factors, if it is known. If observations
+    `disagree`, a hypothesis that is light after some of them may be what the others confirm: see `least_weight`.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
     lost, belief = torch.zeros_like(total), prior
+    least = min(float(least_weight(observations).min()), math.log(NEGLIGIBLE_WEIGHT))
     for places in order(prior, observations, linear).unbind(1):
         joint = hypotheses(belief, observations, places)
-        total = total + torch.logsumexp(joint.log_weights, 1)
-        belief, more = condense(joint, components, threshold)
-        lost = lost + more
+        evidence = torch.logsumexp(joint.log_weights, 1)
+        total = total + evidence
+        if disagree:
+            belief = reduce(joint, MOST_HYPOTHESES, threshold, math.log(NEGLIGIBLE_WEIGHT) / least)
+        else:
+            belief, more = condense(joint, components, threshold)
+            lost = lost + more
+    if disagree:
+        belief, lost = condense(belief, components, threshold)
     return belief, total, lost
+
+
+def least_weight(observations: Observations) -> Tensor:
+    """Log weight of the hypothesis that all are outliers, though all fit exactly, beside that none is; ``(B,)``."""
+    seen = observations.numbers
+    linear = seen.kind == LINEAR
+    outlier = np.where(linear, -seen.rows * LOG_WIDE, seen.outlier + seen.constant)
+    odds = seen.log_outlier + outlier - seen.log_inlier
+    return torch.from_numpy(np.where(seen.mask & np.isfinite(odds), np.minimum(odds, 0.0), 0.0).sum(1))
 
 
 def order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
+from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
@@ -45,12 +46,13 @@ from beliefstream.inference.update.closed.scaled_problem import (
     new_pose,
     pose,
 )
-from beliefstream.inference.update.result import Method, Update, efficiency_at
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
+from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+SEVERAL = 3  # possible outliers, whose hypotheses do not all fit into an answer
 OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
 EFFICIENCY, EVIDENCE, P_VALUE = range(3)  # places of an answer's numbers
@@ -94,13 +96,25 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
     """
     problem = problem.rows(index)
-    prior, most = problem.prior, settings.most_components
-    posterior, evidence, loss = nearly_linear.update(
-        prior, problem.observations, most, settings.merge_below, problem.linear
-    )
-    method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
-    p_value, total = problem.prediction.p_value(prior), divergence + loss
-    return Update(problem.back(posterior), efficiency_at(total), evidence, p_value, method, total)
+    p_value = problem.prediction.p_value(problem.prior)
+    disagree = (p_value < UNLIKELY) & (outliers_of(problem.observations) >= SEVERAL)
+    parts = []
+    for differ in set(disagree.tolist()):
+        at = torch.nonzero(disagree == differ)[:, 0]
+        some = problem.rows(at)
+        posterior, evidence, loss = nearly_linear.update(
+            some.prior, some.observations, settings.most_components, settings.merge_below, some.linear, differ
+        )
+        method = torch.where(divergence[at] > 0, int(Method.LINEARISED), int(Method.KALMAN))
+        total = divergence[at] + loss
+        update = Update(some.back(posterior), efficiency_at(total), evidence, p_value[at], method, total)
+        parts.append((at, update))
+    return joined(parts) if len(parts) > 1 else parts[0][1]
+
+
+def outliers_of(observations: Observations) -> Tensor:
+    """How many observations may be outliers, ``(B,)``."""
+    return (observations.mask & (observations.outlier_probability > 0)).sum(1)
 
 
 class Limits(NamedTuple):
@@ -140,6 +154,8 @@ def update(
         loss, most = _divergence(posed, limits), _order(posed, space.places)
         if not loss < _limit(posed, limits):
             return BENT if _is_located(seen) else OPEN, belief, 0.0
+        if numbers[P_VALUE] < UNLIKELY and _outliers(seen) >= SEVERAL:
+            return OPEN, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
     for at in range(most):
         # one call of each large function, as it is compiled into every one
@@ -165,6 +181,15 @@ def _limit(posed: Pose, limits: Limits) -> float:
     for n in range(posed.there.kind.shape[1]):
         functions |= posed.there.mask[0, n] and posed.there.kind[0, n] == FUNCTION
     return limits.functions_below if functions and touched <= limits.most_touched else limits.linear_below
+
+
+@borrowing
+def _outliers(seen: Seen) -> int:
+    """As `outliers_of`, of one entity."""
+    count = 0
+    for n in range(seen.kind.shape[1]):
+        count += seen.mask[0, n] and seen.log_outlier[0, n] > -math.inf
+    return count
 
 
 @borrowing
