@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
-from beliefstream.inference.tracking.events import Belief
-from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.adversarial.chains import Chain
 from research.evaluation.adversarial.mixtures import Mixture
@@ -70,33 +70,50 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
 
 def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
     """Return the answer after the last update of each chain, with the log evidence of all its readings."""
-    beliefs: list[Belief | None] = [None] * len(chains)
     last: list[Any] = [None] * len(chains)
-    evidence, seconds = np.zeros(len(chains)), np.zeros(len(chains))
-    for turn in range(max((len(chain.instants) for chain in chains), default=0)):
-        active = [i for i, chain in enumerate(chains) if turn < len(chain.instants)]
-        started = time.perf_counter()
-        outcomes = advance(
-            [Step(beliefs[i], chains[i].model, chains[i].instants[turn]) for i in active], updater
-        )
-        seconds[active] += (time.perf_counter() - started) / len(active)
+    evidence, spent = np.zeros(len(chains)), np.zeros(len(chains))
+    for active, outcomes, seconds in advanced([(chain.model, chain.instants) for chain in chains], updater):
+        spent[active] += seconds / len(active)
         for i, outcome in zip(active, outcomes, strict=True):
-            beliefs[i], last[i] = outcome.belief, outcome
+            last[i] = outcome
             evidence[i] += outcome.log_evidence
     made = []
     for i, outcome in enumerate(last):
-        belief, lost = outcome.belief, outcome.accumulated_error
+        lost = outcome.accumulated_error
         made.append(
             Answer(
-                Mixture(belief.weights, belief.means, belief.covariances),
+                mixture_of(outcome.belief),
                 min(float(outcome.sample_efficiency), math.exp(-lost)),
                 float(evidence[i]),
                 outcome.method,
-                float(seconds[i]) / len(chains[i].instants),
+                float(spent[i]) / len(chains[i].instants),
                 lost,
             )
         )
     return made
+
+
+def advanced(
+    logs: Sequence[tuple[StateModel, Sequence[Instant]]], updater: Updater
+) -> Iterator[tuple[list[int], list[Outcome], float]]:
+    """Advance entities together, as a worker does: each to its first instant, then each to its second one, and so on.
+
+    Each turn yields the indices of the entities that have one more instant, their outcomes, and the seconds it took.
+    """
+    beliefs: list[Belief | None] = [None] * len(logs)
+    for turn in range(max((len(instants) for _, instants in logs), default=0)):
+        active = [i for i, (_, instants) in enumerate(logs) if turn < len(instants)]
+        started = time.perf_counter()
+        outcomes = advance([Step(beliefs[i], logs[i][0], logs[i][1][turn]) for i in active], updater)
+        seconds = time.perf_counter() - started
+        for i, outcome in zip(active, outcomes, strict=True):
+            beliefs[i] = outcome.belief
+        yield active, outcomes, seconds
+
+
+def mixture_of(belief: Belief) -> Mixture:
+    """Return the density that a belief publishes."""
+    return Mixture(belief.weights, belief.means, belief.covariances)
 
 
 def stacked(priors: Sequence[Mixture]) -> GaussianMixture:

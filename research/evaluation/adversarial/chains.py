@@ -7,6 +7,7 @@ all reports.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -91,7 +92,13 @@ def random_walk(generator: Generator, steps: int = STEPS) -> Chain:
         at = at + (drift * generator.standard_normal(2) if step else 0.0)
         readings.append([report(generator, sensors[int(generator.integers(len(sensors)))], at)])
     motion = RandomWalk((drift**2, drift**2))
-    return _chain("filters, random walk", motion, prior, readings, lambda _: walk(prior, readings, drift))
+    return _chain(
+        "filters, random walk",
+        motion,
+        prior,
+        readings,
+        lambda _: deque(walk(prior, readings, drift), maxlen=1).pop(),
+    )
 
 
 def passing(generator: Generator, steps: int = STEPS) -> Chain:

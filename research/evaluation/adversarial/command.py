@@ -31,23 +31,38 @@ def adversarial(
     only: str | None,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print the table of families, and return the content for JSON; raises CommandError for unknown families."""
+    """Print the tables of families and of runs, and return the content for JSON.
+
+    Raises:
+        CommandError: a family or the settings are unknown.
+    """
     from research.evaluation.adversarial.report import report
     from research.evaluation.adversarial.run import families_of, findings
+    from research.evaluation.adversarial.sequences import report as sequences
+    from research.evaluation.adversarial.sequences.findings import run_findings
+    from research.evaluation.adversarial.sequences.kinds import KINDS, SEQUENCES
 
     try:
         names = families_of([name.strip() for name in only.split(";")] if only else None)
     except ValueError as error:
         raise CommandError(f"--only: {error}") from None
-    found = findings(updater(settings, setting), count, seed, names, refused, progress)
-    content = {
+    kinds = [name for name in names if name in KINDS]
+    single = [name for name in names if name not in KINDS]
+    content: dict[str, Any] = {
         "settings": setting,
         "seed": seed,
         "count": count,
         "weights": settings.weights,
-        **report(found),
     }
-    show(content)
+    used = updater(settings, setting)
+    if single:
+        content |= report(findings(used, count, seed, single, refused, progress))
+    if kinds:
+        content[SEQUENCES] = sequences.report(run_findings(used, count, seed, kinds, progress))
+    if single:
+        show(content)
+    if kinds:
+        sequences.show(content[SEQUENCES], f"Sequences, settings {setting}, seed {seed}")
     return content
 
 

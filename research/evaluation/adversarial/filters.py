@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,11 @@ from research.evaluation.adversarial.mixtures import Mixture, log_density, logsu
 from research.evaluation.adversarial.oracle import Distance, Points, divergences
 from research.resampling import systematic
 
-_SIDE, _CELLS = 10.0, 400  # half the side of the grid, and its number of cells along an axis
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""Lower and upper end along each axis."""
+BOX: Box = ((-10.0, 10.0), (-10.0, 10.0))
+CELL = 0.05
+_NEGLIGIBLE = 1e-9  # share of the mass of a cell that is left out of the points
 _PARTICLES = 40_000
 _POINTS = 1500  # number of final particles at which densities are computed
 
@@ -46,32 +50,54 @@ class Filtered:
         return 0.0
 
 
-def walk(prior: Mixture, readings: Sequence[Sequence[Any]], drift: float) -> Filtered:
-    """Filter a random walk in the plane, with steps of deviation `drift` along each axis, by convolution on a grid."""
-    cell = 2 * _SIDE / _CELLS
-    axis = -_SIDE + cell * (np.arange(_CELLS) + 0.5)
-    points = np.stack(np.meshgrid(axis, axis, indexing="ij")).reshape(2, -1)
-    log = log_density(prior, points)
-    # Fourier transform of the step; the grid is wide enough that no mass wraps around
-    wave = 2 * math.pi * np.fft.fftfreq(_CELLS, cell)[:, None], 2 * math.pi * np.fft.rfftfreq(_CELLS, cell)
-    kernel = np.exp(-0.5 * drift**2 * (wave[0] ** 2 + wave[1] ** 2))
-    evidence = 0.0
-    mass = np.exp(log + 2 * math.log(cell))
-    for step, row in enumerate(readings):
-        if step:
-            shape = mass.reshape(_CELLS, _CELLS)
-            moved = np.fft.irfft2(np.fft.rfft2(shape) * kernel, s=shape.shape)
-            mass = np.maximum(moved.reshape(-1), 0.0)
-        likelihood = _log_likelihood(row, points)
-        top = float(likelihood[mass > 1e-12].max())
-        mass = mass * np.exp(np.minimum(likelihood - top, 0.0))
-        total = float(mass.sum())
-        evidence += math.log(total) + top
-        mass /= total
-    kept = mass > 1e-9
-    share = mass[kept] / mass[kept].sum()
-    density = np.log(share) - 2 * math.log(cell)
-    return Filtered([Points(points[:, kept], share, density)], evidence, 0.005)
+def walk(
+    prior: Mixture,
+    readings: Sequence[Sequence[Any]],
+    drift: float,
+    times: Sequence[float] | None = None,
+    box: Box = BOX,
+    cell: float = CELL,
+) -> Iterator[Filtered]:
+    """Filter a random walk in the plane on a grid, and yield the posterior after each row of readings.
+
+    A step is the product of the grid with one matrix for each axis, and logarithms are kept between steps. So what has
+    lost e⁻⁷⁰⁰ of the mass in a step is still there. (A Fourier transform would lose what is below 1e-16 of the peak.)
+
+    Args:
+        prior: at the time of the first row; what lies outside the box is cut off.
+        readings: rows of readings, one for each time.
+        drift: standard deviation of the walk along each axis after one second; 0 for an entity at rest.
+        times: of the rows, seconds, in increasing order; one second apart if None.
+        box: lower and upper end of the grid along each axis.
+        cell: width of a cell, at most the smallest deviation of a step or a posterior.
+    """
+    axes = [np.arange(low + cell / 2, high, cell) for low, high in box]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(2, -1)
+    log, evidence = log_density(prior, points) + 2 * math.log(cell), 0.0
+    times = range(len(readings)) if times is None else times
+    for before, now, row in zip([times[0], *times], times, readings, strict=False):
+        if drift and now > before:
+            log = _moved(log, axes, drift * math.sqrt(now - before))
+        log = log + _log_likelihood(row, points)
+        told = float(logsumexp(log))
+        evidence, log = evidence + told, log - told
+        kept = log > math.log(_NEGLIGIBLE)
+        share = np.exp(log[kept])
+        density = log[kept] - 2 * math.log(cell)
+        yield Filtered([Points(points[:, kept], share / share.sum(), density)], evidence, 0.005)
+
+
+def _moved(log: Array, axes: Sequence[Array], deviation: float) -> Array:
+    """Return the logs of the masses after a step with this standard deviation along each axis."""
+    top, shape = float(log.max()), tuple(map(len, axes))
+    kernels = []
+    for axis in axes:
+        steps = (axis[:, None] - axis) / deviation
+        kernels.append(np.exp(-0.5 * steps**2) * (axis[1] - axis[0]) / (deviation * math.sqrt(2 * math.pi)))
+    mass = kernels[0] @ np.exp(log - top).reshape(shape) @ kernels[1]
+    with np.errstate(divide="ignore"):
+        found: Array = np.log(mass).reshape(-1) + top
+    return found
 
 
 def particles(

@@ -55,7 +55,7 @@ def _compared(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "alone": len(differences),
         "batch_differences": sum(found > SAME for found in differences),
-        "batch_difference_worst": _number(max(differences, default=0.0)),
+        "batch_difference_worst": finite(max(differences, default=0.0)),
     }
 
 
@@ -67,17 +67,17 @@ def row(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "problems": len(findings),
         "undecided": len(findings) - len(decided),
-        "mean": _number(values.mean()),
-        "median": _number(np.median(values)),
-        "worst": _number(values.max()),
+        "mean": finite(values.mean()),
+        "median": finite(np.median(values)),
+        "worst": finite(values.max()),
         "dishonest": sum(map(is_dishonest, findings)),
         "false_alarms": sum(map(is_false_alarm, findings)),
         "near": near(findings),
-        "sample_efficiency": _number(np.mean([f.answer.sample_efficiency for f in findings])),
-        "evidence_error": _number(np.median(evidence)),
+        "sample_efficiency": finite(np.mean([f.answer.sample_efficiency for f in findings])),
+        "evidence_error": finite(np.median(evidence)),
         "faults": sum(bool(f.fault) for f in findings),
         **_compared(findings),
-        "milliseconds": _number(1e3 * np.mean([f.answer.seconds for f in findings])),
+        "milliseconds": finite(1e3 * np.mean([f.answer.seconds for f in findings])),
     }
 
 
@@ -96,18 +96,19 @@ def _single(finding: Finding) -> dict[str, Any]:
     return {
         "family": finding.family,
         "number": finding.number,
-        "divergence": _number(finding.distance.value),
-        "error": _number(finding.distance.error),
+        "divergence": finite(finding.distance.value),
+        "error": finite(finding.distance.error),
         "sample_efficiency": finding.answer.sample_efficiency,
-        "accumulated_error": _number(finding.answer.accumulated_error),
-        "evidence_error": _number(finding.evidence_error),
+        "accumulated_error": finite(finding.answer.accumulated_error),
+        "evidence_error": finite(finding.evidence_error),
         "method": finding.answer.method,
         "decided": finding.decided,
-        "batch_difference": _number(batch_difference(finding)),
+        "batch_difference": finite(batch_difference(finding)),
         "dishonest": is_dishonest(finding),
         "fault": finding.fault,
     }
 
 
-def _number(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """Return a number for JSON, null for an infinite one."""
     return float(value) if value is not None and math.isfinite(value) else None

@@ -16,6 +16,7 @@ from research.evaluation.adversarial.filters import Filtered
 from research.evaluation.adversarial.mixtures import Mixture, positive_definite
 from research.evaluation.adversarial.oracle import Distance, Exact, solve
 from research.evaluation.adversarial.problems import Problem
+from research.evaluation.adversarial.sequences.kinds import KINDS, SEQUENCES
 from research.evaluation.progress import Progress, silent
 
 Accept = Callable[[Mixture], str]
@@ -54,12 +55,16 @@ class Finding:
 
 
 def families_of(names: Sequence[str] | None) -> list[str]:
-    """Return the named families, or all; raises ValueError for an unknown name."""
-    known = [*FAMILIES, *CHAINS]
-    unknown = [name for name in names or () if name not in known]
+    """Return the named families, or all, with the kinds of runs in place of `sequences`.
+
+    Raises ValueError for an unknown name.
+    """
+    known = [*FAMILIES, *CHAINS, *KINDS]
+    unknown = [name for name in names or () if name not in (*known, SEQUENCES)]
     if unknown:
-        raise ValueError(f"family: expected one of {', '.join(known)}, got {unknown[0]!r}")
-    return list(names or known)
+        raise ValueError(f"family: expected one of {', '.join((*known, SEQUENCES))}, got {unknown[0]!r}")
+    chosen = [each for name in names or known for each in (KINDS if name == SEQUENCES else (name,))]
+    return list(dict.fromkeys(chosen))
 
 
 def findings(
@@ -90,7 +95,7 @@ def findings(
     for place, (number, problem) in enumerate(drawn):
         key = problem.family, number
         if key not in known:
-            known[key] = solve(problem.prior, problem.readings, _draws(seed, number))
+            known[key] = solve(problem.prior, problem.readings, draws(seed, number))
         exact, alone = known[key], None
         if alone_every and place % alone_every == 0:
             lonely = answers([problem], updater)[0]
@@ -117,7 +122,7 @@ def _chains(
         some = chains(name, count, seed)
         for number, (chain, answer) in enumerate(zip(some, chain_answers(some, updater), strict=True)):
             if (name, number) not in known:
-                known[name, number] = chain.exact(_draws(seed, number))
+                known[name, number] = chain.exact(draws(seed, number))
             held = _held(number, known[name, number], answer, accept, seed)
             found.append(Finding(name, number, *held))
         progress("chains", done + 1, len(names))
@@ -136,13 +141,21 @@ def _held(
     number: int, exact: Exact | Filtered, answer: Answer, accept: Accept, seed: int
 ) -> tuple[Distance, Answer, float, bool, str]:
     distance = exact.divergence(answer.mixture)
-    absolute, share = UNSURE
-    decided = not math.isfinite(distance.value) or distance.error <= absolute + share * abs(distance.value)
-    decided = decided and exact.missed(answer.mixture, _draws(seed, number)) <= MISSED
+    decided = is_decided(exact, answer.mixture, distance, draws(seed, number))
     sound = positive_definite(answer.mixture.covariances)
     fault = accept(answer.mixture) if sound else "not positive definite"
     return distance, answer, answer.log_evidence - exact.log_evidence, decided, fault
 
 
-def _draws(seed: int, number: int) -> np.random.Generator:
+def is_decided(
+    exact: Exact | Filtered, answer: Mixture, distance: Distance, generator: np.random.Generator
+) -> bool:
+    """Whether the oracle is exact enough to judge an answer at this distance."""
+    absolute, share = UNSURE
+    sure = not math.isfinite(distance.value) or distance.error <= absolute + share * abs(distance.value)
+    return sure and exact.missed(answer, generator) <= MISSED
+
+
+def draws(seed: int, number: int) -> np.random.Generator:
+    """Return the random number generator of the oracle for one problem."""
     return np.random.default_rng([seed, number, 77])

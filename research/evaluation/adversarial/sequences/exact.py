@@ -1,0 +1,100 @@
+"""Exact posteriors of a run at its checkpoints.
+
+A grid around the places of a run is filtered with every instant. Of a drifting entity it is the exact posterior. If the
+entity is at rest, the posterior is soon as narrow as a cell, and the adaptive cells of `oracle.solve` are more exact.
+Then the grid says when the mass moves from one place to another. It also bounds the evidence from below, which shows
+whether the cells have missed a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from research.evaluation.adversarial.filters import Box, Filtered, walk
+from research.evaluation.adversarial.oracle import Exact, solve
+from research.evaluation.adversarial.sequences.kinds import Move, Run
+
+NEXT = 4  # updates that are checked one by one, from the one after which the exact belief has moved
+_PRIOR = 5.0  # deviations of the prior that the grid of a drifting entity covers
+_REACH = 4.0  # deviations of the longest step that it covers around each place
+_MARGIN = 1.5  # metres that any grid covers around each place
+
+
+class Checkpoint(NamedTuple):
+    """The exact posterior after so many instants."""
+
+    after: int
+    exact: Exact | Filtered
+
+
+class Solution(NamedTuple):
+    """The exact posteriors of a run.
+
+    Attributes:
+        checkpoints: in order of time; the last one is at the end.
+        moved: for each move, the number of instants after which more than half of the exact mass is nearer to the new
+            place than to the old one; None if that never happens before the next move.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    moved: tuple[int | None, ...]
+
+
+def solved(run: Run, generator: np.random.Generator) -> Solution:
+    """Compute the exact posteriors of a run."""
+    box, cell = _grid(run)
+    filtered = list(walk(run.prior, run.rows, run.drift, run.times, box, cell))
+    ends = [move.after for move in run.moves[1:]] + [len(filtered)]
+    moved = tuple(_moved(move, filtered[:end]) for move, end in zip(run.moves, ends, strict=False))
+    places = _checkpoints(run, moved)
+    if run.drift:
+        return Solution(tuple(Checkpoint(after, filtered[after - 1]) for after in places), moved)
+    found = []
+    for after in places:
+        readings = [reading for row in run.rows[:after] for reading in row]
+        exact = solve(run.prior, readings, generator)
+        missed = filtered[after - 1].log_evidence - exact.log_evidence
+        found.append(Checkpoint(after, replace(exact, error=max(exact.error, missed))))
+    return Solution(tuple(found), moved)
+
+
+def _grid(run: Run) -> tuple[Box, float]:
+    """Return the box and the cell of the grid around the places of a run."""
+    step = run.drift * float(np.sqrt(np.diff(run.times).max(initial=0.0)))
+    margin = max(_MARGIN, _REACH * step)
+    low = np.min([place - margin for place in run.places], 0)
+    high = np.max([place + margin for place in run.places], 0)
+    if not run.drift:
+        return _box(low, high), run.precision / 4
+    spread = _PRIOR * np.sqrt(np.diagonal(run.prior.covariances[0]))
+    low = np.minimum(low, run.prior.means[0] - spread)
+    high = np.maximum(high, run.prior.means[0] + spread)
+    return _box(low, high), 0.8 * min(run.drift, run.precision)
+
+
+def _box(low: np.ndarray, high: np.ndarray) -> Box:
+    (left, bottom), (right, top) = low.tolist(), high.tolist()
+    return (left, right), (bottom, top)
+
+
+def _moved(move: Move, filtered: list[Filtered]) -> int | None:
+    for after in range(move.after + 1, len(filtered) + 1):
+        points, share, _ = filtered[after - 1].runs[0]
+        old, new = (np.hypot(*(points - place[:, None])) for place in (move.old, move.new))
+        if share[new < old].sum() > 0.5:
+            return after
+    return None
+
+
+def _checkpoints(run: Run, moved: tuple[int | None, ...]) -> list[int]:
+    """Return after how many instants the belief is compared: each third, the changes, and where the exact one moves."""
+    count = len(run.instants)
+    found = {-(-count // 3), -(-2 * count // 3), count}
+    for move, at in zip(run.moves, moved, strict=True):
+        found.add(move.after)
+        if at is not None:
+            found |= {at - 1, *range(at, at + NEXT)}
+    return sorted(after for after in found if 1 <= after <= count)
