@@ -67,6 +67,9 @@ class _Cells:
     log_f: Array  # (n,) at the centre
     log_mean: Array  # (n,) of the mean over the box, by Simpson's rule along each axis
     log_guide: Array  # (n,) of the widened density
+    log_bound: (
+        Array  # (n,) the same; where a sensor has several reports, at least the largest value in the box
+    )
     change: Array  # (n,) largest change across the box along an axis, nats
     axis: Any  # (n,) axis along which a split is most useful
 
@@ -170,6 +173,7 @@ def _evaluated(
     # standard deviation of a point inside the box, along each side
     sides = factor[:, :, None] * half[None] * (2 * _WIDER / math.sqrt(12))
     guide, worth = log_density(target.prior, flat[:, :count], sides), np.zeros((size, count))
+    bound = guide
     for sensor in target.sensors:
         h = sensor.predictions(flat)
         log += sensor.log_likelihood(h).reshape(-1, count)
@@ -182,6 +186,7 @@ def _evaluated(
         across = offset[:, 0::2] + offset[:, 1::2]  # (m, d, n)
         likely = sensor.log_likelihood(middle, _WIDER * np.sqrt((across**2).sum(1) / 12))
         guide = guide + likely
+        bound = bound + (sensor.log_bound(middle, across.sum(1) / 2) if len(sensor.values) > 1 else likely)
         with np.errstate(invalid="ignore"):
             relevance = np.fmin(np.abs(likely - sensor.log_likelihood(middle)), 1.0)
         worth += ((across / sensor.noise_floor[:, None, None]) ** 2).sum(0) * relevance
@@ -192,7 +197,7 @@ def _evaluated(
     average = log[0] + np.log(np.maximum(1 + (ratio.sum(0) - 2 * size) / 6, 1e-3))
     change = step[0::2] + step[1::2]
     axis = (worth + change**2).argmax(0)
-    return _Cells(centre, half, log_weight, random, log[0], average, guide, change.max(0), axis)
+    return _Cells(centre, half, log_weight, random, log[0], average, guide, bound, change.max(0), axis)
 
 
 def _mean_of_known(around: Array) -> Array:
@@ -210,7 +215,10 @@ def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells,
     with np.errstate(invalid="ignore"):
         fine = (cells.change < change) & (np.abs(cells.log_guide - cells.log_mean) < 0.5 * change)
     coarse, done = cells.take(~fine), _Cells.join([done, cells.take(fine)])
-    finished, upper = done.log_size + done.log_mean, _upper(coarse)
+    finished, upper = (
+        done.log_size + done.log_mean,
+        np.maximum(_upper(coarse), coarse.log_size + coarse.log_bound),
+    )
     # relative to the mass found so far, because high estimates of a few far cells must not cause others to be dropped
     least = logsumexp(np.concatenate([finished, coarse.log_size + coarse.log_f])) + math.log(_NEGLIGIBLE)
     most = logsumexp(np.concatenate([finished, upper]))

@@ -117,16 +117,27 @@ class Seen:
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
         """Return the log likelihood ``(P,)`` of all reports at `predictions`, widened by `spread`, both ``(m, P)``."""
         extra = None if spread is None else spread * abs(self.sensor.scale)
+        if extra is not None and len(self.values) > 1 and not self._is_plain:
+            extra = extra * math.sqrt(
+                len(self.values)
+            )  # several reports are as precise as one with less noise
+        return self._total(predictions, extra, None)
+
+    def log_bound(self, predictions: Array, reach: Array) -> Array:
+        """Return the largest log likelihood ``(P,)`` where predictions differ by at most `reach`, both ``(m, P)``.
+
+        Each report may choose its own prediction, so it is a bound. It is the largest value if the deviation of the
+        noise does not depend on the prediction, and if there is one report.
+        """
+        return self._total(predictions, None, reach * abs(self.sensor.scale))
+
+    def _total(self, predictions: Array, extra: Array | None, reach: Array | None) -> Array:
         if self._is_plain:
-            return self._of_mean(predictions, extra)
-        if (
-            extra is not None and len(self.values) > 1
-        ):  # several reports are as precise as one with less noise
-            extra = extra * math.sqrt(len(self.values))
+            return self._of_mean(predictions, extra, reach)
         found = self._of_rows if self.sensor.kind == LINEAR else self._of_scalar
-        total = found(predictions, extra, 0)
+        total = found(predictions, extra, reach, 0)
         for index in range(1, len(self.values)):
-            total = total + found(predictions, extra, index)
+            total = total + found(predictions, extra, reach, index)
         return total
 
     @property
@@ -136,21 +147,23 @@ class Seen:
         plain = sensor.kind != LINEAR and not self.is_angle and sensor.noise is None
         return plain and sensor.outlier_probability == 0 and len(variances) > 1 and variances.std() == 0
 
-    def _of_mean(self, predictions: Array, extra: Array | None) -> Array:
+    def _of_mean(self, predictions: Array, extra: Array | None, reach: Array | None) -> Array:
         values, count = self.values[:, 0], len(self.values)
         variance = float(self.covariances[0, 0, 0])
         within = float(((values - values.mean()) ** 2).sum()) / variance
         constant = -0.5 * (within + (count - 1) * (math.log(variance) + LOG_TWO_PI) + math.log(count))
         residual = values.mean() - (self.sensor.scale * predictions[0] + self.sensor.bias)
+        residual = _nearest(residual, None if reach is None else reach[0])
         wider = variance / count + (0.0 if extra is None else extra[0] ** 2)
         found: Array = constant - 0.5 * (residual**2 / wider + np.log(wider) + LOG_TWO_PI)
         return np.where(np.isnan(found), -math.inf, found)
 
-    def _of_rows(self, predictions: Array, extra: Array | None, index: int) -> Array:
+    def _of_rows(self, predictions: Array, extra: Array | None, reach: Array | None, index: int) -> Array:
         sensor = self.sensor
         factor = np.linalg.cholesky(self.covariances[index])
         inverse = np.linalg.inv(factor)
         offset = inverse @ ((self.values[index] - sensor.bias)[:, None] - sensor.scale * predictions)
+        offset = _nearest(offset, None if reach is None else abs(inverse) @ reach)
         wider = None if extra is None else (inverse**2) @ (extra**2)
         constant = np.log(np.diag(factor)).sum() + 0.5 * len(factor) * LOG_TWO_PI
 
@@ -169,7 +182,7 @@ class Seen:
             return density(1.0)
         return np.logaddexp(math.log1p(-probability) + density(1.0), math.log(probability) + density(10.0))
 
-    def _of_scalar(self, predictions: Array, extra: Array | None, index: int) -> Array:
+    def _of_scalar(self, predictions: Array, extra: Array | None, reach: Array | None, index: int) -> Array:
         sensor, noise, value = self.sensor, self.sensor.noise, float(self.values[index, 0])
         residual = value - (sensor.scale * predictions[0] + sensor.bias)
         deviation: Any = math.sqrt(self.covariances[index, 0, 0])
@@ -188,6 +201,7 @@ class Seen:
             offset = residual - bias
             if self.is_angle:
                 offset = wrapped(offset / sensor.scale) * sensor.scale
+            offset = _nearest(offset, None if reach is None else reach[0])
             variance = (ratio * deviation) ** 2
             if extra is not None:
                 variance = variance + extra[0] ** 2
@@ -198,6 +212,11 @@ class Seen:
         if sensor.kind == FUNCTION:
             inlier = np.where(np.isnan(inlier), -math.inf, inlier)
         return np.logaddexp(inlier, math.log(outlier)) if outlier > 0 else inlier
+
+
+def _nearest(offset: Array, reach: Array | None) -> Array:
+    """Return the size of an offset that may be smaller by `reach`."""
+    return offset if reach is None else np.maximum(np.abs(offset) - reach, 0.0)
 
 
 def _clutter(law: Any, value: float) -> float:

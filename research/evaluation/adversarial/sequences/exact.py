@@ -36,7 +36,7 @@ class Solution(NamedTuple):
     Attributes:
         checkpoints: in order of time; the last one is at the end.
         moved: for each move, the number of instants after which more than half of the exact mass is nearer to the new
-            place than to the old one; None if that never happens before the next move.
+            place than to the old one; None if it is there already, or if that never happens before the next move.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -81,12 +81,17 @@ def _box(low: np.ndarray, high: np.ndarray) -> Box:
 
 
 def _moved(move: Move, filtered: list[Filtered]) -> int | None:
-    for after in range(move.after + 1, len(filtered) + 1):
-        points, share, _ = filtered[after - 1].runs[0]
-        old, new = (np.hypot(*(points - place[:, None])) for place in (move.old, move.new))
-        if share[new < old].sum() > 0.5:
-            return after
-    return None
+    if move.after and _is_nearer(move, filtered[move.after - 1]):
+        return None
+    later = range(move.after + 1, len(filtered) + 1)
+    return next((after for after in later if _is_nearer(move, filtered[after - 1])), None)
+
+
+def _is_nearer(move: Move, exact: Filtered) -> bool:
+    """Whether more than half of the mass is nearer to the new place."""
+    points, share, _ = exact.runs[0]
+    old, new = (np.hypot(*(points - place[:, None])) for place in (move.old, move.new))
+    return bool(share[new < old].sum() > 0.5)
 
 
 def _checkpoints(run: Run, moved: tuple[int | None, ...]) -> list[int]:
