@@ -49,8 +49,8 @@ def reduce(
 ) -> GaussianMixture:
     """Reduce to at most `components`, and until no pair merges for less than `threshold` nats.
 
-    Weights count with their `power` in costs. The result has as many places as its largest mixture needs, its components
-    in falling order of weight.
+    Weights count with their `power` in costs. The result has as many places as its largest mixture needs, with the
+    components in falling order of weight.
     """
     log_weights, means, covariances = numbers_of(mixture)
     reduced = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)

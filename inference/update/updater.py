@@ -31,7 +31,7 @@ from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
-from beliefstream.inference.update.closed.updates import kalman, linearised
+from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
 from beliefstream.inference.update.quadrature import linear_share, settle
@@ -120,13 +120,18 @@ class Updater:
         limit = self.settings.linear_below * linear_share(posed, observations, self.settings)
         code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
         code = torch.where(posed.closed, _CLOSED, code)
-        parts = list(self._closed(posed, code))
-        if bool((code == _OPEN).any()):
+        parts: list[tuple[Tensor, Update]] = []
+        # where light hypotheses count, quadrature in the plane is exact, and a mixture of hypotheses is not
+        open_ = (code == _OPEN) | (
+            (code == _NEARLY_LINEAR) & (posed.touched.sum(1) == 2) & disagree(posed.scaled)
+        )
+        if bool(open_.any()):
             given = posed.prior, observations, posed.touched, posed.scaled
-            index, settled = settle(*given, code == _OPEN, self.settings)
+            index, settled = settle(*given, open_, self.settings)
             if settled is not None:
                 code[index] = _SETTLED
                 parts.append((index, settled))
+        parts.extend(self._closed(posed, code))
         index = torch.nonzero(code == _OPEN)[:, 0]
         if len(index):
             problems = _Problems(posed, observations, self.settings.components)

@@ -52,7 +52,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     put_matrix,
     put_vector,
 )
-from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
+from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
 from beliefstream.inference.update.closed.reduction_cost import condense
 
 Array = NDArray[np.float64]
@@ -150,33 +150,32 @@ def update(
     """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `reduction_cost.condense`.
 
     `linear` is the linearisation at the prior's means, in the frames of its factors, if it is known. If observations
-    `disagree`, a hypothesis that is light after some of them may be what the others confirm: see `least_weight`.
+    `disagree`, a hypothesis that is light after some of them may be what the others confirm. It is kept as long as they
+    can do so: twice what it gains if they all fit exactly and are outliers to the heaviest one, which lose more if far.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
     lost, belief = torch.zeros_like(total), prior
-    least = min(float(least_weight(observations).min()), math.log(NEGLIGIBLE_WEIGHT))
-    for places in order(prior, observations, linear).unbind(1):
-        joint = hypotheses(belief, observations, places)
-        evidence = torch.logsumexp(joint.log_weights, 1)
-        total = total + evidence
-        if disagree:
-            belief = reduce(joint, MOST_HYPOTHESES, threshold, math.log(NEGLIGIBLE_WEIGHT) / least)
+    places = order(prior, observations, linear)
+    left = least_weights(observations).gather(1, places).flip(1).cumsum(1).flip(1)
+    for number in range(places.shape[1]):
+        joint = hypotheses(belief, observations, places[:, number])
+        total = total + torch.logsumexp(joint.log_weights, 1)
+        if disagree and number + 1 < places.shape[1]:
+            power = 1 / (1 + 2 * float(left[:, number + 1].min()) / math.log(NEGLIGIBLE_WEIGHT))
+            belief, more = condense(joint, MOST_HYPOTHESES, threshold, power)
         else:
             belief, more = condense(joint, components, threshold)
-            lost = lost + more
-    if disagree:
-        belief, lost = condense(belief, components, threshold)
+        lost = lost + more
     return belief, total, lost
 
 
-def least_weight(observations: Observations) -> Tensor:
-    """Log weight of the hypothesis that all are outliers, though all fit exactly, beside that none is; ``(B,)``."""
+def least_weights(observations: Observations) -> Tensor:
+    """Log weight ``(B, N)`` of the hypothesis that an observation that fits exactly is an outlier; 0 if none can be."""
     seen = observations.numbers
-    linear = seen.kind == LINEAR
-    outlier = np.where(linear, -seen.rows * LOG_WIDE, seen.outlier + seen.constant)
+    outlier = np.where(seen.kind == LINEAR, -seen.rows * LOG_WIDE, seen.outlier + seen.constant)
     odds = seen.log_outlier + outlier - seen.log_inlier
-    return torch.from_numpy(np.where(seen.mask & np.isfinite(odds), np.minimum(odds, 0.0), 0.0).sum(1))
+    return torch.from_numpy(np.where(seen.mask & np.isfinite(odds), np.minimum(odds, 0.0), 0.0))
 
 
 def order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:

@@ -33,12 +33,14 @@ Counts = NDArray[np.int64]
 Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covariances (K, D, D)
 
 
-def condense(mixture: GaussianMixture, components: int, threshold: float) -> tuple[GaussianMixture, Tensor]:
+def condense(
+    mixture: GaussianMixture, components: int, threshold: float, power: float = 1.0
+) -> tuple[GaussianMixture, Tensor]:
     """Reduce to at most `components`, as `reduce` does, and estimate KL(mixture ‖ result) in nats ``(B,)``.
 
     If only pairs that cost less than `threshold` were merged, an upper bound below `CHEAP` is returned instead.
     """
-    reduced = reduce(mixture, components, threshold)
+    reduced = reduce(mixture, components, threshold, power)
     count, loss = counts_and_bounds(mixture, reduced)
     at = torch.nonzero((count > components) | (loss > CHEAP))[:, 0]
     if len(at):

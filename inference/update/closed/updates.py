@@ -20,7 +20,6 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
-from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
@@ -96,11 +95,10 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
     """
     problem = problem.rows(index)
-    p_value = problem.prediction.p_value(problem.prior)
-    disagree = (p_value < UNLIKELY) & (outliers_of(problem.observations) >= SEVERAL)
+    p_value, differing = problem.prediction.p_value(problem.prior), disagree(problem)
     parts = []
-    for differ in set(disagree.tolist()):
-        at = torch.nonzero(disagree == differ)[:, 0]
+    for differ in set(differing.tolist()):
+        at = torch.nonzero(differing == differ)[:, 0]
         some = problem.rows(at)
         posterior, evidence, loss = nearly_linear.update(
             some.prior, some.observations, settings.most_components, settings.merge_below, some.linear, differ
@@ -112,9 +110,13 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     return joined(parts) if len(parts) > 1 else parts[0][1]
 
 
-def outliers_of(observations: Observations) -> Tensor:
-    """How many observations may be outliers, ``(B,)``."""
-    return (observations.mask & (observations.outlier_probability > 0)).sum(1)
+def disagree(problem: Scaled) -> Tensor:
+    """Whether there are several possible outliers, and the observations are unlikely if none is one, ``(B,)`` bool."""
+    observations = problem.observations
+    several = (observations.mask & (observations.outlier_probability > 0)).sum(1) >= SEVERAL
+    if bool(several.any()):
+        several &= problem.prediction.p_value(problem.prior) < UNLIKELY
+    return several
 
 
 class Limits(NamedTuple):
@@ -185,7 +187,7 @@ def _limit(posed: Pose, limits: Limits) -> float:
 
 @borrowing
 def _outliers(seen: Seen) -> int:
-    """As `outliers_of`, of one entity."""
+    """How many observations of one entity may be outliers."""
     count = 0
     for n in range(seen.kind.shape[1]):
         count += seen.mask[0, n] and seen.log_outlier[0, n] > -math.inf

@@ -12,7 +12,7 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
-from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.adversarial.chains import Chain
@@ -101,13 +101,20 @@ def advanced(
     Each turn yields the indices of the entities that have one more instant, their outcomes, and the seconds it took.
     """
     beliefs: list[Belief | None] = [None] * len(logs)
+    applied: list[dict[float, list[Instant]]] = [{} for _ in logs]
     for turn in range(max((len(instants) for _, instants in logs), default=0)):
         active = [i for i, (_, instants) in enumerate(logs) if turn < len(instants)]
         started = time.perf_counter()
-        outcomes = advance([Step(beliefs[i], logs[i][0], logs[i][1][turn]) for i in active], updater)
+        steps = []
+        for i in active:
+            model, instant = logs[i][0], logs[i][1][turn]
+            steps.append(Step(beliefs[i], model, instant, Earlier.of(applied[i], instant.time)))
+        outcomes = advance(steps, updater)
         seconds = time.perf_counter() - started
         for i, outcome in zip(active, outcomes, strict=True):
             beliefs[i] = outcome.belief
+            instant = logs[i][1][turn]
+            applied[i].setdefault(instant.time, []).append(instant)
         yield active, outcomes, seconds
 
 
