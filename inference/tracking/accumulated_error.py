@@ -15,8 +15,8 @@ Every update, reduction and motion loses some nats. Losses add up, and fade for 
   share of s that fades in the step, because a short memory holds only the latest errors, and at least `LEAST_ALIKE`:
   over a thousand updates of entities at rest, parts of the chain still had errors of one sign (docs/quality.md).
 - A linearised update is chosen by a bound on its loss, of which `OF_BOUND` is counted.
-- What was dropped as negligible, a share of `NEGLIGIBLE_WEIGHT`, may be what later observations confirm. Their evidence
-  against the belief is its doubt d (`doubt`). The lost share is then up to ``NEGLIGIBLE_WEIGHT e^d`` times the belief.
+- An update may drop a share of `LOST`, which later observations may confirm. Their evidence against the belief is its
+  doubt d (`doubt`). What was lost is then up to ``LOST e^d`` times the belief.
 - The rest of a loss may be a missed mode. It does not shrink with P; only information can correct it. Of L nats,
   ``L / (1 + n)`` remain after later updates have gained n nats of information, the decrease of ``½ log det P``.
 
@@ -45,7 +45,6 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     factorise,
     invert_product,
 )
-from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
 from beliefstream.inference.update.result import Method, Update
 
 Array = NDArray[np.float64]
@@ -55,6 +54,7 @@ Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covar
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
 GROWTH = 1.5  # largest growth of P that counts; an update that splits a belief in two widens it more than its error
+LOST = float(__import__("os").environ.get("LOST","1e-3"))  # share of the posterior that an update may drop: of an answer that is off by `UpdateSettings.merge_below`
 LEAST_ALIKE = 0.07  # least correlation of a new error with the earlier ones
 # of 2 461 linearised updates, 95 % lost less than this share of their bound, all together a quarter
 OF_BOUND = 2 / 3
@@ -78,7 +78,7 @@ class AccumulatedError(NamedTuple):
     @property
     def nats(self) -> float:
         """Estimate of KL(exact ‖ belief)."""
-        lost = math.log1p(NEGLIGIBLE_WEIGHT * math.exp(self.doubt))
+        lost = math.log1p(LOST * math.expm1(self.doubt))
         return self.small + self.large / (1 + self.learnt) + lost
 
 

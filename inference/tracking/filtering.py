@@ -32,6 +32,7 @@ from beliefstream.inference.tracking.events import (
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.joint_posterior import joint_outcomes
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
+from beliefstream.inference.tracking.light_components import with_light, without_light
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step, moved, without_expired
 from beliefstream.inference.update.closed.reduction_cost import condense
@@ -49,7 +50,8 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    steps = [without_expired(step) for step in steps]
+    given = [without_light(without_expired(step)) for step in steps]
+    steps = [step for step, _ in given]
     groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch
@@ -61,6 +63,7 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
         found = _advance_alike([steps[i] for i in indices], tuned, with_fits)
         outcomes.update(zip(indices, found, strict=True))
     alone = [with_doubt(outcomes[i], step) for i, step in enumerate(steps)]
+    alone = [with_light(o, step, whole, updater.with_components(step.model.components)) for o, (step, whole) in zip(alone, given, strict=True)]
     joint = joint_outcomes(steps, alone, updater)
     return [joint.get(i, outcome) for i, outcome in enumerate(alone)]
 
