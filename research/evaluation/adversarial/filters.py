@@ -18,7 +18,7 @@ Box = tuple[tuple[float, float], tuple[float, float]]
 """Lower and upper end along each axis."""
 BOX: Box = ((-10.0, 10.0), (-10.0, 10.0))
 CELL = 0.05
-_NEGLIGIBLE = 1e-9  # share of the mass of a cell that is left out of the points
+_NEGLIGIBLE = 1e-11  # share of the mass of a cell that is left out of the points
 _PARTICLES = 40_000
 _POINTS = 1500  # number of final particles at which densities are computed
 

@@ -8,19 +8,21 @@ whether the cells have missed a place.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from research.evaluation.adversarial.filters import Box, Filtered, walk
+from research.evaluation.adversarial.likelihood import Array
 from research.evaluation.adversarial.oracle import Exact, solve
 from research.evaluation.adversarial.sequences.kinds import Move, Run
 
 NEXT = 4  # updates that are checked one by one, from the one after which the exact belief has moved
 _PRIOR = 5.0  # deviations of the prior that the grid of a drifting entity covers
-_REACH = 4.0  # deviations of the longest step that it covers around each place
-_MARGIN = 1.5  # metres that any grid covers around each place
+_BEYOND = 2.0  # deviations of the longest step that it covers beyond the new place
+_MARGIN = 1.5  # least that a grid covers beyond each place, metres
 
 
 class Checkpoint(NamedTuple):
@@ -45,7 +47,7 @@ class Solution(NamedTuple):
 
 def solved(run: Run, generator: np.random.Generator) -> Solution:
     """Compute the exact posteriors of a run."""
-    box, cell = _grid(run)
+    box, cell = grid(run)
     filtered = list(walk(run.prior, run.rows, run.drift, run.times, box, cell))
     ends = [move.after for move in run.moves[1:]] + [len(filtered)]
     moved = tuple(_moved(move, filtered[:end]) for move, end in zip(run.moves, ends, strict=False))
@@ -61,21 +63,25 @@ def solved(run: Run, generator: np.random.Generator) -> Solution:
     return Solution(tuple(found), moved)
 
 
-def _grid(run: Run) -> tuple[Box, float]:
-    """Return the box and the cell of the grid around the places of a run."""
-    step = run.drift * float(np.sqrt(np.diff(run.times).max(initial=0.0)))
-    margin = max(_MARGIN, _REACH * step)
-    low = np.min([place - margin for place in run.places], 0)
-    high = np.max([place + margin for place in run.places], 0)
+def grid(run: Run) -> tuple[Box, float]:
+    """Return the box and the cell of the grid around the places of a run.
+
+    A drifting entity may be at any place that is as far from the old one as the new one is, so all of them are covered.
+    """
     if not run.drift:
+        low = np.min(run.places, 0) - _MARGIN
+        high = np.max(run.places, 0) + _MARGIN
         return _box(low, high), run.precision / 4
+    old, new = run.places
+    step = run.drift * math.sqrt(max(np.diff(run.times)))
+    reach = float(np.linalg.norm(new - old)) + max(_MARGIN, _BEYOND * step)
     spread = _PRIOR * np.sqrt(np.diagonal(run.prior.covariances[0]))
-    low = np.minimum(low, run.prior.means[0] - spread)
-    high = np.maximum(high, run.prior.means[0] + spread)
+    low = np.minimum(old - reach, run.prior.means[0] - spread)
+    high = np.maximum(old + reach, run.prior.means[0] + spread)
     return _box(low, high), 0.8 * min(run.drift, run.precision)
 
 
-def _box(low: np.ndarray, high: np.ndarray) -> Box:
+def _box(low: Array, high: Array) -> Box:
     (left, bottom), (right, top) = low.tolist(), high.tolist()
     return (left, right), (bottom, top)
 

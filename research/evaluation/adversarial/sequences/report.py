@@ -10,8 +10,15 @@ import numpy as np
 
 from research.evaluation.adversarial.report import DISHONEST, FALSE_ALARM, finite
 from research.evaluation.adversarial.sequences.findings import Checked, RunFinding
+from research.evaluation.tables import number
 
 UNTOLD = 0.05  # nats by which a divergence may exceed the reported error
+NATS = "mean", "median", "worst", "reported"
+NOTES = """\
+nats at the end of a run; dishonest: runs that are at some checkpoint more than .5 nats off while the quality is above
+.5; too low: checkpoints at which the reported error is more than .05 nats too low; false alarms: runs with a quality
+below .5 at less than .05 nats; recovery: updates, median and worst, from where the exact belief moves until the belief
+is within .5 nats of it; never: such moves after which it never is"""
 
 
 def is_dishonest(checked: Checked) -> bool:
@@ -100,41 +107,27 @@ def show(content: dict[str, Any], title: str) -> None:
     from rich.table import Table
 
     from beliefstream.streams.cli.output import console
-    from research.evaluation.tables import number
 
     table = Table(title=title)
     table.add_column("kind of run", no_wrap=True)
-    headings = "runs", "mean", "median", "worst", "reported", "dishonest", "too low", "false alarms"
-    for heading in (*headings, "recovery", "never", "undecided", "ms"):
-        table.add_column(heading, justify="right")
-
-    def cells(name: str, row: dict[str, Any]) -> list[str]:
-        nats = [row[key] for key in ("mean", "median", "worst", "reported")]
-        told = ["∞" if value is None else number(value) for value in nats]
-        recovery = row["recovery"]
-        updates = "-" if recovery["worst"] is None else f"{recovery['median']:g} / {recovery['worst']}"
-        never = f"{recovery['never']} of {recovery['moves']}" if recovery["moves"] else "-"
-        counts = [str(row["dishonest"]), f"{row['too_low']:.0%}", str(row["false_alarms"])]
-        undecided = f"{row['undecided']} of {row['checkpoints']}"
-        return [
-            name,
-            str(row["runs"]),
-            *told,
-            *counts,
-            updates,
-            never,
-            undecided,
-            f"{row['milliseconds']:.1f}",
-        ]
-
+    for heading in ("runs", *NATS, "dishonest", "too low", "false\nalarms", "recovery", "never"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, row in content["families"].items():
-        table.add_row(*cells(name, row))
+        table.add_row(name, *_cells(row))
     table.add_section()
-    table.add_row(*cells("all", content))
+    table.add_row("all", *_cells(content))
     console().print(table)
+    print(NOTES)
     print(
-        "nats at the end of a run; dishonest: runs that are at some checkpoint more than .5 nats off while the quality "
-        "is above .5;\ntoo low: checkpoints at which the reported error is more than .05 nats too low; false alarms: "
-        "runs with a quality\nbelow .5 at less than .05 nats; recovery: updates, median and worst, from where the "
-        "exact belief moves until\nthe belief is within .5 nats of it; never: such moves that it does not follow"
+        f"undecided: {content['undecided']} of {content['checkpoints']} checkpoints; "
+        f"{content['milliseconds']:.1f} ms an update, {content['exact_seconds']:.1f} s a run for the exact posteriors"
     )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    nats = ["∞" if row[name] is None else number(row[name]) for name in NATS]
+    recovery = row["recovery"]
+    updates = "-" if recovery["worst"] is None else f"{recovery['median']:g} / {recovery['worst']}"
+    never = f"{recovery['never']} of {recovery['moves']}" if recovery["moves"] else "-"
+    told = f"{row['too_low']:.0%}", str(row["false_alarms"])
+    return [str(row["runs"]), *nats, str(row["dishonest"]), *told, updates, never]

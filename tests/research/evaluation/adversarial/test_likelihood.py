@@ -86,3 +86,19 @@ def test_widening_is_the_average_over_a_cell() -> None:
     offsets = np.random.default_rng(7).normal(0, 0.4, 200_000)
     average = np.log(np.exp(one.log_likelihood(h + offsets[None])).mean())
     assert one.log_likelihood(h, spread)[0] == pytest.approx(average, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "sensor", [each for each in CALIBRATED if each.noise is None or not each.noise.slope]
+)
+def test_no_prediction_within_reach_is_likelier_than_the_bound(sensor: Sensor) -> None:
+    generator, count = np.random.default_rng(8), sensor.value_length
+    values = generator.uniform(0.5, 2.0, (5, count))
+    several = Seen(sensor, values, np.tile(sensor.covariance, (5, 1, 1)), list(range(sensor.dimension)))
+    h, reach = generator.uniform(0.5, 2.0, (count, 40)), generator.uniform(0.0, 0.5, (count, 40))
+    bound = several.log_bound(h, reach)
+    for _ in range(50):
+        inside = h + reach * generator.uniform(-1, 1, h.shape)
+        assert (several.log_likelihood(inside) <= bound + 1e-9).all()
+    one = Seen(sensor, values[:1], sensor.covariance[None], list(range(sensor.dimension)))
+    assert np.allclose(one.log_bound(h, 0 * reach), one.log_likelihood(h))
