@@ -83,7 +83,11 @@ def evaluate(
         typer.Option(min=0, help="for turns: particles a track that stand for the exact posterior; 0: none"),
     ] = 0,
     only: Annotated[
-        str | None, typer.Option(metavar="FAMILY;...", help="only these adversarial families, by name")
+        str | None,
+        typer.Option(
+            metavar="FAMILY;...",
+            help="only these adversarial families, by name; sequences: all kinds of runs",
+        ),
     ] = None,
     card: Annotated[
         Path | None,

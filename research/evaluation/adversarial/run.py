@@ -79,6 +79,7 @@ def findings(
 ) -> list[Finding]:
     """Evaluate `count` problems of each family, or fewer chains, and return findings in the order of the families.
 
+    Kinds of runs are left to `sequences.findings.run_findings`.
     Every `alone_every`-th problem is also answered alone, unless it is 0. `known` has exact posteriors of an earlier
     call with the same seed; those that it lacks are added. Raises ValueError for an unknown family.
     """

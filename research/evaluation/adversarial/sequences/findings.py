@@ -12,7 +12,7 @@ from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import advanced, mixture_of
 from research.evaluation.adversarial.oracle import Distance
 from research.evaluation.adversarial.run import draws, is_decided
-from research.evaluation.adversarial.sequences.exact import Solution, solved
+from research.evaluation.adversarial.sequences.exact import NEXT, Solution, solved
 from research.evaluation.adversarial.sequences.kinds import Run, sequences
 from research.evaluation.progress import Progress, silent
 
@@ -127,10 +127,14 @@ def compared(exact: Solution, outcomes: Sequence[Outcome], seed: int, number: in
 
 
 def recovery(moved: Sequence[int | None], checked: Sequence[Checked]) -> tuple[int | None, ...]:
-    """Return the updates that a belief needs after each move of the exact one; None if it never recovers."""
+    """Return the updates that a belief needs after each move of the exact one; None if it never recovers.
+
+    A move after which a run ends too soon to tell is left out.
+    """
     found = []
     for at in moved:
         if at is not None:
             later = [c.after - at for c in checked if c.after >= at and c.distance.value < RECOVERED]
-            found.append(min(later, default=None))
+            if later or checked[-1].after - at >= NEXT - 1:
+                found.append(min(later, default=None))
     return tuple(found)

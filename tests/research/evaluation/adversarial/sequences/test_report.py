@@ -88,7 +88,8 @@ def test_what_the_oracle_cannot_judge_is_left_out() -> None:
 
 def test_recovery_counts_updates_from_where_the_exact_belief_moves() -> None:
     some = [checked(off, after=after) for after, off in ((5, 0.1), (8, 9.0), (9, 3.0), (10, 0.4), (20, 9.0))]
-    assert recovery((8, None, 10, 20), some) == (2, 0, None)
+    assert recovery((8, None, 10, 17), some) == (2, 0, None)
+    assert recovery((18,), some) == ()  # the run ends before the belief could follow
     content = report([finding(*some, recovery=(2, 0, None))])
     assert content["recovery"] == {"moves": 3, "median": 1.0, "worst": 2, "never": 1}
 
