@@ -87,16 +87,21 @@ class Exact:
         return Distance(float(values.mean()), error)
 
     def missed(self, answer: Mixture, generator: np.random.Generator, count: int = 400) -> float:
-        """Return the log evidence, nats, that the answer as a proposal finds in addition to the runs."""
+        """Return the log evidence, nats, that points of the answer find in addition to the runs.
+
+        Half of the points are drawn from the answer and half from the first run. So no weight is more than twice the
+        evidence, also where the answer lacks mass (a defensive mixture: T. Hesterberg, "Weighted average importance
+        sampling and defensive mixture distributions", Technometrics 37(2), 1995).
+        """
         if not sound(answer):
             return 0.0
-        there = answer.marginal(self.axes)
-        points = sample(there, count, generator)
-        log = self.target.log_joint(points) - log_density(there, points)
-        found = float(logsumexp(log)) - math.log(count)
-        ratio = np.exp(log - log.max())
-        error = float(ratio.std() / max(ratio.mean(), 1e-300)) / math.sqrt(count)
-        return found - self.log_evidence - min(3 * error, 0.5)
+        there, (points, share, _) = answer.marginal(self.axes), self.runs[0]
+        index = systematic(share / share.sum(), count, generator)
+        points = np.concatenate([sample(there, count, generator), points[self.axes][:, index]], 1)
+        log = self.target.log_joint(points) - self.log_evidence
+        ratio = np.exp(log - np.logaddexp(log_density(there, points), log) + math.log(2))
+        error = float(ratio.std() / ratio.mean()) / math.sqrt(2 * count)
+        return math.log(ratio.mean()) - 3 * error
 
 
 def solve(prior: Mixture, readings: Sequence[Any], generator: np.random.Generator) -> Exact:

@@ -15,7 +15,7 @@ from research.evaluation.adversarial.families import problems
 from research.evaluation.adversarial.grid import posterior
 from research.evaluation.adversarial.makers.shapes import sine
 from research.evaluation.adversarial.mixtures import Mixture
-from research.evaluation.adversarial.oracle import solve
+from research.evaluation.adversarial.oracle import Exact, Points, solve
 from research.evaluation.adversarial.problems import gaussian, mixture
 from tests.research.evaluation.adversarial.closed_forms import gaussian_divergence, linear_update
 
@@ -130,12 +130,40 @@ def test_a_sample_of_the_cells_agrees_with_all_of_them() -> None:
     assert abs(sum(off)) / len(off) < 0.1
 
 
+def two_places() -> tuple[Exact, Mixture, Mixture]:
+    """A place and its mirror image, an answer with both, and one that has almost nothing of the second."""
+    there, noise = np.array([0.5, 1.0]), 0.05
+    readings = [
+        Reading(range_to((0, 1), 2, where, noise), np.array([float(np.linalg.norm(there - where))]))
+        for where in (np.array([-2.0, 0.0]), np.array([2.0, 0.0]))
+    ]
+    exact = solve(gaussian([0.0, 0.0], 1.0), readings, draws())
+    points, share, _ = exact.runs[0]
+    means, covariances = [], []
+    for side in (points[1] > 0, points[1] < 0):
+        weights = share[side] / share[side].sum()
+        means.append(points[:, side] @ weights)
+        around = points[:, side] - means[-1][:, None]
+        covariances.append((weights * around) @ around.T)
+    both = Mixture(np.full(2, 0.5), np.array(means), np.array(covariances))
+    spread = np.array([covariances[0], 0.2 * np.eye(2)])
+    return exact, both, Mixture(np.array([1 - 1e-3, 1e-3]), np.array(means), spread)
+
+
 def test_mass_that_was_missed_is_seen() -> None:
-    problem = problems("planar", 1, 7)[0]
-    exact = solve(problem.prior, problem.readings, draws())
-    assert exact.missed(problem.prior, draws()) < 0.1
-    less = replace(exact, log_evidence=exact.log_evidence - 1.0)
-    assert less.missed(problem.prior, draws(), 4000) > 0.3
+    exact, both, _ = two_places()
+    assert exact.missed(both, draws()) < 0.01
+    points, share, log = exact.runs[0]
+    above = points[1] > 0
+    mass = float(share[above].sum())
+    half = Points(points[:, above], share[above] / mass, log[above] - math.log(mass))
+    lost = replace(exact, runs=[half], log_evidence=exact.log_evidence + math.log(mass))
+    assert lost.missed(both, draws()) > 0.15
+
+
+def test_mass_that_the_answer_lacks_is_not_taken_for_missed() -> None:
+    exact, _, lacking = two_places()
+    assert max(exact.missed(lacking, draws(seed)) for seed in range(100)) < 0.02
 
 
 def test_an_answer_that_is_no_density_is_infinitely_far() -> None:
