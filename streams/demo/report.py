@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from beliefstream.streams.demo.comparison import Comparison
+from beliefstream.streams.demo.crate import CRATE
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Schedule
 from beliefstream.streams.demo.services import DemonstrationError, WorkerFigures
 from beliefstream.streams.demo.tracking import Figures, Tracker
-from beliefstream.streams.demo.view import dead_letters, jump_lines, number, span
+from beliefstream.streams.demo.view import dead_letters, jump_lines, number, recovery_lines, span
 from beliefstream.streams.local.broker import GuardedProcess
 from beliefstream.streams.scores.measures import Cases
 
@@ -112,7 +113,7 @@ def print_report(result: Result, console: Console) -> None:
 
 
 def summary_lines(result: Result) -> list[str]:
-    """Return lines about message counts, speed, dead letters and the effect of the replaced prior."""
+    """Return lines about message counts, speed, dead letters, the replaced prior and the carried crate."""
     figures, worker = result.figures, result.worker
     methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
     lines = [
@@ -136,7 +137,7 @@ def summary_lines(result: Result) -> list[str]:
             f'gate"; it was at the {gates.names[0]}'
         )
         lines += [f"  {text}" for text in jump_lines(jump)]
-    return lines
+    return lines + recovery_lines(result.tracker.track(CRATE))
 
 
 def has_unexpected_letters(worker: WorkerFigures) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.schemas import Mixture, Observation, Prior
+from beliefstream.streams.demo.crate import CRATE, crate
 from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
 from beliefstream.streams.scores.recording import Recording
@@ -100,6 +101,7 @@ class Schedule:
     Attributes:
         recording: replayed part of the recording, with times shifted so that it ends with the schedule.
         fleet: the simulated fleet; its times begin at the start of the schedule.
+        crate: an entity at rest that is carried elsewhere; it is not compared with other methods.
         duration: duration in seconds.
         gates: the prior that replaces a belief.
         messages: all messages, sorted by the time to send them.
@@ -107,6 +109,7 @@ class Schedule:
 
     recording: Recording
     fleet: Simulation
+    crate: Recording
     duration: float
     gates: Gates
     messages: Sequence[ScheduledMessage]
@@ -118,8 +121,8 @@ class Schedule:
 
     def truth(self, entity: str, times: Sequence[float] | Array) -> Array:
         """Return the entity's true position, (N, 2) m, at N times."""
-        if entity == MOWER:
-            return self.recording.truth_at(times)
+        if entity in (MOWER, CRATE):
+            return (self.recording if entity == MOWER else self.crate).truth_at(times)
         return self.fleet.truth_at(entity, times)[:, :2]
 
 
@@ -134,6 +137,7 @@ def schedule_of(scenario: Scenario) -> Schedule:
         raise ValueError(f"speed must be positive, got {scenario.speed}")
     recording, duration = _recording(scenario)
     fleet = simulate(scenario.entities, duration, FLEET_RATE, scenario.seed, scenario.start)
+    carried = crate(duration, scenario.seed, scenario.start)
     gates = _gates(fleet, scenario.start + JUMP_AT * duration)
     first = recording.observations[0].time
     messages = [
@@ -141,12 +145,14 @@ def schedule_of(scenario: Scenario) -> Schedule:
         for number, each in enumerate(recording.observations)
     ]
     messages += [
-        ScheduledMessage(each.time - scenario.start, _identified(each, f"fleet/{number}"))
-        for number, each in enumerate(fleet.observations)
+        ScheduledMessage(each.time - scenario.start, _identified(each, f"{name}/{number}"))
+        for name, observations in (("fleet", fleet.observations), (CRATE, carried.observations))
+        for number, each in enumerate(observations)
     ]
     messages += _bad_messages(fleet, duration, scenario.start)
     messages.append(_sighting(gates, scenario.start))
-    return Schedule(recording, fleet, duration, gates, sorted(messages, key=lambda message: message.due))
+    messages.sort(key=lambda message: message.due)
+    return Schedule(recording, fleet, carried, duration, gates, messages)
 
 
 def _recording(scenario: Scenario) -> tuple[Recording, float]:

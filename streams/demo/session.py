@@ -99,10 +99,10 @@ class DemoSession:
 
     def _prepare(self, services: DemoServices, schedule: Schedule) -> None:
         """Define the models and sensors and wait for the worker."""
-        fleet, recording = schedule.fleet, schedule.recording
+        parts = (schedule.recording, schedule.fleet, schedule.crate)
         # the times of messages are never ahead of the clock, so the models can check them
-        models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
-        services.define(models, (*recording.sensors, *fleet.sensors))
+        models = [part.model.model_copy(update={"live_time": True}) for part in parts]
+        services.define(models, [sensor for part in parts for sensor in part.sensors])
         begun = time.monotonic()
         with self._console.status(WAITING) as status:
             told = ""
@@ -122,7 +122,7 @@ class DemoSession:
         ranges, speed = len(schedule.recording.observations), self._options.speed
         self._say(
             f"sending  {ranges} ranges of a lawn mower ({schedule.recording.name}) at {speed:g} times real time, and "
-            f"a simulated fleet of {len(schedule.fleet.entities)}, for {schedule.duration:.0f} s"
+            f"a simulated fleet of {len(schedule.fleet.entities)} and a crate, for {schedule.duration:.0f} s"
         )
 
     def _start_baselines(self, scenario: Scenario) -> GuardedProcess:

@@ -31,6 +31,7 @@ class ReceivedBelief:
     truth: Array
     method: str
     sample_efficiency: float
+    p_value: float
 
     @property
     def mean(self) -> Array:
@@ -150,7 +151,7 @@ class Tracker:
         """Return figures, with rates, latencies and sample size over the last `recent` seconds, or over all time."""
         now = time.monotonic()
         latest = self.latest()
-        fleet = [belief.error for entity, belief in latest.items() if entity != MOWER]
+        fleet = [latest[entity].error for entity in self._schedule.fleet.entities if entity in latest]
         mower = latest.get(MOWER)
         with self._lock:
             elapsed = now - self._begin
@@ -189,6 +190,7 @@ class Tracker:
             truth=self._schedule.truth(posterior.entity, [posterior.time])[0],
             method=quality.method,
             sample_efficiency=math.nan if quality.method == "prior" else quality.sample_efficiency,
+            p_value=quality.p_value,
         )
 
 

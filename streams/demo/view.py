@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -16,11 +18,12 @@ from rich.text import Text
 
 from beliefstream.streams.demo.scenario import Schedule
 from beliefstream.streams.demo.services import WorkerFigures
-from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
+from beliefstream.streams.demo.tracking import Figures, Jump, ReceivedBelief, Tracker
 
 LINE_EVERY = 5.0  # seconds between lines if there is no terminal
 REFRESH = 4  # frames a second
 FIGURES_WIDTH = 46
+RIGHT_WITHIN = 1.0  # m; a larger error counts as a wrong place
 NOTES = 6
 
 
@@ -122,6 +125,23 @@ def jump_lines(jump: Jump) -> list[str]:
         f"believed error {belief.spread:5.1f} m  true error {belief.error:5.1f} m  "
         f"{len(belief.weights)} component{'s' if len(belief.weights) > 1 else ''}"
         for name, belief in moments
+    ]
+
+
+def recovery_lines(track: Sequence[ReceivedBelief]) -> list[str]:
+    """Return lines that show how the belief of an entity followed when it was carried; none if it was not."""
+    distances = [float(np.linalg.norm(belief.truth - track[0].truth)) for belief in track]
+    after = [belief for belief, far in zip(track, distances, strict=True) if far > RIGHT_WITHIN]
+    if not after:
+        return []
+    wrong = max((number for number, belief in enumerate(after, 1) if belief.error > RIGHT_WITHIN), default=0)
+    found = f"right again after {wrong + 1}" if wrong < len(after) else f"still wrong after {wrong}"
+    p_value = np.median([belief.p_value for belief in after[: max(wrong, 1)]])
+    return [
+        f"the crate, at rest, was carried {distances[-1]:.1f} m after {len(track) - len(after)} reports, while it was "
+        "silent",
+        f"  its belief was {found} of the {len(after)} later reports (median p-value until then {p_value:.0e}); at the "
+        f"end: believed error {after[-1].spread:.2f} m, true error {after[-1].error:.2f} m",
     ]
 
 

@@ -23,6 +23,7 @@ def posterior(
     applied: Sequence[str] = (),
     method: str = "transformer",
     deviation: float = 1.0,
+    p_value: float = 0.5,
 ) -> Posterior:
     """One whose position is off the truth by `offset`."""
     x, y = schedule.truth(entity, [time])[0] + offset
@@ -38,7 +39,7 @@ def posterior(
             "quality": {
                 "sample_efficiency": 0.8,
                 "log_evidence": -1.0,
-                "p_value": 0.5,
+                "p_value": p_value,
                 "method": method,
             },
             "applied": applied,

@@ -5,10 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from beliefstream.inference.tracking.joint_posterior import MOST_READINGS
 from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
+from beliefstream.streams.demo.crate import CRATE, PLACES
 from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
+from beliefstream.streams.local.python_fusion import fuse
 from tests.streams.demo.plays import START, small_schedule
 
 
@@ -61,12 +64,38 @@ def test_the_entity_is_near_the_first_of_the_two_gates() -> None:
     assert gates.mixture().components == 2
 
 
+def test_the_crate_is_silent_while_it_is_carried_and_then_has_time_to_be_found() -> None:
+    schedule = small_schedule()
+    sent = [
+        message.due
+        for message in schedule.messages
+        if message.observation and message.observation.entity == CRATE
+    ]
+    times = [START + due for due in sent]
+    assert len(times) == len(schedule.crate.observations) <= MOST_READINGS
+    silence = int(np.argmax(np.diff(sent))) + 1
+    assert len(times) - silence >= 3 * silence
+    np.testing.assert_allclose(schedule.truth(CRATE, times[:silence]), [PLACES[0]] * silence)
+    np.testing.assert_allclose(schedule.truth(CRATE, times[silence:]), [PLACES[1]] * (len(times) - silence))
+
+
+def test_the_crate_is_found_again_where_its_reports_decide_for_the_new_place() -> None:
+    carried = small_schedule().crate
+    posteriors = fuse(carried.observations, carried.sensors, carried.model)
+    assert len(posteriors) == len(carried.observations)
+    means = np.array([posterior.mixture.mean() for posterior in posteriors])
+    errors = np.linalg.norm(means - carried.truth_at([each.time for each in posteriors]), axis=1)
+    surprising = [posterior.quality.p_value < 1e-6 for posterior in posteriors]
+    assert errors[-15:].max() < 0.5 < errors[surprising].max()
+
+
 def test_the_planted_messages_are_as_bad_as_they_say() -> None:
     schedule = small_schedule()
     planted = [message for message in schedule.messages if message.note and message.prior is None]
     assert len(planted) == len(BAD_MESSAGES_AT)
     assert schedule.observations == sum(message.observation is not None for message in schedule.messages) - 1
     known = {sensor.sensor for sensor in (*schedule.fleet.sensors, *schedule.recording.sensors)}
+    assert known.isdisjoint(sensor.sensor for sensor in schedule.crate.sensors)
     reasons = []
     for message in planted:
         if message.observation is not None:
