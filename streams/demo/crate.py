@@ -11,12 +11,14 @@ from beliefstream.streams.scores.recording import Recording
 CRATE = "crate"
 PLACES = ((116.0, 5.0), (122.0, 3.0))  # m; before and after
 BEACONS = ((104.0, -16.0), (104.0, 16.0), (136.0, -16.0), (136.0, 16.0))  # m
-REPORTS = 52  # in turns of the beacons; fewer than a joint posterior takes
-SILENT = range(10, 18)  # numbers of those that are not sent
+BEFORE, SILENT, AFTER = 10, 8, 34  # reports; both together are fewer than a joint posterior takes
 
 
-def crate(duration: float, seed: int = 0, epoch: float = 0.0) -> Recording:
-    """Simulate ranges to the crate, evenly over `duration` seconds from `epoch`; one in twenty is an outlier."""
+def crate(duration: float, seed: int = 0, epoch: float = 0.0, before: int = BEFORE) -> Recording:
+    """Simulate ranges of the beacons in turn, evenly over `duration` seconds from `epoch`; one in twenty is an outlier.
+
+    The crate is carried after `before` reports, while `SILENT` reports are not sent, and sends `AFTER` more.
+    """
     generator = np.random.default_rng(seed)
     sensors = tuple(
         RangeSensor(
@@ -24,8 +26,8 @@ def crate(duration: float, seed: int = 0, epoch: float = 0.0) -> Recording:
         )
         for number, place in enumerate(BEACONS, 1)
     )
-    times = epoch + duration * (np.arange(REPORTS) + 0.5) / REPORTS
-    carried = times[[SILENT[0], SILENT[-1]]]
+    every = duration / (before + SILENT + AFTER)
+    carried = epoch + every * np.array([before, before + SILENT])
     truth_times, truth = np.array([epoch, *carried, epoch + duration]), np.repeat(PLACES, 2, axis=0)
     model = Model(
         entity=CRATE,
@@ -39,10 +41,9 @@ def crate(duration: float, seed: int = 0, epoch: float = 0.0) -> Recording:
         Observation(
             entity=CRATE,
             sensor=(sensor := sensors[number % len(sensors)]).sensor,
-            time=times[number],
-            value=report(sensor, dict(zip("xy", PLACES[number > SILENT[0]], strict=True)), generator),
+            time=epoch + every * (number + 0.5),
+            value=report(sensor, dict(zip("xy", PLACES[number > before], strict=True)), generator),
         )
-        for number in range(REPORTS)
-        if number not in SILENT
+        for number in (*range(before), *range(before + SILENT, before + SILENT + AFTER))
     ]
     return Recording(CRATE, model, sensors, observations, ("x", "y"), truth_times, truth)
