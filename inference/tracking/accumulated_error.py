@@ -54,7 +54,8 @@ Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covar
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
 GROWTH = 1.5  # largest growth of P that counts; an update that splits a belief in two widens it more than its error
-LOST = float(__import__("os").environ.get("LOST","1e-3"))  # share of the posterior that an update may drop: of an answer that is off by `UpdateSettings.merge_below`
+# share of the posterior that an update may drop: of an answer that is off by `UpdateSettings.merge_below`
+LOST = 1e-3
 LEAST_ALIKE = 0.07  # least correlation of a new error with the earlier ones
 # of 2 461 linearised updates, 95 % lost less than this share of their bound, all together a quarter
 OF_BOUND = 2 / 3

@@ -51,7 +51,7 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
         ValueError: an instant is earlier than its belief.
     """
     given = [without_light(without_expired(step)) for step in steps]
-    steps = [step for step, _ in given]
+    steps = [each.step for each in given]
     groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch
@@ -62,8 +62,10 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
         tuned = updater.with_components(components)
         found = _advance_alike([steps[i] for i in indices], tuned, with_fits)
         outcomes.update(zip(indices, found, strict=True))
-    alone = [with_doubt(outcomes[i], step) for i, step in enumerate(steps)]
-    alone = [with_light(o, step, whole, updater.with_components(step.model.components)) for o, (step, whole) in zip(alone, given, strict=True)]
+    alone = []
+    for i, each in enumerate(given):
+        settings = updater.with_components(each.step.model.components).settings
+        alone.append(with_light(with_doubt(outcomes[i], each.step), each, settings))
     joint = joint_outcomes(steps, alone, updater)
     return [joint.get(i, outcome) for i, outcome in enumerate(alone)]
 

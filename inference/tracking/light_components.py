@@ -3,26 +3,26 @@
 A belief about a moving entity keeps up to `UpdateSettings.most_components` components, none lighter than
 `NEGLIGIBLE_WEIGHT`. If the entity was carried to another place, the first reports from there are outliers to all of
 them. That none was an outlier, and the entity moved far, may be a hypothesis of weight e⁻³⁰. While a belief is in
-doubt, such hypotheses stay in it as light components. Each takes Kalman updates, as an inlier and as an outlier, with
-every report. One that becomes heavier than `NEGLIGIBLE_WEIGHT` is a component as any other from then on. Light components
+doubt, such hypotheses stay in it as light components. Each takes Kalman updates with every report, as an inlier and as
+an outlier. One that becomes heavier than `NEGLIGIBLE_WEIGHT` is a component as any other from then on. Light components
 are not published.
 
-They come from the hypotheses of all components, where the answer of the usual update has less than half their density.
+They are reduced with a power of their weights, so that what is far and light stays. Entities that do not move need none
+(`joint_posterior`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import LIKELIHOOD
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
@@ -31,77 +31,92 @@ from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict
 from beliefstream.inference.update.closed.nearly_linear import hypotheses
 from beliefstream.inference.update.closed.reduction_cost import condense
-from beliefstream.inference.update.updater import Updater
+from beliefstream.inference.update.settings import UpdateSettings
 
-BEGIN = float(__import__("os").environ.get("BEG", "3"))  # nats of doubt at which light components are kept: two surprises soon after each other
-LEAST = float(__import__("os").environ.get("LST", "-100"))  # log weight of a component
-MOST = int(__import__("os").environ.get("MST", "48"))  # light components
+# These were set on the drifting kinds of docs/adversarial.md and the cost of a fleet.
+BEGIN = 3.0  # nats of doubt at which light components are kept: two surprises soon after each other
+LEAST, LEAST_CALM = -100.0, -16.0  # log weight of a component, in doubt and without
+MOST = 48
 POWER = math.log(NEGLIGIBLE_WEIGHT) / LEAST
 
 
-def without_light(step: Step) -> tuple[Step, Belief | None]:
-    """Return the step with the heavy components of its belief alone, and the whole belief if it has light ones."""
-    belief = step.belief
-    if belief is None or belief.weights.min() >= NEGLIGIBLE_WEIGHT * belief.weights.max():
-        return step, None
+def heavy_part(belief: Belief) -> Belief:
+    """Return the belief without its light components: the part that is published."""
     heavy = belief.weights >= NEGLIGIBLE_WEIGHT * belief.weights.max()
+    if heavy.all():
+        return belief
     share = belief.weights[heavy]
-    kept = replace(
+    return replace(
         belief, weights=share / share.sum(), means=belief.means[heavy], covariances=belief.covariances[heavy]
     )
-    return replace(step, belief=kept), belief
 
 
-def with_light(outcome: Outcome, step: Step, whole: Belief | None, updater: Updater) -> Outcome:
-    """Return the outcome of heavy components with light ones; `whole` is the belief before with all, if it had any."""
-    readings = expanded(step.instant.readings)
-    in_doubt = whole is not None or outcome.belief.error.doubt > BEGIN
-    usual = step.instant.prior is None and not step.model.motion.is_static and step.belief is not None
-    if not (in_doubt and usual) or any(each.sensor.kind == LIKELIHOOD for each in readings):
+class Doubted(NamedTuple):
+    """A step with the heavy part of its belief, and the whole belief if it has a light part too."""
+
+    step: Step
+    whole: Belief | None
+
+
+def without_light(step: Step) -> Doubted:
+    """Take the light components out of a step."""
+    if step.belief is None or (heavy := heavy_part(step.belief)) is step.belief:
+        return Doubted(step, None)
+    return Doubted(replace(step, belief=heavy), step.belief)
+
+
+def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> Outcome:
+    """Return the outcome of a step's heavy components with the light ones after it."""
+    step, whole = doubted
+    readings, model = expanded(step.instant.readings), step.model
+    if whole is None and not outcome.belief.error.doubt > BEGIN:
         return outcome
-    before = predict([step if whole is None else replace(step, belief=whole)])
-    joint = before
-    if readings:
-        for reading in readings:
-            observations = encode([[reading]], before.dimension)
-            joint = hypotheses(joint, observations, torch.tensor([0]))
-            joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(torch.logsumexp(joint.log_weights, 1))
-        joint = joint.scaled_by(-outcome.log_evidence)
-    return _combined(outcome, joint, updater)
-
-
-def _combined(outcome: Outcome, joint: GaussianMixture, updater: Updater) -> Outcome:
-    heavy = outcome.belief.mixture()
-    own = joint.log_weights - la.log_diagonal(joint.factors()) - joint.dimension / 2 * math.log(2 * math.pi)
-    missed = joint.present & (heavy.log_density(joint.means) < own - math.log(2))
-    if not bool(missed.any()):
+    is_usual = step.belief is not None and step.instant.prior is None and not model.motion.is_static
+    if not is_usual or any(each.sensor.kind == LIKELIHOOD for each in readings):
         return outcome
-    light = GaussianMixture(
-        torch.where(missed, joint.log_weights, -math.inf), joint.means, joint.covariances
+    joint = predict([step if whole is None else replace(step, belief=whole)])
+    for reading in readings:
+        joint = hypotheses(joint, encode([[reading]], joint.dimension), torch.tensor([0]))
+        joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(joint.log_weights.logsumexp(1))
+    return _joined(outcome, joint.scaled_by(-outcome.log_evidence), settings)
+
+
+def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) -> Outcome:
+    """Join the answer with the hypotheses that it lacks.
+
+    It lacks those that are negligible, and those at whose mean it has less than half their density.
+    """
+    answer = outcome.belief.mixture()
+    peak = joint.log_weights - la.log_diagonal(joint.factors()) - joint.dimension / 2 * LOG_TWO_PI
+    lacks = (joint.log_weights < math.log(NEGLIGIBLE_WEIGHT)) | (
+        answer.log_density(joint.means) < peak - math.log(2)
     )
-    everything = beside([heavy, light]).normalised()
-    top = everything.log_weights.max()
-    is_heavy = everything.log_weights > top + math.log(NEGLIGIBLE_WEIGHT)
-    most = updater.settings.most_components
-    parts = [condense(_only(everything, is_heavy), most, updater.settings.merge_below)[0].scaled_by(
-        torch.logsumexp(torch.where(is_heavy, everything.log_weights, -math.inf), 1)
-    )]
-    is_light = ~is_heavy & (everything.log_weights > top + LEAST)
-    if bool(is_light.any()):
-        total = torch.logsumexp(torch.where(is_light, everything.log_weights, -math.inf), 1)
-        parts.append(reduce(_only(everything, is_light), MOST, updater.settings.merge_below, POWER).scaled_by(total))
-    found = beside(parts)
-    present = found.present[0]
-    weights = found.log_weights[0, present].exp().numpy()
+    places = torch.nonzero((lacks & joint.present)[0])[:, 0]
+    if len(places) == 0:
+        return outcome
+    found = beside([answer, joint.places(places[None])]).normalised()
+    weights, error = found.log_weights[0], outcome.belief.error
+    if weights[answer.components :].exp().sum() > 0.5:  # what the doubt was about
+        error = error._replace(doubt=0.0)
+    heavy = weights > weights.max() + math.log(NEGLIGIBLE_WEIGHT)
+    light = ~heavy & (weights > weights.max() + (LEAST if error.doubt > 0 else LEAST_CALM))
+    most, below = settings.most_components, settings.merge_below
+    parts = [condense(_only(found, heavy), most, below)[0].scaled_by(weights[heavy].logsumexp(0))]
+    if bool(light.any()):
+        few = reduce(_only(found, light), MOST, below, POWER)
+        parts.append(few.scaled_by(weights[light].logsumexp(0)))
+    everything = beside(parts)
+    shares = everything.log_weights[0].exp().numpy()
     belief = replace(
         outcome.belief,
-        weights=weights / weights.sum(),
-        means=found.means[0, present].numpy(),
-        covariances=found.covariances[0, present].numpy(),
+        weights=shares / shares.sum(),
+        means=everything.means[0].numpy(),
+        covariances=everything.covariances[0].numpy(),
+        error=error,
     )
     return replace(outcome, belief=belief)
 
 
 def _only(mixture: GaussianMixture, chosen: Tensor) -> GaussianMixture:
-    index = torch.nonzero(chosen[0])[:, 0][None]
-    return mixture.places(index)
+    """The chosen components ``(K,)`` of a batch of one."""
+    return mixture.places(torch.nonzero(chosen)[:, 0][None])

@@ -12,6 +12,7 @@ from torch import Tensor
 from beliefstream.inference import motion as moving
 from beliefstream.inference.tracking.events import Belief, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.tracking.light_components import heavy_part
 from beliefstream.schemas import Mixture, Model, Prior, Reason, Unusable
 from beliefstream.schemas.motions import (
     ConstantAcceleration,
@@ -58,7 +59,7 @@ class PosteriorWriter:
         revision: int = 0,
     ) -> bytes:
         """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
-        belief = outcome.belief
+        belief = heavy_part(outcome.belief)
         quality: dict[str, float | str | None] = {
             "sample_efficiency": outcome.sample_efficiency,
             "log_evidence": outcome.log_evidence,
