@@ -101,7 +101,7 @@ def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) 
     heavy = weights > weights.max() + math.log(NEGLIGIBLE_WEIGHT)
     light = ~heavy & (weights > weights.max() + (LEAST if error.doubt > 0 else LEAST_CALM))
     most, below = settings.most_components, settings.merge_below
-    parts = [condense(_only(found, heavy), most, below)[0].scaled_by(weights[heavy].logsumexp(0))]
+    parts = [condense(_only(found, heavy), most, below, POWER)[0].scaled_by(weights[heavy].logsumexp(0))]
     if bool(light.any()):
         few = reduce(_only(found, light), MOST, below, POWER)
         parts.append(few.scaled_by(weights[light].logsumexp(0)))
