@@ -19,7 +19,7 @@ from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step
 
-LEAST_SHARE = 1e-3  # of outliers, where none are stated: a p-value is never proof alone
+LEAST_SHARE = 1.25e-3  # of outliers, where none are stated; of less, the mean of the ratio could exceed 1
 UNSURPRISING = 0.05  # a larger p-value reduces doubt
 MOST = 40.0  # nats, so that a belief that fits again is soon without doubt
 

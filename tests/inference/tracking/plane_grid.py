@@ -18,7 +18,7 @@ AXIS = np.arange(-HALF + CELL / 2, HALF, CELL)
 POINTS: Array = np.stack(np.meshgrid(AXIS, AXIS, indexing="ij"), -1).reshape(-1, 2)
 
 
-def anchor(x: float, y: float, outliers: float = OUTLIERS) -> Sensor:
+def range_sensor(x: float, y: float, outliers: float = OUTLIERS) -> Sensor:
     return range_to([0, 1], 2, [x, y], NOISE, outliers, SPAN)
 
 
@@ -38,9 +38,17 @@ def log_likelihood(readings: Iterable[Reading], points: Array = POINTS) -> Array
     return total
 
 
-def divergence(log_posterior: Array, belief: Belief) -> float:
-    """KL(exact ‖ belief) in nats, of an unnormalised log posterior at the points of the grid."""
+def divergence(log_posterior: Array, belief: Belief, points: Array = POINTS, cell: float = CELL) -> float:
+    """KL(exact ‖ belief) in nats, of an unnormalised log posterior at the centres of cells."""
     log_shares = log_posterior - np.logaddexp.reduce(log_posterior)
     kept = log_shares > math.log(1e-12)
-    there = log_density(belief, POINTS[kept]) + 2 * math.log(CELL)
+    there = log_density(belief, points[kept]) + 2 * math.log(cell)
     return float((np.exp(log_shares[kept]) * (log_shares[kept] - there)).sum())
+
+
+def divided(log_posterior: Array, parts: int) -> tuple[Array, float]:
+    """Cells of the grid that matter in `parts` along each side: their centres and their width."""
+    near = POINTS[log_posterior > log_posterior.max() - 40]
+    offsets = CELL * ((np.arange(parts) + 0.5) / parts - 0.5)
+    inside = np.stack(np.meshgrid(offsets, offsets, indexing="ij"), -1).reshape(-1, 2)
+    return (near[:, None] + inside).reshape(-1, 2), CELL / parts

@@ -17,10 +17,10 @@ from beliefstream.inference.tracking.joint_posterior import is_due, since_prior
 from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
 from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter
-from tests.inference.tracking.plane_grid import POINTS, anchor, divergence, log_likelihood, ranged
+from tests.inference.tracking.plane_grid import POINTS, divergence, log_likelihood, range_sensor, ranged
 from tests.inference.tracking.test_learned_likelihoods import exact, reading as learned
 
-ANCHORS = anchor(5.0, 1.0), anchor(-3.0, 4.0), anchor(-2.0, -5.0)
+ANCHORS = range_sensor(5.0, 1.0), range_sensor(-3.0, 4.0), range_sensor(-2.0, -5.0)
 OLD, NEW = np.array([0.3, -0.4]), np.array([1.1, 0.2])
 
 
@@ -67,7 +67,9 @@ def test_a_component_of_one_in_ten_million_is_found_when_ranges_decide_for_it() 
     weights, covariances = np.array([1 - 1e-7, 1e-7]), np.tile(0.09 * np.eye(2), (2, 1, 1))
     model = StateModel(AT_REST.motion, Belief(0.0, weights, np.stack([image, true]), covariances))
     # two anchors on the mirror, which tell nothing of the side, then one beside it
-    sensors = [anchor(5.0, 0.0, 0.0), anchor(-5.0, 0.0, 0.0)] * 3 + [anchor(0.0, 6.0, 0.0)] * 2
+    sensors = [range_sensor(5.0, 0.0, 0.0), range_sensor(-5.0, 0.0, 0.0)] * 3 + [
+        range_sensor(0.0, 6.0, 0.0)
+    ] * 2
     noise = np.random.default_rng(1).standard_normal(len(sensors))
     readings = [ranged(sensor, true, off) for sensor, off in zip(sensors, noise, strict=True)]
     last = replayed(log(readings), model)[-1].belief
