@@ -151,13 +151,13 @@ def update(
 
     `linear` is the linearisation at the prior's means, in the frames of its factors, if it is known. If observations
     `disagree`, a hypothesis that is light after some of them may be what the others confirm. It is kept as long as they
-    can do so: twice what it gains if they all fit exactly and are outliers to the heaviest one, which lose more if far.
+    can do so: twice what it gains if they all fit exactly and are outliers to the heaviest one.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
     lost, belief = torch.zeros_like(total), prior
     places = order(prior, observations, linear)
-    left = least_weights(observations).gather(1, places).flip(1).cumsum(1).flip(1)
+    left = least_weights(observations, linear).gather(1, places).flip(1).cumsum(1).flip(1)
     for number in range(places.shape[1]):
         joint = hypotheses(belief, observations, places[:, number])
         total = total + torch.logsumexp(joint.log_weights, 1)
@@ -170,10 +170,14 @@ def update(
     return belief, total, lost
 
 
-def least_weights(observations: Observations) -> Tensor:
-    """Log weight ``(B, N)`` of the hypothesis that an observation that fits exactly is an outlier; 0 if none can be."""
+def least_weights(observations: Observations, linear: Linearisation) -> Tensor:
+    """Log weight ``(B, N)`` of the hypothesis that an observation is an outlier; 0 if none can be.
+
+    It fits another hypothesis exactly. A linear one may be twice as far from this one as from the prior's mean.
+    """
     seen = observations.numbers
-    outlier = np.where(seen.kind == LINEAR, -seen.rows * LOG_WIDE, seen.outlier + seen.constant)
+    misfit = 2 * array(linear.residuals.squared).max(1) / WIDE_OUTLIER**2
+    outlier = np.where(seen.kind == LINEAR, -seen.rows * LOG_WIDE - misfit, seen.outlier + seen.constant)
     odds = seen.log_outlier + outlier - seen.log_inlier
     return torch.from_numpy(np.where(seen.mask & np.isfinite(odds), np.minimum(odds, 0.0), 0.0))
 
