@@ -13,7 +13,16 @@ from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
 from beliefstream.inference.tracking.health.columns import Fit
+from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
+from tests.inference.tracking.plane_grid import (
+    POINTS,
+    divergence,
+    divided,
+    log_likelihood,
+    range_sensor,
+    ranged,
+)
 
 POSITION = sensors.position([0, 1], 4, 0.5 * np.eye(2))
 RANGE = sensors.range_to([0, 1], 4, [30.0, -10.0], 0.5, outlier_probability=0.1)
@@ -170,6 +179,27 @@ def test_more_readings_at_once_than_the_network_was_trained_on_are_all_used() ->
     outcome = advance([Step(None, MODEL, Instant(0.0, readings))], updater())[0]
     expected = 1 / (1 / 9 + 20 / 0.5)
     np.testing.assert_allclose(np.diag(outcome.belief.covariances[0])[:2], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hundred_ranges_of_one_time_in_two_camps_are_taken_together(seed: int) -> None:
+    anchors = [
+        range_sensor(5.0, 1.0),
+        range_sensor(-3.0, 4.0),
+        range_sensor(-2.0, -5.0),
+        range_sensor(4.0, -4.0),
+    ]
+    places, noise = (np.array([0.3, -0.4]), np.array([1.1, 0.2])), np.random.default_rng(seed)
+    readings = [ranged(anchors[i % 4], places[i // 4 % 2], noise.standard_normal()) for i in range(100)]
+    walker = StateModel(RandomWalk((1.0, 1.0)), gaussian([0, 0], [1, 1]))
+    events = [Event("a", 0.0, reading) for reading in readings]
+    ((_, outcome),) = replay(events, lambda _: walker, updater())
+    coarse = log_density(walker.prior, POINTS) + log_likelihood(readings)
+    points, cell = divided(coarse, 8)
+    exact = log_density(walker.prior, points) + log_likelihood(readings, points)
+    assert divergence(exact, outcome.belief, points, cell) < 0.05
+    evidence = np.logaddexp.reduce(exact) + 2 * math.log(cell)
+    assert outcome.log_evidence == pytest.approx(evidence, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(4))

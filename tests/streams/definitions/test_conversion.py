@@ -144,3 +144,16 @@ def test_a_posterior_is_written_as_it_is_read() -> None:
         (0.5, -12.5, 0.25, "refined")
     )
     assert quality.accumulated_error == 2.25
+
+
+def test_a_posterior_is_published_without_light_components() -> None:
+    mixture = Mixture(
+        weights=(0.6, 2e-5, 1e-7, 0.4 - 2e-5 - 1e-7),
+        means=tuple((float(k), 0.0, 0.0, 0.0) for k in range(4)),
+        covariances=(np.eye(4),) * 4,
+    )
+    outcome = Outcome(belief_from_mixture(mixture, 1.0), 1.0, 0.0, 1.0, "linearised")
+    read = parse(Posterior, PosteriorWriter(fleet_model()).write("mower", outcome, 1, 0, [])).mixture
+    assert read.weights == pytest.approx((0.6, 2e-5, 0.4 - 2e-5), rel=1e-6)
+    assert sum(read.weights) == pytest.approx(1, abs=1e-12)
+    assert read.means == (mixture.means[0], mixture.means[1], mixture.means[3])
