@@ -96,10 +96,10 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     """
     problem = problem.rows(index)
     p_value, differing = problem.prediction.p_value(problem.prior), disagree(problem)
-    parts = []
-    for differ in set(differing.tolist()):
-        at = torch.nonzero(differing == differ)[:, 0]
-        some = problem.rows(at)
+    parts, agreeing = [], torch.nonzero(~differing)[:, 0]
+    # one by one where they disagree: how light a hypothesis may be depends on all observations of an update
+    for at in [*([agreeing] if len(agreeing) else []), *torch.nonzero(differing)]:
+        some, differ = problem.rows(at), bool(differing[at[0]])
         posterior, evidence, loss = nearly_linear.update(
             some.prior, some.observations, settings.most_components, settings.merge_below, some.linear, differ
         )

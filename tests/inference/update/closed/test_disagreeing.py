@@ -71,13 +71,14 @@ def enumerated(reports: Array, spread: float) -> Exact:
     return Exact(np.array(logs), np.array(means), np.array(variances))
 
 
-def updated(reports: Array, spread: float) -> Update:
-    size = reports.shape[1]
+def updated(reports: Array, spread: float, *others: Array) -> Update:
+    """Update with reports; the others are those of other entities of the batch."""
+    size, batch = reports.shape[1], 1 + len(others)
     sensor = sensors.linear(np.eye(size), NOISE**2 * np.eye(size), OUTLIERS)
-    prior = GaussianMixture.gaussian(
-        torch.zeros(1, size).double(), spread**2 * torch.eye(size).double()[None]
-    )
-    return updater().update(prior, encode([[Reading(sensor, report) for report in reports]], size))
+    covariance = spread**2 * torch.eye(size).double().expand(batch, size, size)
+    prior = GaussianMixture.gaussian(torch.zeros(batch, size).double(), covariance)
+    readings = [[Reading(sensor, report) for report in row] for row in (reports, *others)]
+    return updater().update(prior, encode(readings, size))
 
 
 def camps(size: int, count: int, apart: float, seed: int) -> Array:
@@ -118,6 +119,16 @@ def test_the_order_of_the_reports_does_not_matter(size: int, order: list[int], s
     points = np.random.default_rng(seed).standard_normal((100, size))
     np.testing.assert_allclose(log_density(here, points), log_density(there, points), rtol=1e-9, atol=1e-9)
     assert float(here.log_evidence[0]) == pytest.approx(float(there.log_evidence[0]), abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_others_of_the_batch_do_not_matter(size: int) -> None:
+    reports, agreeing = camps(size, 8, 1.0, 19), camps(size, 3, 0.0, 0)
+    alone = updated(reports, SPREAD)
+    together = updated(reports, SPREAD, camps(size, 9, 5.0, 1019), agreeing).rows(torch.tensor([0]))
+    points = enumerated(reports, SPREAD).sample(100)
+    np.testing.assert_allclose(log_density(alone, points), log_density(together, points), atol=1e-9)
+    assert float(alone.log_evidence[0]) == pytest.approx(float(together.log_evidence[0]), abs=1e-9)
 
 
 def test_the_enumeration_of_one_report_is_the_mixture_of_both_cases() -> None:
