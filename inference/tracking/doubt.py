@@ -33,7 +33,7 @@ def with_doubt(outcome: Outcome, step: Step) -> Outcome:
     readings, change = step.instant.readings, step.instant.prior
     if not before and (not readings or outcome.p_value >= UNSURPRISING):
         return outcome
-    if change is not None and change.mode == "replace" and change.states_all(step.model.motion.dimension):
+    if change is not None and change.replaces_all(step.model.motion.dimension):
         return outcome
     belief, after = outcome.belief, before
     if readings:

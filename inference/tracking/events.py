@@ -75,6 +75,10 @@ class PriorChange:
         """Whether it states all coordinates of a state."""
         return self.axes is None or len(self.axes) == dimension
 
+    def replaces_all(self, dimension: int) -> bool:
+        """Whether nothing before it counts."""
+        return self.mode == "replace" and self.states_all(dimension)
+
     def whole(self) -> GaussianMixture:
         """The stated belief in the order of the state's coordinates, a batch of one; it states them all."""
         stated = self.mixture.mixture()
@@ -97,7 +101,7 @@ class Instant(msgspec.Struct, frozen=True, eq=False):
 
 
 class Earlier(msgspec.Struct, frozen=True, eq=False):
-    """All instants of an entity before the current one.
+    """All instants of an entity before the current one, at least since the last one before which nothing counts.
 
     Attributes:
         number: of their times; one at the current time does not count.

@@ -30,7 +30,7 @@ from beliefstream.inference.tracking.events import (
     with_axes,
 )
 from beliefstream.inference.tracking.health.fits import fits
-from beliefstream.inference.tracking.joint_posterior import joint_outcomes
+from beliefstream.inference.tracking.joint_posterior import joint_outcomes, starts_history
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.light_components import with_light, without_light
 from beliefstream.inference.tracking.outcomes import Outcome, split
@@ -224,10 +224,14 @@ def replay(
             instant = timelines[entity][number]
             earlier = Earlier.of(applied[entity], instant.time)
             steps.append(Step(beliefs.get(entity), model_of(entity), instant, earlier))
-        for entity, outcome in zip(active, advance(steps, updater, with_fits=with_fits), strict=True):
-            instant = timelines[entity][number]
+        for step, entity, outcome in zip(
+            steps, active, advance(steps, updater, with_fits=with_fits), strict=True
+        ):
+            instant = step.instant
             if not accept(entity, instant, outcome):
                 continue
+            if starts_history(step):
+                applied[entity].clear()
             beliefs[entity] = outcome.belief
             applied[entity].setdefault(instant.time, []).append(instant)
             if instant.informs:

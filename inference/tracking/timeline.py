@@ -25,11 +25,15 @@ MOST = 256  # moments that a history keeps by default
 
 
 class Moment(msgspec.Struct, Generic[Content, State]):
-    """Events of an entity at one time, and the state after them; None if it is not stored."""
+    """Events of an entity at one time, and the state after them; None if it is not stored.
+
+    `number` counts the moments since the last one before which nothing counts, such as one with a new prior.
+    """
 
     time: float
     content: Content
     state: State | None = None
+    number: int = 1
 
 
 @dataclass
@@ -84,14 +88,19 @@ class Timeline(Generic[Content, State]):
             else:
                 middle += 1
 
-    def forget(self, window: float, most: int) -> None:
-        """Drop the moments before the lateness window, up to the last stored state before it."""
+    def forget(self, window: float, most: int, together: int = 0) -> None:
+        """Drop the moments before the lateness window, up to the last stored state before it.
+
+        All that an event in the window may have to be taken `together` with stay: fewer than so many, by their numbers.
+        """
         moments = self.moments
         counted = moments[-most].time if len(moments) >= most else -math.inf
         floor = max(self.base_time, self.newest - window, counted)
         count = 0
         while count < len(moments) and moments[count].time < floor:
             count += 1
+        if count and (number := moments[count - 1].number) <= count and number < together:
+            count -= number
         while count and moments[count - 1].state is None:
             count -= 1
         if count:

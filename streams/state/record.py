@@ -36,7 +36,7 @@ MOST_RESET_IDS = 16  # ids stored so that a reset is applied once, even if it is
 # number of resets, offset before which observations are forgotten; lengths of names, ids of resets and base; number of
 # moments
 _HEADER = struct.Struct("<BQIIqqdddIqHHII")
-_MOMENT = struct.Struct("<dII")  # time, length of its messages, length of its belief
+_MOMENT = struct.Struct("<dIIB")  # time, length of its messages, length of its belief, number
 _MESSAGE = struct.Struct("<?qI")  # whether it is a prior, offset, length
 _WAITING = struct.Struct("<qI")  # offset, length
 # a decoded record takes 5 kB with one moment, 15 with twenty, and 50 with all 256, about as much as its bytes
@@ -187,7 +187,7 @@ class BeliefRecord:
         parts = [header, names, ids, base]
         for moment in past.moments:
             content, state = moment.content, _bytes_of(moment.state)
-            parts += (_MOMENT.pack(moment.time, len(content), len(state)), content, state)
+            parts += (_MOMENT.pack(moment.time, len(content), len(state), moment.number), content, state)
         for offset, value in self.pending:
             parts += (_WAITING.pack(offset, len(value)), value)
         return b"".join(parts)
@@ -217,8 +217,8 @@ class BeliefRecord:
         coordinates, reset_ids = _split(take(names).decode()), _split(take(ids).decode())
         past: Timeline[bytes, StoredBelief] = Timeline(take(base) or None, base_time)
         for _ in range(count):
-            time, content, state = _MOMENT.unpack(take(_MOMENT.size))
-            past.moments.append(Moment(time, take(content), take(state) or None))
+            time, content, state, number = _MOMENT.unpack(take(_MOMENT.size))
+            past.moments.append(Moment(time, take(content), take(state) or None, number))
         pending = []
         while place < len(raw):
             offset, length = _WAITING.unpack(take(_WAITING.size))

@@ -13,7 +13,6 @@ dropped while that time can still change. After that it is late.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,8 @@ from msgspec.structs import replace
 from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
-from beliefstream.inference.tracking.joint_posterior import MOST_READINGS
+from beliefstream.inference.tracking.joint_posterior import MOST_READINGS, starts_history
+from beliefstream.inference.tracking.prediction import Step
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
@@ -303,30 +303,41 @@ class EntityBatch:
         return replace(instant, readings=tuple(readings), labels=tuple(old))
 
     def earlier(self, instant: Instant) -> Earlier | None:
-        """All instants that the belief contains, before this one; None if some are forgotten."""
-        past = self.record.past
-        if past.base is not None:
+        """All instants that count, before this one; None if some are forgotten."""
+        moments = self.record.past.moments
+        if not moments or (number := moments[-1].number) > len(moments):
             return None
-        return Earlier(len(past.moments) - (past.newest == instant.time), self._applied)
+        return Earlier(number - (moments[-1].time == instant.time), lambda: self._applied(number))
 
-    def _applied(self) -> list[Instant] | None:
-        """The instants of the past; None if one of their messages cannot be read any more."""
+    def _applied(self, number: int) -> list[Instant] | None:
+        """The instants of the last moments; None if one of their messages cannot be read any more."""
         assert self._read_message is not None
         try:
             events = [
                 self._read_message(self.key, message)[0]
-                for moment in self.record.past.moments
+                for moment in self.record.past.moments[-number:]
                 for message in unpack(moment.content)
             ]
         except Unusable:  # its model or its sensor has changed
             return None
         return instants(events)
 
+    def _number(self, instant: Instant) -> int:
+        """The number of the moment of an instant that follows the belief, at most one more than can matter."""
+        assert self.model is not None
+        moments = self.record.past.moments
+        if starts_history(Step(self.belief, self.model.state, instant)):
+            return 1
+        if moments and moments[-1].time == instant.time:
+            return moments[-1].number
+        return min(moments[-1].number if moments else MOST_READINGS, MOST_READINGS) + 1
+
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""
         if self.follows:
             self._append(instant, outcome)
             return
+        number = self._number(instant)
         self.belief, informs, record = outcome.belief, instant.informs, self.record
         if informs:
             self.outcome = outcome
@@ -335,7 +346,7 @@ class EntityBatch:
         moments = record.past.moments
         if moments and moments[-1].time == instant.time:
             content = moments.pop().content + content
-        moments.append(Moment(instant.time, content, outcome.belief))
+        moments.append(Moment(instant.time, content, outcome.belief, number))
         for entry in entries:
             if entry.is_applied:
                 continue
@@ -352,8 +363,9 @@ class EntityBatch:
     def _append(self, instant: Instant, outcome: Outcome) -> None:
         """Apply one new observation that follows all others; as the general way, in a third of the time."""
         entry, record = self.entries[instant.labels[0]], self.record
+        number = self._number(instant)
         self.belief, self.outcome = outcome.belief, outcome
-        record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief))
+        record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief, number))
         record.sequence += 1
         self.arrivals.append((entry.received, instant.time, entry.sensor))
         self.unreported.append(entry.name)
@@ -378,9 +390,7 @@ class EntityBatch:
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window
         past.thin()
-        if past.base is None and self.model.state.motion.is_static and len(past.moments) <= MOST_READINGS:
-            window = math.inf
-        past.forget(window, most_moments)
+        past.forget(window, most_moments, MOST_READINGS if self.model.state.motion.is_static else 0)
         most = len(past.moments)
         while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
             most //= 2

@@ -14,6 +14,7 @@ import torch
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking.events import Belief, Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
+from beliefstream.inference.tracking.light_components import heavy_part
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import (
     ControlSensor,
@@ -69,7 +70,7 @@ def distance(posterior: Mixture, outcome: Outcome) -> float:
 
     Of weights as they are, of means in standard deviations of their component, of covariances relative to those.
     """
-    return belief_distance(posterior, outcome.belief)
+    return belief_distance(posterior, heavy_part(outcome.belief))  # which alone is published
 
 
 def belief_distance(posterior: Mixture, belief: Belief) -> float:

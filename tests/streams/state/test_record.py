@@ -46,7 +46,7 @@ def beliefs(draw: st.DrawFn) -> Belief:
     if draw(st.booleans()):
         inputs = draw(st.lists(numbers, min_size=1, max_size=3))
         control = ControlReading(np.array(inputs), np.diag(np.abs(inputs)))
-    error = draw(st.just(NO_ERROR) | st.builds(AccumulatedError, numbers, numbers, numbers))
+    error = draw(st.just(NO_ERROR) | st.builds(AccumulatedError, *[numbers] * 4))
     return Belief(draw(numbers), weights, means, covariances, control, error)
 
 
@@ -56,7 +56,8 @@ def records(draw: st.DrawFn) -> BeliefRecord:
     times = sorted(draw(st.sets(numbers, max_size=4)))
     states: list[StoredBelief | None] = [draw(st.none() | beliefs()) for _ in times]
     moments: list[Moment[bytes, StoredBelief]] = [
-        Moment(time, pack(draw(stored_messages)), state) for time, state in zip(times, states, strict=True)
+        Moment(time, pack(draw(stored_messages)), state, draw(st.integers(1, 65)))
+        for time, state in zip(times, states, strict=True)
     ]
     resets = draw(st.integers(0, 2**32 - 1))
     place, ids = draw(st.integers(0, 2**62)), tuple(draw(st.lists(identifiers, max_size=MOST_RESET_IDS)))
@@ -101,7 +102,8 @@ def same(one: BeliefRecord, other: BeliefRecord) -> bool:
         and same_state(mine.base, theirs.base)
         and len(mine.moments) == len(theirs.moments)
         and all(
-            (ours.time, ours.content) == (its.time, its.content) and same_state(ours.state, its.state)
+            (ours.time, ours.content, ours.number) == (its.time, its.content, its.number)
+            and same_state(ours.state, its.state)
             for ours, its in zip(mine.moments, theirs.moments, strict=True)
         )
     )
@@ -118,6 +120,14 @@ def test_a_belief_that_was_read_can_be_changed() -> None:
     read = BeliefRecord.decode(record.encode())
     assert read.belief is not None
     read.belief.means[0, 0] = 5.0
+
+
+def test_light_components_and_the_doubt_they_are_kept_for_are_read_as_they_were_written() -> None:
+    weights = np.array([1.0, 1e-5, np.exp(-100.0)])
+    means, covariances = np.arange(6.0).reshape(3, 2), np.stack([np.eye(2)] * 3)
+    belief = Belief(1.0, weights, means, covariances, error=AccumulatedError(0.1, 0.0, 2.0, 30.0))
+    read = BeliefRecord.decode(BeliefRecord.of(belief, ("x", "y")).encode()).belief
+    assert same_state(read, belief)
 
 
 def test_a_covariance_that_is_not_symmetric_to_the_last_bit_is_kept_as_it_is() -> None:
