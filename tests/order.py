@@ -41,6 +41,7 @@ SECONDS = {
     "streams/state/test_table_recovery.py": 50,
     "streams/worker/test_bad_input.py": 40,
     "streams/worker/test_broker_away.py": 25,
+    "streams/worker/test_entities_at_rest.py": 20,
     "streams/worker/test_fusion.py": 40,
     "streams/worker/test_overload.py": 30,
     "streams/worker/test_restart.py": 120,
