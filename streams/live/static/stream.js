@@ -26,7 +26,11 @@ export class StreamState {
 
   hear(/** @type {Told} */ told) {
     this.told = told;
-    if (told.posterior !== undefined) this.newest = Date.now() / 1000 - told.posterior;
+    if (told.posterior !== undefined) {
+      const newest = Date.now() / 1000 - told.posterior;
+      // messages take a while to come, so that the same posterior would seem to move
+      if (Math.abs(newest - this.newest) > 1) this.newest = newest;
+    }
   }
 
   /** @returns {["" | "quiet" | "stale", string, number | null, string]} how far what is shown can be relied on, the state, for how many seconds, and why */
