@@ -26,6 +26,7 @@ from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture,
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
+from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict
@@ -68,10 +69,10 @@ def without_light(step: Step) -> Doubted:
 def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> Outcome:
     """Return the outcome of a step's heavy components with the light ones after it."""
     step, whole = doubted
-    readings, model = expanded(step.instant.readings), step.model
     if whole is None and not outcome.belief.error.doubt > BEGIN:
         return outcome
-    is_usual = step.belief is not None and step.instant.prior is None and not model.motion.is_static
+    readings = expanded(step.instant.readings)
+    is_usual = step.belief is not None and step.instant.prior is None and not step.model.motion.is_static
     if not is_usual or any(each.sensor.kind == LIKELIHOOD for each in readings):
         return outcome
     joint = predict([step if whole is None else replace(step, belief=whole)])
@@ -101,7 +102,9 @@ def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) 
     heavy = weights > weights.max() + math.log(NEGLIGIBLE_WEIGHT)
     light = ~heavy & (weights > weights.max() + (LEAST if error.doubt > 0 else LEAST_CALM))
     most, below = settings.most_components, settings.merge_below
-    parts = [condense(_only(found, heavy), most, below, POWER)[0].scaled_by(weights[heavy].logsumexp(0))]
+    few, lost = condense(_only(found, heavy), most, below, POWER)
+    error = AccumulatedErrors.of([error]).plus(lost).single()[0]._replace(doubt=error.doubt)
+    parts = [few.scaled_by(weights[heavy].logsumexp(0))]
     if bool(light.any()):
         few = reduce(_only(found, light), MOST, below, POWER)
         parts.append(few.scaled_by(weights[light].logsumexp(0)))
