@@ -14,8 +14,8 @@ import structlog
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.tracking.health.columns import WIDTH, Array
+from beliefstream.inference.tracking.health.innovations import innovations
 from beliefstream.inference.tracking.health.sums import terms
-from beliefstream.inference.tracking.innovations import innovations
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import cloudevents
 from beliefstream.streams.definitions.reader import EntityModel

@@ -11,7 +11,7 @@ from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors import Reading, Sensor, bearing, composite, position, range_to
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step
-from beliefstream.inference.tracking.innovations import innovations
+from beliefstream.inference.tracking.health.innovations import innovations
 
 NOISE = 0.5
 GPS = position([0, 1], 2, np.eye(2) * NOISE**2, 0.2)
