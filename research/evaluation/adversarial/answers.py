@@ -14,6 +14,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.light_components import heavy_part
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.adversarial.chains import Chain
 from research.evaluation.adversarial.mixtures import Mixture
@@ -119,7 +120,8 @@ def advanced(
 
 
 def mixture_of(belief: Belief) -> Mixture:
-    """Return the density that a belief publishes."""
+    """Return the density of a belief as it is published, without light components."""
+    belief = heavy_part(belief)
     return Mixture(belief.weights, belief.means, belief.covariances)
 
 

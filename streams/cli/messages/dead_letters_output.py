@@ -292,7 +292,7 @@ def _print_plan(plan: ReplayPlan) -> None:
 def _ask(count: int) -> None:
     if not sys.stdin.isatty():
         raise CommandError("--replay asks before it sends; --yes sends without asking")
-    typer.confirm(f"Send {count} message{'s' * (count != 1)} again?", abort=True, err=True)
+    typer.confirm(f"Send {counted(count, 'message')} again?", abort=True, err=True)
 
 
 def _write(replayed: Replayed, as_json: bool) -> None:
