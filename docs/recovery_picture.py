@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from beliefstream.inference.motion import RandomWalk
-from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel
+from beliefstream.inference.tracking.events import Belief, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.tracking.recovery.history import History
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.demo.crate import AFTER, BEACONS, BEFORE, PLACES, SILENT, crate
 from beliefstream.streams.demo.picture import BEACON, BELIEF, JUMP, STYLE, TRUTH
@@ -62,11 +63,13 @@ def run(updater: Updater, recording: Recording, together: bool = True, **changes
     (track,) = tracks_of(recording, log_of(recording))
     model: StateModel = replace(track.model, **changes)
     belief: Belief | None = None
-    rows, applied = list[Row](), dict[float, list[Instant]]()
+    rows, history = list[Row](), History()
     for instant in track.instants:
-        earlier = Earlier.of(applied, instant.time) if together else None
-        (outcome,) = advance([Step(belief, model, instant, earlier)], updater)
-        applied[instant.time], belief = [instant], outcome.belief
+        earlier = history.earlier(instant.time) if together else None
+        step = Step(belief, model, instant, earlier)
+        (outcome,) = advance([step], updater)
+        history.add(step, outcome)
+        belief = outcome.belief
         error = float(np.linalg.norm(belief.weights @ belief.means - recording.truth_at(instant.time)[0]))
         rows.append(Row(new_weight(belief), error, outcome.p_value, outcome.accumulated_error))
     return rows

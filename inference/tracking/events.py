@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,21 +101,17 @@ class Instant(msgspec.Struct, frozen=True, eq=False):
 
 
 class Earlier(msgspec.Struct, frozen=True, eq=False):
-    """All instants of an entity before the current one, at least since the last one before which nothing counts.
+    """The instants of an entity before the current one that count, see `recovery.history`.
 
     Attributes:
         number: of their times; one at the current time does not count.
         read: returns them in order of time, or None if one of them cannot be read any more.
+        before: returns the belief before the first of them; None if it was the model's prior.
     """
 
     number: int
     read: Callable[[], Sequence[Instant] | None]
-
-    @classmethod
-    def of(cls, applied: Mapping[float, Sequence[Instant]], time: float) -> Earlier:
-        """Of the instants at each time, in order, before one at `time`."""
-        number = len(applied) - (time in applied)
-        return cls(number, lambda: [each for some in applied.values() for each in some])
+    before: Callable[[], Belief | None] = lambda: None
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):

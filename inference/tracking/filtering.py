@@ -18,10 +18,8 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
 from beliefstream.inference.tracking.closed_steps import solved
-from beliefstream.inference.tracking.doubt import with_doubt
 from beliefstream.inference.tracking.events import (
     Belief,
-    Earlier,
     Event,
     Instant,
     StateModel,
@@ -30,11 +28,14 @@ from beliefstream.inference.tracking.events import (
     with_axes,
 )
 from beliefstream.inference.tracking.health.fits import fits
-from beliefstream.inference.tracking.joint_posterior import joint_outcomes, starts_history
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
-from beliefstream.inference.tracking.light_components import with_light, without_light
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step, moved, without_expired
+from beliefstream.inference.tracking.recovery.doubt import with_doubt
+from beliefstream.inference.tracking.recovery.history import History
+from beliefstream.inference.tracking.recovery.joint_posterior import joint_outcomes
+from beliefstream.inference.tracking.recovery.light_components import with_light, without_light
+from beliefstream.inference.tracking.recovery.refiltering import Filters, refiltered
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import MOST_TOGETHER
 from beliefstream.inference.update.updater import Update, Updater
@@ -50,6 +51,20 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     Raises:
         ValueError: an instant is earlier than its belief.
     """
+    alone = _alone(steps, updater, with_fits)
+
+    def parts(some: Sequence[Step]) -> list[Outcome]:
+        return _advance_alike(some, updater.with_components(some[0].model.components), False)
+
+    def whole(some: Sequence[Step]) -> list[Outcome]:
+        return _alone(some, updater, False)
+
+    better = joint_outcomes(steps, alone, updater) | refiltered(steps, alone, updater, Filters(parts, whole))
+    return [better.get(i, outcome) for i, outcome in enumerate(alone)]
+
+
+def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
+    """Advance by the instants of the steps alone."""
     given = [without_light(without_expired(step)) for step in steps]
     steps = [each.step for each in given]
     groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
@@ -60,14 +75,13 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     outcomes: dict[int, Outcome] = {}
     for (_, components, _), indices in groups.items():
         tuned = updater.with_components(components)
-        found = _advance_alike([steps[i] for i in indices], tuned, with_fits)
-        outcomes.update(zip(indices, found, strict=True))
-    alone = []
+        alike = _advance_alike([steps[i] for i in indices], tuned, with_fits)
+        outcomes.update(zip(indices, alike, strict=True))
+    found = []
     for i, each in enumerate(given):
         settings = updater.with_components(each.step.model.components).settings
-        alone.append(with_light(with_doubt(outcomes[i], each.step), each, settings))
-    joint = joint_outcomes(steps, alone, updater)
-    return [joint.get(i, outcome) for i, outcome in enumerate(alone)]
+        found.append(with_light(with_doubt(outcomes[i], each.step), each, settings))
+    return found
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
@@ -216,13 +230,13 @@ def replay(
         logs[event.entity].append(event)
     timelines = {entity: instants(log) for entity, log in logs.items()}
     beliefs: dict[str, Belief] = {}
-    applied: dict[str, dict[float, list[Instant]]] = {entity: {} for entity in timelines}
+    histories = {entity: History() for entity in timelines}
     for number in range(max(map(len, timelines.values()), default=0)):
         active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
         steps = []
         for entity in active:
             instant = timelines[entity][number]
-            earlier = Earlier.of(applied[entity], instant.time)
+            earlier = histories[entity].earlier(instant.time)
             steps.append(Step(beliefs.get(entity), model_of(entity), instant, earlier))
         for step, entity, outcome in zip(
             steps, active, advance(steps, updater, with_fits=with_fits), strict=True
@@ -230,9 +244,7 @@ def replay(
             instant = step.instant
             if not accept(entity, instant, outcome):
                 continue
-            if starts_history(step):
-                applied[entity].clear()
             beliefs[entity] = outcome.belief
-            applied[entity].setdefault(instant.time, []).append(instant)
+            histories[entity].add(step, outcome)
             if instant.informs:
                 yield entity, outcome

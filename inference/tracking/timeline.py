@@ -27,13 +27,13 @@ MOST = 256  # moments that a history keeps by default
 class Moment(msgspec.Struct, Generic[Content, State]):
     """Events of an entity at one time, and the state after them; None if it is not stored.
 
-    `number` counts the moments since the last one before which nothing counts, such as one with a new prior.
+    `number` counts the moments since the first of those that may be taken together, see `recovery.history`.
     """
 
     time: float
     content: Content
     state: State | None = None
-    number: int = 1
+    number: int = 0
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Timeline(Generic[Content, State]):
         return (moments[-1].state if moments else self.base), taken
 
     def thin(self) -> None:
-        """Drop states that are cheap to compute again."""
+        """Drop states that are cheap to compute again, but not those before a first moment, of number 1."""
         moments = self.moments
         last = len(moments) - 1
         stored = [index for index in range(last, -1, -1) if moments[index].state is not None]
@@ -83,7 +83,7 @@ class Timeline(Generic[Content, State]):
         middle = 1
         while middle < len(stored) - 1:
             newer, older = last - stored[middle - 1], last - stored[middle + 1]
-            if older <= 2 * (newer + 1):
+            if older <= 2 * (newer + 1) and moments[stored[middle] + 1].number != 1:
                 moments[stored.pop(middle)].state = None
             else:
                 middle += 1

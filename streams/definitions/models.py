@@ -12,7 +12,7 @@ from torch import Tensor
 from beliefstream.inference import motion as moving
 from beliefstream.inference.tracking.events import Belief, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome
-from beliefstream.inference.tracking.light_components import heavy_part
+from beliefstream.inference.tracking.recovery.light_components import heavy_part
 from beliefstream.schemas import Mixture, Model, Prior, Reason, Unusable
 from beliefstream.schemas.motions import (
     ConstantAcceleration,

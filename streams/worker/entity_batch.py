@@ -25,8 +25,8 @@ from msgspec.structs import replace
 from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
-from beliefstream.inference.tracking.joint_posterior import MOST_READINGS, starts_history
 from beliefstream.inference.tracking.prediction import Step
+from beliefstream.inference.tracking.recovery.history import MOST_READINGS, NONE, number_of
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
@@ -303,11 +303,12 @@ class EntityBatch:
         return replace(instant, readings=tuple(readings), labels=tuple(old))
 
     def earlier(self, instant: Instant) -> Earlier | None:
-        """All instants that count, before this one; None if some are forgotten."""
+        """All instants that count, before this one; None if there are none, or some are forgotten."""
         moments = self.record.past.moments
-        if not moments or (number := moments[-1].number) > len(moments):
+        if not moments or (number := moments[-1].number) > min(len(moments), MOST_READINGS):
             return None
-        return Earlier(number - (moments[-1].time == instant.time), lambda: self._applied(number))
+        same_time = moments[-1].time == instant.time
+        return Earlier(number - same_time, lambda: self._applied(number), lambda: self._before(number))
 
     def _applied(self, number: int) -> list[Instant] | None:
         """The instants of the last moments; None if one of their messages cannot be read any more."""
@@ -322,22 +323,27 @@ class EntityBatch:
             return None
         return instants(events)
 
-    def _number(self, instant: Instant) -> int:
-        """The number of the moment of an instant that follows the belief, at most one more than can matter."""
+    def _before(self, number: int) -> Belief | None:
+        """The belief before the last moments."""
+        past = self.record.past
+        earlier = past.moments[:-number]
+        return self.record.decoded(earlier[-1].state if earlier else past.base)
+
+    def _number(self, instant: Instant, outcome: Outcome) -> int:
+        """The number of the moment of an instant that follows the belief."""
         assert self.model is not None
         moments = self.record.past.moments
-        if starts_history(Step(self.belief, self.model.state, instant)):
-            return 1
-        if moments and moments[-1].time == instant.time:
-            return moments[-1].number
-        return min(moments[-1].number if moments else MOST_READINGS, MOST_READINGS) + 1
+        step = Step(self.belief, self.model.state, instant)
+        number = number_of(step, outcome, moments[-1].number if moments else MOST_READINGS)
+        is_same = bool(moments) and moments[-1].time == instant.time and number not in (1, NONE)
+        return moments[-1].number if is_same else number
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""
         if self.follows:
             self._append(instant, outcome)
             return
-        number = self._number(instant)
+        number = self._number(instant, outcome)
         self.belief, informs, record = outcome.belief, instant.informs, self.record
         if informs:
             self.outcome = outcome
@@ -363,7 +369,7 @@ class EntityBatch:
     def _append(self, instant: Instant, outcome: Outcome) -> None:
         """Apply one new observation that follows all others; as the general way, in a third of the time."""
         entry, record = self.entries[instant.labels[0]], self.record
-        number = self._number(instant)
+        number = self._number(instant, outcome)
         self.belief, self.outcome = outcome.belief, outcome
         record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief, number))
         record.sequence += 1
@@ -390,7 +396,7 @@ class EntityBatch:
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window
         past.thin()
-        past.forget(window, most_moments, MOST_READINGS if self.model.state.motion.is_static else 0)
+        past.forget(window, most_moments, MOST_READINGS)
         most = len(past.moments)
         while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
             most //= 2

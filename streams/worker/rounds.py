@@ -160,8 +160,7 @@ def _apply_older(entity: EntityBatch, instant: Instant, updater: Updater) -> boo
 
 def _step(entity: EntityBatch, instant: Instant) -> Step:
     assert entity.model is not None
-    earlier = entity.earlier(instant) if entity.model.state.motion.is_static else None
-    return Step(entity.belief, entity.model.state, instant, earlier)
+    return Step(entity.belief, entity.model.state, instant, entity.earlier(instant))
 
 
 def _outcomes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome | None]:

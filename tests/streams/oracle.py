@@ -14,7 +14,7 @@ import torch
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking.events import Belief, Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.tracking.light_components import heavy_part
+from beliefstream.inference.tracking.recovery.light_components import heavy_part
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import (
     ControlSensor,

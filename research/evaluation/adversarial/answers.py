@@ -12,9 +12,10 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
-from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
-from beliefstream.inference.tracking.light_components import heavy_part
+from beliefstream.inference.tracking.recovery.history import History
+from beliefstream.inference.tracking.recovery.light_components import heavy_part
 from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.adversarial.chains import Chain
 from research.evaluation.adversarial.mixtures import Mixture
@@ -102,20 +103,19 @@ def advanced(
     Each turn yields the indices of the entities that have one more instant, their outcomes, and the seconds it took.
     """
     beliefs: list[Belief | None] = [None] * len(logs)
-    applied: list[dict[float, list[Instant]]] = [{} for _ in logs]
+    histories = [History() for _ in logs]
     for turn in range(max((len(instants) for _, instants in logs), default=0)):
         active = [i for i, (_, instants) in enumerate(logs) if turn < len(instants)]
         started = time.perf_counter()
         steps = []
         for i in active:
             model, instant = logs[i][0], logs[i][1][turn]
-            steps.append(Step(beliefs[i], model, instant, Earlier.of(applied[i], instant.time)))
+            steps.append(Step(beliefs[i], model, instant, histories[i].earlier(instant.time)))
         outcomes = advance(steps, updater)
         seconds = time.perf_counter() - started
-        for i, outcome in zip(active, outcomes, strict=True):
+        for i, step, outcome in zip(active, steps, outcomes, strict=True):
             beliefs[i] = outcome.belief
-            instant = logs[i][1][turn]
-            applied[i].setdefault(instant.time, []).append(instant)
+            histories[i].add(step, outcome)
         yield active, outcomes, seconds
 
 

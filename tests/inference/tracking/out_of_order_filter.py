@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, StateModel, instants
+from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.recovery.history import History
 from beliefstream.inference.tracking.timeline import MOST, LatenessWindow, Moment, Timeline
 from beliefstream.inference.update.updater import Updater
 
@@ -49,7 +50,7 @@ class OutOfOrderFilter:
     ) -> None:
         self._model_of, self._updater, self._window, self._most = model_of, updater, window, most
         self.timelines: dict[str, Timeline[list[Event], Belief]] = defaultdict(Timeline)
-        self._applied: dict[str, dict[float, list[Instant]]] = defaultdict(dict)
+        self._histories: dict[str, History] = defaultdict(History)
 
     def apply(self, events: Iterable[Event]) -> tuple[dict[str, Outcome], list[Event]]:
         """Apply events; return the newest outcome of every changed entity, and the events that are too late."""
@@ -74,8 +75,7 @@ class OutOfOrderFilter:
     def _begin(self, entity: str, due: list[Event]) -> _EntityRun:
         belief, removed = self.timelines[entity].rewind(min(event.time for event in due))
         moments = by_time([*(event for moment in removed for event in moment.content), *due])
-        applied = self._applied[entity]
-        self._applied[entity] = {time: some for time, some in applied.items() if time < min(moments)}
+        self._histories[entity].rewind(min(moments))
         ordered = [instant for group in moments.values() for instant in instants(group)]
         return _EntityRun(entity, belief, moments, ordered)
 
@@ -83,12 +83,12 @@ class OutOfOrderFilter:
         steps = []
         for run in active:
             instant = run.instants[number]
-            earlier = Earlier.of(self._applied[run.entity], instant.time)
+            earlier = self._histories[run.entity].earlier(instant.time)
             steps.append(Step(run.belief, self._model_of(run.entity), instant, earlier))
-        for run, outcome in zip(active, advance(steps, self._updater), strict=True):
+        for run, step, outcome in zip(active, steps, advance(steps, self._updater), strict=True):
             run.belief, run.outcome = outcome.belief, outcome
             moments, time = self.timelines[run.entity].moments, outcome.belief.time
-            self._applied[run.entity].setdefault(time, []).append(run.instants[number])
+            self._histories[run.entity].add(step, outcome)
             if moments and moments[-1].time == time:
                 moments[-1].state = outcome.belief
             else:

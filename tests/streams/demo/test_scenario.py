@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from beliefstream.inference.tracking.joint_posterior import MOST_READINGS
+from beliefstream.inference.tracking.recovery.history import MOST_READINGS
 from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
 from beliefstream.streams.demo.crate import CRATE, PLACES

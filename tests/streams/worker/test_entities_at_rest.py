@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference.tracking import filtering
 from beliefstream.inference.tracking.events import Belief
-from beliefstream.inference.tracking.joint_posterior import joint_outcomes
+from beliefstream.inference.tracking.recovery.joint_posterior import joint_outcomes
 from beliefstream.schemas import Mixture, Observation, Prior, RandomWalk, Reason, Reset
 from beliefstream.streams.demo.crate import BEACONS, CRATE, PLACES, crate
 from beliefstream.streams.state.record import BeliefRecord, unpack

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from beliefstream.inference.tracking.events import Belief, Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.tracking.light_components import BEGIN, MOST, heavy_part
+from beliefstream.inference.tracking.recovery.light_components import BEGIN, MOST, heavy_part
 from research.evaluation.adversarial.filters import Filtered, walk
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.sequences.exact import grid

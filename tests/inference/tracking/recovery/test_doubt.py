@@ -12,9 +12,9 @@ from beliefstream.inference import sensors
 from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
-from beliefstream.inference.tracking.doubt import MOST, evidence, with_doubt
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
+from beliefstream.inference.tracking.recovery.doubt import MOST, evidence, with_doubt
 from tests.inference.problems import updater
 from tests.inference.tracking.plane_grid import OUTLIERS, range_sensor, ranged
 

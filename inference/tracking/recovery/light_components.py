@@ -79,11 +79,11 @@ def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> 
     for reading in readings:
         joint = hypotheses(joint, encode([[reading]], joint.dimension), torch.tensor([0]))
         joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(joint.log_weights.logsumexp(1))
-    return _joined(outcome, joint.scaled_by(-outcome.log_evidence), settings)
+    return joined(outcome, joint.scaled_by(-outcome.log_evidence), settings)
 
 
-def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) -> Outcome:
-    """Join the answer with the hypotheses that it lacks.
+def joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) -> Outcome:
+    """Join the answer with the hypotheses `joint` that it lacks, whose weights are relative to it.
 
     It lacks those that are negligible, and those at whose mean it has less than half their density.
     """
@@ -95,7 +95,9 @@ def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) 
     places = torch.nonzero((lacks & joint.present)[0])[:, 0]
     if len(places) == 0:
         return outcome
-    found = beside([answer, joint.places(places[None])]).normalised()
+    found = beside([answer, joint.places(places[None])])
+    log_evidence = outcome.log_evidence + float(found.log_weights.logsumexp(1))
+    found = found.normalised()
     weights, error = found.log_weights[0], outcome.belief.error
     if weights[answer.components :].exp().sum() > 0.5:  # what the doubt was about
         error = error._replace(doubt=0.0)
@@ -117,7 +119,7 @@ def _joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) 
         covariances=everything.covariances[0].numpy(),
         error=error,
     )
-    return replace(outcome, belief=belief)
+    return replace(outcome, belief=belief, log_evidence=log_evidence)
 
 
 def _only(mixture: GaussianMixture, chosen: Tensor) -> GaussianMixture:

@@ -13,7 +13,7 @@ from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
-from beliefstream.inference.tracking.joint_posterior import is_due, since_prior
+from beliefstream.inference.tracking.recovery.joint_posterior import is_due, since_prior
 from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
 from tests.inference.tracking.out_of_order_filter import OutOfOrderFilter

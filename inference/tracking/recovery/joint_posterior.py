@@ -23,19 +23,12 @@ from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
 from beliefstream.inference.tracking.events import Instant, StateModel
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.prediction import Step, without_expired
+from beliefstream.inference.tracking.prediction import Step
+from beliefstream.inference.tracking.recovery.history import MOST_READINGS
 from beliefstream.inference.update.settings import UNLIKELY
 from beliefstream.inference.update.updater import Updater
 
-MOST_READINGS = 64  # of a joint update; an entity with more goes on report by report
 MOST_COMPONENTS = 64  # of a prior, which stated ones may multiply
-
-
-def starts_history(step: Step) -> bool:
-    """Whether nothing before the instant counts: it is the first, after expiry, or states all coordinates."""
-    change = step.instant.prior
-    is_replaced = change is not None and change.replaces_all(step.model.motion.dimension)
-    return is_replaced or without_expired(step).belief is None
 
 
 def is_due(number: int) -> bool:

@@ -1,0 +1,1 @@
+"""Recovery: a belief that was sure and wrong comes back."""

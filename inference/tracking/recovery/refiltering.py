@@ -1,0 +1,245 @@
+"""Filtering again from a prior in parts, for entities that move and were silent.
+
+After a silence a belief is as wide as a range bends across it. Whichever few Gaussians an update keeps, the far end of
+the ring is lost, and may be what later reports confirm. Here the belief before the first of them is divided into
+narrower Gaussians at even steps, by the trapezoidal rule of `update.evidence`. Each part is filtered alone through all
+reports since, by the same steps as any belief, and the results are added up by their evidence. A part is so narrow that
+its update loses nothing far; no approximation is new.
+
+Only parts that matter in the end are filtered. They are found on a finer lattice, by the likelihood of all reports
+together, smoothed over its cells and the way that the entity may have moved since the first report.
+
+It is done where a report is surprising, for sensors that see one or two coordinates. What is found is used if it has
+the evidence that the whole belief finds on the same way: one that was carried within the window is found by light
+components alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+
+from beliefstream.inference.likelihood.native_observations import smoothed
+from beliefstream.inference.likelihood.observations import LIKELIHOOD, Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
+from beliefstream.inference.mixtures.reduction import reduce
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import expanded
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors
+from beliefstream.inference.tracking.events import Belief, single_belief
+from beliefstream.inference.tracking.outcomes import Outcome
+from beliefstream.inference.tracking.prediction import Step, predict, without_expired
+from beliefstream.inference.tracking.recovery.history import MOST_READINGS
+from beliefstream.inference.tracking.recovery.light_components import heavy_part, joined
+from beliefstream.inference.update.closed.reduction_cost import condense
+from beliefstream.inference.update.updater import Updater
+
+# These were set on the drifting kinds of docs/adversarial.md.
+SURPRISING = 0.005  # p-value of a report, below which it may mean another place
+NARROWER = 0.5  # standard deviation of a part, of its component's
+STEP = 1.6 * NARROWER  # between parts, whose sum is off by .6 % for each coordinate
+FINE = 0.2  # step of the finer lattice
+REACH = 9.0  # standard deviations of the belief, within which places are looked for
+LIKELY = 10.0  # nats below the best place, above which a place matters
+SHARE = 0.02  # of the density at such a place, above which a part matters
+MOST_COMPONENTS, MERGED_BELOW = 4, 0.01  # of the belief that is divided, and nats that merging them may cost
+MOST_PARTS = 256
+FORGOTTEN = 25.0  # nats of evidence below the best part, where a part is not filtered any further
+KNOWN = 1e-9  # variance of a place that is known, of the belief's
+LOST = 0.5  # nats of evidence that the parts may lack beside the whole
+
+Filter = Callable[[Sequence[Step]], list[Outcome]]
+
+
+class Filters(NamedTuple):
+    """What advances beliefs: those of parts, and whole ones, with doubt and light components."""
+
+    parts: Filter
+    whole: Filter
+
+
+def refiltered(
+    steps: Sequence[Step], outcomes: Sequence[Outcome], updater: Updater, filters: Filters
+) -> dict[int, Outcome]:
+    """Return outcomes from a prior in parts where these are due and possible, by place in `steps`.
+
+    `outcomes` are those of the instants alone, whose evidence, p-values and fits remain.
+    """
+    found = {}
+    for i, (step, alone) in enumerate(zip(steps, outcomes, strict=True)):
+        window = _window(step, alone.p_value)
+        divided = _divided(window) if window else None
+        if divided is None:
+            continue
+        outcome = _joined(_run(window, divided, filters), updater.with_components(step.model.components))
+        if outcome is not None:
+            kept = {"log_evidence": alone.log_evidence, "p_value": alone.p_value, "fits": alone.fits}
+            found[i] = replace(outcome, **kept)
+    return found
+
+
+def _window(step: Step, p_value: float) -> list[Step]:
+    """Return the steps since the silence, the first one with the belief before it; none if there is nothing to do."""
+    earlier = step.earlier
+    if earlier is None or not earlier.number or not step.instant.readings or step.model.motion.is_static:
+        return []
+    if earlier.number >= MOST_READINGS or not p_value < SURPRISING:
+        return []
+    before, instants = earlier.before(), earlier.read()
+    if instants is None or (before is not None and before.control is not None):
+        return []
+    instants = [*instants, step.instant]
+    readings = [expanded(instant.readings) for instant in instants]
+    kinds = {each.sensor.kind for some in readings for each in some}
+    if not all(readings) or sum(map(len, readings)) > MOST_READINGS or LIKELIHOOD in kinds:
+        return []
+    return [Step(before if n == 0 else None, step.model, instant) for n, instant in enumerate(instants)]
+
+
+class _Divided(NamedTuple):
+    """A belief and its parts, at one time; each part is one Gaussian."""
+
+    whole: GaussianMixture
+    parts: GaussianMixture  # (1, P), with weights that sum to less than one
+
+
+def _divided(window: Sequence[Step]) -> _Divided | None:
+    """Return the belief at the first instant and those of its parts that matter; None if it cannot be divided."""
+    first = without_expired(window[0])
+    if first.belief is not None:
+        first = replace(first, belief=heavy_part(first.belief))
+    whole = reduce(predict([first]), MOST_COMPONENTS, MERGED_BELOW).normalised()
+    observations = _encoded(window)
+    touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
+    axes = torch.nonzero((touched & observations.mask[..., None]).any((0, 1)))[:, 0].tolist()
+    if observations.native is None or len(axes) > 2:
+        return None
+    parts, narrow = _lattice(whole, axes)
+    fine, spread = _places(whole.marginal(axes))
+    log_prior = whole.marginal(axes).log_density(fine)
+    joint = log_prior[0] + _log_likelihood(window, whole, axes, fine[0], spread)
+    likely = torch.nonzero(joint > joint.max() - LIKELY)[:, 0]
+    each = component_log_density(fine[:, likely], narrow.means, narrow.factors())[0]  # (P, F)
+    logs = each + narrow.log_weights[0, :, None] - log_prior[0, likely]
+    matters = torch.nonzero((logs > math.log(SHARE)).any(1))[:, 0]
+    return _Divided(whole, parts.places(matters[None])) if 0 < len(matters) <= MOST_PARTS else None
+
+
+def _encoded(window: Sequence[Step]) -> Observations:
+    """The reports of each step, as those of an entity of its own."""
+    readings = [expanded(step.instant.readings) for step in window]
+    return encode(readings, window[0].model.motion.dimension)
+
+
+@functools.cache
+def _steps(count: int, size: int, step: float) -> Tensor:
+    """Points ``(P, size)`` at even steps, as far as `count` from zero."""
+    line = step * torch.arange(-count, count + 1, dtype=torch.float64)
+    points = torch.tensor(list(itertools.product(line.tolist(), repeat=size)), dtype=torch.float64)
+    return points[la.squared_norm(points) <= (count * step) ** 2]
+
+
+def _lattice(whole: GaussianMixture, axes: Sequence[int]) -> tuple[GaussianMixture, GaussianMixture]:
+    """Divide each component along the coordinates `axes`; return the parts, and their marginals there."""
+    points, size = _steps(math.floor(REACH / STEP), len(axes), STEP), len(axes)
+    rest = 1 - NARROWER**2
+    logs = -0.5 * la.squared_norm(points) / rest + size * (
+        math.log(STEP) - 0.5 * (LOG_TWO_PI + math.log(rest))
+    )
+    marginal = whole.marginal(axes)
+    factors, covariances = marginal.factors()[0], marginal.covariances[0]
+    gain = whole.covariances[0][..., axes] @ la.invert(covariances)  # (K, D, d)
+    offsets = la.times(factors[:, None], points)  # (K, P, d)
+    means = whole.means[0, :, None] + la.times(gain[:, None], offsets)
+    narrowed = whole.covariances[0] - rest * gain @ covariances @ gain.mT
+    log_weights = whole.log_weights[0, :, None] + logs
+    count = len(points)
+    parts = GaussianMixture(
+        log_weights.flatten()[None],
+        means.flatten(0, 1)[None],
+        la.symmetrise(narrowed).repeat_interleave(count, 0)[None],
+    )
+    return parts, parts.marginal(axes)
+
+
+def _places(marginal: GaussianMixture) -> tuple[Tensor, Tensor]:
+    """Return the points of the finer lattice over a belief ``(1, F, d)``, and the factor of a cell ``(d, d)``."""
+    mean, covariance = marginal.moments()
+    factor = la.cholesky(covariance)[0]
+    points = _steps(math.floor(REACH / FINE), marginal.dimension, FINE)
+    return (mean + la.times(factor, points))[None], FINE * factor
+
+
+def _log_likelihood(
+    window: Sequence[Step], whole: GaussianMixture, axes: Sequence[int], points: Tensor, cell: Tensor
+) -> Tensor:
+    """Log likelihood of all reports ``(F,)``, smoothed over the cells and over the way since the first report."""
+    mean, covariance = (part[0] for part in whole.moments())
+    gain = covariance[:, axes] @ la.invert(covariance[axes][:, axes][None])[0]
+    # of an entity whose place is known, nearly
+    rest = la.symmetrise(covariance - (1 - KNOWN) * gain @ covariance[axes])
+    known = Belief(window[0].instant.time, np.ones(1), mean[None].numpy(), rest[None].numpy())
+    ways = predict([replace(step, belief=known) for step in window]).marginal(axes)
+    there = points + (ways.means - mean[axes])
+    frames = la.cholesky(ways.covariances + cell @ cell.mT).expand(-1, len(points), -1, -1)
+    seen = _encoded(window)
+    seen = dataclasses.replace(seen, matrix=seen.matrix[..., axes], heading=seen.heading[..., axes])
+    return smoothed(seen.numbers, there, frames)[0].sum(0)
+
+
+class _Filtered(NamedTuple):
+    """A belief at the last instant, and the log of its weight and the evidence of all reports."""
+
+    outcome: Outcome
+    log_weight: float
+
+
+def _run(window: Sequence[Step], divided: _Divided, filters: Filters) -> tuple[_Filtered, list[_Filtered]]:
+    """Filter the whole belief, and its parts, through all reports."""
+    time, parts = window[0].instant.time, divided.parts
+    error = NO_ERROR if window[0].belief is None else window[0].belief.error._replace(doubt=0.0)
+    whole, log_whole = single_belief(divided.whole, time, AccumulatedErrors.of([error])), 0.0
+    means, covariances = parts.means[0, :, None].numpy(), parts.covariances[0, :, None].numpy()
+    beliefs = [
+        Belief(time, np.ones(1), *numbers, error=error) for numbers in zip(means, covariances, strict=True)
+    ]
+    logs = parts.log_weights[0].numpy()
+    for step in window:
+        (alone,) = filters.whole([replace(step, belief=whole)])
+        whole, log_whole = alone.belief, log_whole + alone.log_evidence
+        outcomes = filters.parts([replace(step, belief=belief) for belief in beliefs])
+        logs = logs + [outcome.log_evidence for outcome in outcomes]
+        kept = np.flatnonzero(logs > logs.max() - FORGOTTEN)
+        if len(kept) == 0:  # not a number
+            break
+        logs, outcomes = logs[kept], [outcomes[k] for k in kept]
+        beliefs = [outcome.belief for outcome in outcomes]
+    found = [_Filtered(outcome, log) for outcome, log in zip(outcomes, logs.tolist(), strict=True)]
+    return _Filtered(alone, log_whole), found
+
+
+def _joined(found: tuple[_Filtered, list[_Filtered]], updater: Updater) -> Outcome | None:
+    """Return the outcome of all parts together; None if they found no evidence that the whole had not."""
+    (alone, log_whole), parts = found
+    mixture = beside([each.outcome.belief.mixture().scaled_by(each.log_weight) for each in parts])
+    total, settings = float(mixture.log_weights.logsumexp(1)), updater.settings
+    if not total > log_whole - LOST:
+        return None
+    few, lost = condense(mixture.normalised(), settings.most_components, settings.merge_below)
+    best = max(parts, key=lambda each: each.log_weight).outcome
+    error = AccumulatedErrors.of([best.belief.error]).plus(lost).single()[0]
+    doubt = max(alone.belief.error.doubt - (total - log_whole), 0.0)  # what was found explains the rest
+    belief = single_belief(few, best.belief.time, AccumulatedErrors.of([error]))
+    outcome = replace(best, belief=replace(belief, error=error._replace(doubt=doubt)))
+    light = alone.belief.mixture().scaled_by(log_whole - total)
+    return joined(outcome, light, settings)
