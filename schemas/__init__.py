@@ -76,4 +76,8 @@ from beliefstream.schemas.sensors.distances import (
     TimeDifferencesSensor as TimeDifferencesSensor,
 )
 from beliefstream.schemas.sensors.own import LearnedSensor as LearnedSensor, OwnSensor as OwnSensor
+from beliefstream.schemas.sensors.satellites import (
+    PseudorangeRateSensor as PseudorangeRateSensor,
+    PseudorangeSensor as PseudorangeSensor,
+)
 from beliefstream.schemas.time import Time as Time, from_rfc3339 as from_rfc3339, to_rfc3339 as to_rfc3339

@@ -49,7 +49,10 @@ class Observation(Message):
     of standard_deviation"""
     position: Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_COORDINATES)] | None = None
     """position of the sensor (or landmark) at that time, if it moves, in the units of its coordinates; only for sensors
-    whose definition has a position"""
+    whose definition has a position. For a pseudorange and its rate, always: the satellite's at transmission, in metres,
+    Earth-centred and Earth-fixed (ECEF)"""
+    velocity: Annotated[Vector, Field(min_length=3, max_length=3)] | None = None
+    """velocity of the satellite, in metres per second, ECEF; only for a pseudorange rate"""
     orientation: Number | Annotated[Vector, Field(min_length=1, max_length=3)] | None = None
     """orientation of the sensor at that time, in radians: one angle in the plane, or yaw, pitch and roll in space; only
     for sensors whose definition has an orientation"""

@@ -33,10 +33,21 @@ def elevation(state: Tensor) -> Tensor:
 
 @register("range_rate")
 def range_rate(state: Tensor) -> Tensor:
-    """``pᵀv / |p|`` of ``u = (p, v)``: the rate at which the distance grows (Doppler)."""
+    """``pᵀv / |p| + b`` of ``u = (p, v)`` or ``(p, v, b)``: the rate at which the distance grows (Doppler)."""
     size = state.shape[0] // 2
-    place, velocity = state[:size], state[size:]
-    return place.dot(velocity) / _length(place)
+    place, velocity, offset = state[:size], state[size : 2 * size], state[2 * size :]
+    return place.dot(velocity) / _length(place) + offset.sum()
+
+
+@register("pseudorange")
+def pseudorange(state: Tensor, satellite: Tensor) -> Tensor:
+    """``|p − s| − |s| + b`` of ``u = (p, b)``: how much farther than the origin p is from a satellite s, and a clock.
+
+    The difference is ``(|p|² − 2 pᵀs) / (|p − s| + |s|)``, which does not cancel in single precision.
+    """
+    place, offset = state[:-1], state[-1]
+    farther = place.square().sum() - 2 * place.dot(satellite)
+    return farther / (_length(place - satellite) + _length(satellite)) + offset
 
 
 @register("signal_strength")

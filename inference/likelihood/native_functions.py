@@ -23,7 +23,9 @@ Array = NDArray[np.float64]
 SOFT = 1e-24  # added to a squared distance, far below any noise
 
 TABULATED = 0
-PROJECTION, ELEVATION, RANGE_RATE, SIGNAL_STRENGTH, TIME_DIFFERENCE, TIME_DIFFERENCES = range(1, 7)
+PROJECTION, ELEVATION, RANGE_RATE, SIGNAL_STRENGTH, TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE = range(
+    1, 8
+)
 _CODES: dict[Function, int] = {
     built_in_functions.projection: PROJECTION,
     built_in_functions.elevation: ELEVATION,
@@ -31,6 +33,7 @@ _CODES: dict[Function, int] = {
     built_in_functions.signal_strength: SIGNAL_STRENGTH,
     built_in_functions.time_difference: TIME_DIFFERENCE,
     built_in_functions.time_differences: TIME_DIFFERENCES,
+    built_in_functions.pseudorange: PSEUDORANGE,
 }
 
 
@@ -69,6 +72,10 @@ def value_of(code: int, parameters: Array, u: Array) -> float:
         for i in range(half):
             value += u[i] * u[half + i]
         value /= _length(u, 0, half)
+        if rows > 2 * half:
+            value += u[2 * half]
+    elif code == PSEUDORANGE:
+        value = _pseudorange(parameters, u, rows - 1)
     elif code == ELEVATION:
         value = math.atan2(u[2], _length(u, 0, 2))
     else:
@@ -101,6 +108,10 @@ def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hess
             _add_length(u, 0, size, -weight, gradient, hessian)
     elif code == RANGE_RATE:
         _of_rate(u, rows // 2, gradient, hessian)
+        if rows % 2:
+            gradient[rows - 1] = 1.0
+    elif code == PSEUDORANGE:
+        _of_pseudorange(parameters, u, rows - 1, gradient, hessian)
     elif code == ELEVATION:
         _of_elevation(u, gradient, hessian)
     else:
@@ -156,6 +167,35 @@ def _add_length(u: Array, start: int, end: int, weight: float, gradient: Array, 
         for j in range(start, end):
             hessian[i, j] -= weight * (u[i] * over) * (u[j] * over) * over
         hessian[i, i] += weight * over
+
+
+@borrowing
+def _pseudorange(parameters: Array, u: Array, size: int) -> float:
+    """``(|p|² − 2 pᵀs) / (|p − s| + |s|) + b`` of ``u = (p, b)``; parameters are s."""
+    farther, squared, satellite = 0.0, SOFT, SOFT
+    for i in range(size):
+        s = parameters[2 + i]
+        farther += u[i] * (u[i] - 2 * s)
+        squared += (u[i] - s) * (u[i] - s)
+        satellite += s * s
+    total: float = farther / (math.sqrt(squared) + math.sqrt(satellite)) + u[size]
+    return total
+
+
+@borrowing
+def _of_pseudorange(parameters: Array, u: Array, size: int, gradient: Array, hessian: Array) -> None:
+    """With ``n = (p − s) / |p − s|``: gradient n and 1, Hessian ``(I − n nᵀ) / |p − s|``."""
+    squared = SOFT
+    for i in range(size):
+        squared += (u[i] - parameters[2 + i]) * (u[i] - parameters[2 + i])
+    over = 1 / math.sqrt(squared)
+    for i in range(size):
+        gradient[i] = (u[i] - parameters[2 + i]) * over
+    for i in range(size):
+        for j in range(size):
+            hessian[i, j] = -gradient[i] * gradient[j] * over
+        hessian[i, i] += over
+    gradient[size] = 1.0
 
 
 @borrowing

@@ -62,6 +62,13 @@ from beliefstream.inference.sensors.readings import (
     Sensor as Sensor,
     expand as expand,
 )
+from beliefstream.inference.sensors.satellites import (
+    LocalFrame as LocalFrame,
+    SatelliteNoise as SatelliteNoise,
+    SatelliteSensor as SatelliteSensor,
+    pseudorange as pseudorange,
+    pseudorange_rate as pseudorange_rate,
+)
 from beliefstream.inference.sensors.time_differences import (
     TimeDifferences as TimeDifferences,
     shared_reference as shared_reference,

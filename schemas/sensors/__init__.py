@@ -29,6 +29,7 @@ from beliefstream.schemas.sensors.distances import (
     TimeDifferencesSensor,
 )
 from beliefstream.schemas.sensors.own import LearnedSensor, OwnSensor
+from beliefstream.schemas.sensors.satellites import PseudorangeRateSensor, PseudorangeSensor
 
 AnySensor: TypeAlias = (
     PositionSensor
@@ -40,6 +41,8 @@ AnySensor: TypeAlias = (
     | SignalStrengthSensor
     | TimeDifferenceSensor
     | TimeDifferencesSensor
+    | PseudorangeSensor
+    | PseudorangeRateSensor
     | BearingSensor
     | RelativeBearingSensor
     | HeadingSensor

@@ -117,13 +117,14 @@ _Elevation = Annotated[
 ]
 
 
-_Triple = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
+Triple = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
+"""One each for three dimensions."""
 
 
 class PlacedInSpace(Placed):
     """A sensor at a known place in space that looks in a known direction."""
 
-    coordinates: _Triple = ("x", "y", "z")
+    coordinates: Triple = ("x", "y", "z")
     """names of three state coordinates; the azimuth is from the axis of the first to the second's"""
     orientation: Annotated[Vector, Field(min_length=3, max_length=3)] = (0.0, 0.0, 0.0)
     """yaw, pitch and roll of the sensor, in radians, right-handed about its third, then second, then first axis, which

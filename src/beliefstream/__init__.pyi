@@ -33,6 +33,8 @@ from .schemas import (
     PositionSensor as PositionSensor,
     Posterior as Posterior,
     Prior as Prior,
+    PseudorangeRateSensor as PseudorangeRateSensor,
+    PseudorangeSensor as PseudorangeSensor,
     Quality as Quality,
     RandomWalk as RandomWalk,
     RangeAzimuthElevationSensor as RangeAzimuthElevationSensor,

@@ -15,9 +15,15 @@ from beliefstream.streams.bridges.tables import BagOptions, Cells, Row, Table
 from beliefstream.streams.bridges.topic_templates import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")
-FIELDS = (*REQUIRED, "standard_deviation", "covariance", "position", "orientation", "id")
+FIELDS = (*REQUIRED, "standard_deviation", "covariance", "position", "velocity", "orientation", "id")
 _NAMES = ("entity", "sensor", "id")
-_SEVERAL = ("value", "standard_deviation", "position", "orientation")  # may come from several columns
+_SEVERAL = (
+    "value",
+    "standard_deviation",
+    "position",
+    "velocity",
+    "orientation",
+)  # may come from several columns
 
 
 class Found(NamedTuple):
@@ -33,7 +39,7 @@ class ColumnMapping:
 
     A field that is not mapped comes from the column of its name, if there is one that is no other field's: where the
     entity comes from a column `id`, observations have no id. `value`, `standard_deviation`,
-    `position` and `orientation` may also come from columns `value_1`, `value_2` and so on.
+    `position`, `velocity` and `orientation` may also come from columns `value_1`, `value_2` and so on.
 
     Raises:
         ValueError: a field is not one of an observation, is stated twice, or has several columns where one is possible.

@@ -87,7 +87,7 @@ Map = Annotated[
         "--map",
         metavar="FIELD=COLUMN[,...]",
         help="the column of a field: entity, sensor, time, value (or several), standard_deviation, covariance, "
-        "position, orientation, id",
+        "position, velocity, orientation, id",
         show_default="the column of its name",
     ),
 ]

@@ -201,6 +201,7 @@ class ObservationProducer(Publisher):
         id: str | None = None,
         *,
         position: Sequence[float] | ArrayLike | None = None,
+        velocity: Sequence[float] | ArrayLike | None = None,
         orientation: float | Sequence[float] | ArrayLike | None = None,
     ) -> Future[Place]:
         """Send one observation without waiting; the future is done when the broker has acknowledged it.
@@ -214,6 +215,7 @@ class ObservationProducer(Publisher):
             covariance: covariance of the numbers, (D, D), instead of a standard deviation; the sensor's if None.
             id: identifier of your choice, which the posterior repeats.
             position: position of the sensor at that time, if it moves; the sensor's if None.
+            velocity: velocity of a satellite at that time, for a pseudorange rate.
             orientation: orientation of the sensor at that time, in radians; the sensor's if None.
 
         Raises:
@@ -228,6 +230,7 @@ class ObservationProducer(Publisher):
             "standard_deviation": plain(standard_deviation),
             "covariance": plain(covariance),
             "position": plain(position),
+            "velocity": plain(velocity),
             "orientation": plain(orientation),
             "id": id,
         }

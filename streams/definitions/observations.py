@@ -17,6 +17,7 @@ from beliefstream.inference.likelihood.observations import RANGE
 from beliefstream.inference.likelihood.problems import ONE
 from beliefstream.inference.sensors import (
     Reading,
+    SatelliteSensor,
     Sensor,
     TimeDifferences,
     WrongLength,
@@ -38,6 +39,7 @@ class PlainObservation(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
     standard_deviation: ClassVar[None] = None
     covariance: ClassVar[None] = None
     position: ClassVar[None] = None
+    velocity: ClassVar[None] = None
     orientation: ClassVar[None] = None
 
     entity: str
@@ -113,13 +115,20 @@ def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
         Unusable: `wrong_length` if the value, its covariance, the position or the orientation has another length than
             the sensor's. `invalid` if the value is not a place on Earth, or lies outside the domain of a problem's
             data; if a position or orientation is stated for a sensor without one, or the position of one that moves is
-            not. `invalid_definition` if a problem fails on the observation's context. `invalid_covariance` if a
-            standard deviation has no positive finite square or is given to a problem, one standard deviation is given
-            for both lengths and angles or for time differences, or the covariance correlates the numbers of a
-            composite sensor.
+            not; if a satellite is below the horizon, or its place or velocity is missing. `impossible` if a pseudorange
+            exceeds the sensor's `maximum_clock`. `invalid_definition` if a problem fails on the observation's context.
+            `invalid_covariance` if a standard deviation has no positive finite square or is given to a problem, one
+            standard deviation is given for both lengths and angles or for time differences, or the covariance
+            correlates the numbers of a composite sensor.
     """
     if isinstance(observation, PlainObservation) and _is_direct(sensor):  # nearly all are
         return Reading(sensor, value_of(observation, sensor.value_length))
+    if isinstance(sensor, SatelliteSensor):
+        return _of_satellite(observation, sensor)
+    if observation.velocity is not None:
+        raise Unusable(
+            Reason.invalid, f"velocity: {observation.sensor} takes none, only a pseudorange_rate does"
+        )
     if observation.position is not None or observation.orientation is not None or needs_position(sensor):
         sensor = _placed(observation, sensor)
     if sensor.problem is not None:
@@ -152,7 +161,7 @@ def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
 @functools.lru_cache(4096)
 def _is_direct(sensor: Sensor) -> bool:
     """Whether plain reports of the sensor need no position, no conversion and no check but that of their length."""
-    special = isinstance(sensor, LocalPosition) or sensor.problem is not None
+    special = isinstance(sensor, (LocalPosition, SatelliteSensor)) or sensor.problem is not None
     return not (special or needs_position(sensor))
 
 
@@ -167,6 +176,37 @@ def _placed(observation: AnyObservation, sensor: Sensor) -> Sensor:
     except ValueError as error:
         reason = Reason.wrong_length if isinstance(error, WrongLength) else Reason.invalid
         raise Unusable(reason, f"{error}; the sensor is {observation.sensor}") from error
+
+
+def _of_satellite(observation: AnyObservation, sensor: SatelliteSensor) -> Reading:
+    """Convert a report that states where its satellite was."""
+    velocity = observation.velocity
+    if (
+        observation.position is None
+        or observation.orientation is not None
+        or (velocity is None) == sensor.has_rate
+    ):
+        wanted = "position and velocity" if sensor.has_rate else "position"
+        raise Unusable(
+            Reason.invalid, f"position: {observation.sensor} needs the {wanted} of its satellite, and no more"
+        )
+    if len(observation.position) != 3:
+        raise Unusable(Reason.wrong_length, f"position: expected 3 numbers, got {len(observation.position)}")
+    value, *strength = value_of(observation, sensor.reported_length).tolist()
+    if isinstance(observation.standard_deviation, tuple):
+        raise Unusable(Reason.invalid_covariance, "standard_deviation: expected one number")
+    try:
+        reading = sensor.reading(value, observation.position, velocity, *strength)
+    except ValueError as error:
+        raise Unusable(Reason.invalid, f"{error}; the sensor is {observation.sensor}") from error
+    if abs(reading.value[0] / sensor.scale) > sensor.maximum_clock:
+        raise Unusable(
+            Reason.impossible,
+            f"value: {value} is {reading.value[0] / sensor.scale:.6g} m more than from the origin, which exceeds "
+            f"maximum_clock, {sensor.maximum_clock:g} m; the sensor is {observation.sensor}",
+        )
+    covariance = stated_covariance(observation, 1)
+    return reading if covariance is None else Reading(reading.sensor, reading.value, covariance)
 
 
 def _of_problem(observation: AnyObservation, sensor: Sensor) -> Reading:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, assert_never
 
 import numpy as np
+import pymap3d
 
 from beliefstream.inference import sensors as measurement
 from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
@@ -23,6 +24,8 @@ from beliefstream.schemas import (
     Noise as NoiseMessage,
     OwnSensor,
     PositionSensor,
+    PseudorangeRateSensor,
+    PseudorangeSensor,
     RangeAzimuthElevationSensor,
     RangeBearingSensor,
     RangeChannel,
@@ -97,6 +100,8 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
             return measurement.composite([_part(sensor, name, state) for name in sensor.parts])
         case TimeDifferencesSensor():
             return _time_differences(sensor, state)
+        case PseudorangeSensor() | PseudorangeRateSensor():
+            return _of_satellites(sensor, state)
         case OwnSensor():
             return _own(sensor, state)
         case LearnedSensor():
@@ -212,6 +217,36 @@ def _time_differences(sensor: TimeDifferencesSensor, state: _State) -> Sensor:
     )
     axes, speed = state.axes(*sensor.coordinates), sensor.propagation_speed
     return measurement.time_differences(axes, state.size, sensor.receivers, covariance, speed)
+
+
+def _of_satellites(sensor: PseudorangeSensor | PseudorangeRateSensor, state: _State) -> Sensor:
+    place = (sensor.origin.latitude, sensor.origin.longitude)
+    # of unit vectors east, north and up
+    axes = np.array([pymap3d.enu2uvw(*unit, *place) for unit in np.eye(3)])
+    frame = measurement.LocalFrame(np.array(pymap3d.geodetic2ecef(*place, sensor.origin.altitude)), axes)
+    growth = measurement.SatelliteNoise(sensor.elevation_deviation, sensor.signal_deviation)
+    places, channel = state.axes(*sensor.coordinates), _channel_arguments(sensor)
+    if isinstance(sensor, PseudorangeSensor):
+        return measurement.pseudorange(
+            places,
+            state.names.index(sensor.clock),
+            state.size,
+            frame,
+            outlier_span=sensor.outlier_span,
+            growth=growth,
+            maximum_clock=sensor.maximum_clock,
+            **channel,
+        )
+    return measurement.pseudorange_rate(
+        places,
+        state.axes(*sensor.velocities),
+        state.names.index(sensor.drift),
+        state.size,
+        frame,
+        outlier_span=sensor.outlier_span,
+        growth=growth,
+        **channel,
+    )
 
 
 def _own(sensor: OwnSensor, state: _State) -> Sensor:

@@ -20,6 +20,7 @@ REFLECTED: dict[str, Any] = {
     "standard_deviation": 0.2,
     "noise": {"components": [{"weight": 0.8}, {"weight": 0.2, "bias": 1.5, "ratio": 3.0}]},
 }
+ORIGIN: dict[str, Any] = {"latitude": 50.75, "longitude": -1.25, "altitude": 80.0}
 
 SENSORS: dict[str, dict[str, Any]] = {
     "position": {"standard_deviation": 2.0, "outlier_probability": 0.1},
@@ -45,6 +46,8 @@ SENSORS: dict[str, dict[str, Any]] = {
         "standard_deviation": [0.1, 0.3, 0.2],
         "propagation_speed": 343.0,
     },
+    "pseudorange": {"origin": ORIGIN, **REFLECTED, "clock": "vx", "elevation_deviation": 0.4},
+    "pseudorange_rate": {"origin": ORIGIN, **NOISE, "outlier_probability": 0.1, "signal_deviation": 20.0},
     "bearing": {**PLACE, **NOISE, "outlier_probability": 0.2, "scale": -57.3, "bias": 90.0},
     "relative_bearing": {**PLACE, **NOISE, "noise": {"slope": 0.05}, "outlier_probability": 0.1},
     "heading": {**NOISE, "outlier_probability": 0.1},

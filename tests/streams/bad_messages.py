@@ -13,6 +13,7 @@ from beliefstream.schemas import (
     Mixture,
     OwnSensor,
     PositionSensor,
+    PseudorangeSensor,
     RangeSensor,
     Reason,
     Sensor,
@@ -28,6 +29,13 @@ SENSORS: tuple[Sensor, ...] = (
     RangeSensor(sensor="absurd", position=(0.0, 0.0), standard_deviation=1e200),
     OwnSensor(sensor="homemade", measurement="nobodys", coordinates=("x",), standard_deviation=1.0),
     GeodeticSensor(sensor="satellite", origin=Geodetic(latitude=50.0, longitude=8.0), standard_deviation=3.0),
+    PseudorangeSensor(
+        sensor="receiver",
+        coordinates=("x", "y", "vx"),
+        clock="vy",
+        origin=Geodetic(latitude=0.0, longitude=0.0),
+        standard_deviation=1.0,
+    ),
 )
 MODELS = (
     fleet_model().model_copy(update={"entity": ENTITY}),
@@ -97,6 +105,13 @@ OBSERVATIONS: dict[str, Case] = {
     "a measurement that nobody registered": Case(R.invalid_definition, observation(sensor="homemade")),
     "a range far below zero": Case(R.impossible, observation(value=-50.0)),
     "no place on Earth": Case(R.invalid, observation(sensor="satellite", value=[91.0, 8.0])),
+    "a satellite below the horizon": Case(
+        R.invalid, observation(sensor="receiver", value=3.3e7, position=[-2.6e7, 0.0, 0.0])
+    ),
+    "a satellite nowhere": Case(R.invalid, observation(sensor="receiver", value=2.0e7)),
+    "a pseudorange in kilometres": Case(
+        R.impossible, observation(sensor="receiver", value=2.0e4, position=[2.6e7, 0.0, 0.0])
+    ),
     "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
     "null key": Case(R.key_mismatch, observation(), None),

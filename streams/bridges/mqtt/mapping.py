@@ -39,6 +39,8 @@ class TopicMapping(Message):
     """where it is, if anywhere"""
     position: _Path | tuple[_Path, ...] | None = None
     """where the sensor's position is, or each number of it, if anywhere"""
+    velocity: _Path | tuple[_Path, ...] | None = None
+    """where the satellite's velocity is, or each number of it, if anywhere"""
     orientation: _Path | tuple[_Path, ...] | None = None
     """where the sensor's orientation is, or each number of it, if anywhere"""
     id: _Path | None = None
@@ -102,7 +104,7 @@ class Mapping(Message):
             "time": now if mapping.time is None else seconds(_at(content, mapping.time), mapping.time_unit),
             "value": _number(content, mapping.value),
         }
-        for name in ("standard_deviation", "covariance", "position", "orientation", "id"):
+        for name in ("standard_deviation", "covariance", "position", "velocity", "orientation", "id"):
             if (path := getattr(mapping, name)) is not None:
                 fields[name] = _number(content, path)
         return validated(Observation, fields)

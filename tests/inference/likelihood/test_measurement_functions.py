@@ -27,6 +27,8 @@ LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float | list[float]]]] = 
     (built_in_functions.elevation, 3, {}),
     (built_in_functions.range_rate, 4, {}),
     (built_in_functions.range_rate, 6, {}),
+    (built_in_functions.range_rate, 7, {}),
+    (built_in_functions.pseudorange, 4, {"satellite": [3.0, -2.0, 5.0]}),
     (
         built_in_functions.signal_strength,
         3,

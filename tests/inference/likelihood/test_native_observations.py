@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -137,12 +138,17 @@ def functions(noise: Noise | None) -> list[Sensor]:
     place = [0.3, -2.0, 1.0]
     receivers = [[4.0, 0.0], [-3.0, 1.0], [0.0, 5.0]]
     many = kinds.time_differences([0, 1], 6, receivers, [[0.04, 0.01], [0.01, 0.09]], 3.0)
+    near = kinds.pseudorange([0, 1, 2], 4, 6, kinds.LocalFrame(np.zeros(3), np.eye(3)), 0.3, 0.1, noise=noise)
     return [
         kinds.elevation([0, 1, 2], 6, place, 0.3, 0.1, noise=noise),
         kinds.range_rate([0, 1, 2], [3, 4, 5], 6, place, 0.5, 0.1, noise=noise),
         kinds.signal_strength([0, 1], 6, place[:2], 2.0, -40.0, 2.5, outlier_probability=0.1, noise=noise),
         kinds.time_difference([0, 1], 6, receivers[0], receivers[1], 0.3, 2.0, 0.1, noise=noise),
         *many.parts,
+        replace(near, parameters=np.array([3.0, -2.0, 5.0])),
+        kinds.pseudorange_rate(
+            [0, 1, 2], [3, 4, 5], 1, 6, kinds.LocalFrame(np.zeros(3), np.eye(3)), 0.3, noise=noise
+        ),
         kinds.bearing([0, 1], 6, place[:2], 0.3, 0.1, noise=noise),
         kinds.range_to([0, 1, 2], 6, place, 0.3, 0.1, 40.0, noise=noise),
         kinds.linear([[1.0, 0.5, 0.0, 0.0, 2.0, 0.0]], [[0.3]], noise=noise),

@@ -37,6 +37,7 @@ LENGTHS = {
     "position": 2,
     "geodetic": 2,
     "time_differences": 2,
+    "pseudorange_rate": 2,
     "azimuth_elevation": 2,
     "range_bearing": 2,
     "range_relative_bearing": 2,
@@ -53,6 +54,8 @@ def test_the_length_of_a_value_follows_from_the_kind(kind: str) -> None:
 def test_a_sensor_knows_every_coordinate_that_it_sees() -> None:
     names = {kind: parse_sensor(SENSORS[kind]).coordinate_names for kind in SENSORS}
     assert names["range_rate"] == ("x", "y", "vx", "vy")
+    assert names["pseudorange"] == ("x", "y", "z", "vx")
+    assert names["pseudorange_rate"] == ("x", "y", "z", "vx", "vy", "vz", "drift")
     assert names["relative_bearing"] == names["range_relative_bearing"] == ("x", "y", "heading")
     assert names["linear"] == ("x", "vx")
     assert names["control"] == ()
@@ -179,6 +182,12 @@ CLUTTERED = {"clutter": [{"kind": "uniform", "probability": 0.6, "low": 0, "high
             "range_relative_bearing.range.standard_deviation",
             "required",
         ),
+        ("pseudorange", {"noise": {"slope": 0.1}}, "pseudorange", "expected components only"),
+        ("pseudorange", {"noise": CLUTTERED}, "pseudorange", "expected components only"),
+        ("pseudorange", {"clock": "x"}, "pseudorange", "each coordinate once"),
+        ("pseudorange", {"coordinates": ["x", "y"]}, "pseudorange.coordinates", "at least 3"),
+        ("pseudorange", {"origin": {"latitude": 91, "longitude": 0}}, "pseudorange.origin.latitude", "(91)"),
+        ("pseudorange_rate", {"drift": "vx"}, "pseudorange_rate", "each coordinate once"),
         ("own", {"parameters": {"two words": 1}}, "own.parameters.two words.[key]", "'two words'"),
         ("own", {"parameters": {"m": [[1], [1, 2]]}}, "own.parameters", "expected rows of one length in m"),
         ("own", {"outputs": 0}, "own.outputs", "(0)"),

@@ -65,7 +65,7 @@ FACTORIES: dict[str, Sensor] = {
     ),
     "own": measurement.signal_strength([X, Y, Z], 6, SPACE, 0.3, -40.0, 2.0, 1.0, 0.1, 80.0),
 }
-LIKE_NO_OTHER = {"geodetic", "control", "learned"}
+LIKE_NO_OTHER = {"geodetic", "control", "learned", "pseudorange", "pseudorange_rate"}
 VALUES = [np.array([0.4, -0.7, 1.1]), np.array([4.2, 2.5, -0.3]), np.array([-41.0, 60.0, 0.2])]
 
 
