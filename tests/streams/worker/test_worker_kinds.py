@@ -12,6 +12,7 @@ import pytest
 from beliefstream.inference.likelihood import measurement_functions
 from beliefstream.schemas import Model, Observation, Posterior, Sensor, parse_sensor
 from beliefstream.streams.definitions import own_code
+from tests import satellites
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.schemas import kinds
@@ -58,6 +59,12 @@ VALUES: dict[str, float | list[float]] = {
     "own": 0.26,
     "learned": 9,
 }
+# of a satellite at the zenith of the origin
+ZENITH = (satellites.on_earth(*kinds.ORIGIN.values()) + 2e7 * satellites.axes(50.75, -1.25)[2]).tolist()
+RECEIVED: dict[str, dict[str, Any]] = {
+    "pseudorange": {"value": 2e7 - 60.0, "position": ZENITH},
+    "pseudorange_rate": {"value": [-3.0, 45.0], "position": ZENITH, "velocity": [100.0, -50.0, 80.0]},
+}
 ONE = {
     "kind": "position",
     "sensor": "x",
@@ -69,7 +76,7 @@ ONE = {
 
 def sensors() -> list[Sensor]:
     definitions = kinds.SENSORS | {"own": FIELD}
-    return [parse_sensor(definitions[kind]) for kind in VALUES] + [parse_sensor(ONE)]
+    return [parse_sensor(definitions[kind]) for kind in [*VALUES, *RECEIVED]] + [parse_sensor(ONE)]
 
 
 def models() -> list[Model]:
@@ -85,14 +92,22 @@ def models() -> list[Model]:
             "covariances": [np.diag([1.0, 1.0, 1.0, 0.3, 0.3, 0.1]).tolist()],
         },
     }
+    names = ["x", "y", "z", "vx", "vy", "vz", "drift"]
+    receiving = {
+        **standing,
+        "coordinates": [{"name": name, "unit": "m"} for name in names],
+        "prior": {"weights": [1.0], "means": [[0.0] * 7], "covariances": [np.eye(7).tolist()]},
+    }
+    receivers = [{**receiving, "entity": kind} for kind in RECEIVED]
     moving = [{**kinds.model(name), "entity": f"motion-{i}"} for i, name in enumerate(kinds.MOTIONS)]
-    return [Model.model_validate(each) for each in (standing, *moving)]
+    return [Model.model_validate(each) for each in (standing, *receivers, *moving)]
 
 
 def observations() -> list[Observation]:
     seen: list[dict[str, Any]] = [
         {"entity": kind, "sensor": f"{kind}-1", "time": 1.0, "value": value} for kind, value in VALUES.items()
     ]
+    seen += [{"entity": kind, "sensor": f"{kind}-1", "time": 1.0, **each} for kind, each in RECEIVED.items()]
     for number in range(len(kinds.MOTIONS)):
         entity = f"motion-{number}"
         seen += [
@@ -113,7 +128,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_kind_and_every_motion(embedded_broker: EmbeddedNode, names: Names, module: Path) -> None:
-    assert set(VALUES) | {"control"} == set(kinds.SENSORS)
+    assert {*VALUES, *RECEIVED, "control"} == set(kinds.SENSORS)
     with stream(embedded_broker, names, module) as opened:
         opened.define([*sensors(), *models()])
         opened.worker(measurements="of_ones_own", precision="double").start()

@@ -1,0 +1,1 @@
+"""A simulated drive among buildings by satellites, and what filters make of it."""
