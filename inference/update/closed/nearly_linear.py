@@ -9,10 +9,11 @@ Approximations", IEEE Trans. Automatic Control 17(4), 1972).
 
 The nonlinearity of an observation over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of two
 numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is a quarter of the root mean square error
-of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one. The resulting
-divergence is about its square. No expansion at a mean sees that a distance turns back at its sensor, as on a line that
-leads to it: `turns_back`. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half
-the square on average, and never above it.
+of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one: by that at m or,
+if no observation may be an outlier and that is less, by what the joint linear update leaves of it, and by the square of
+how many standard deviations the update moves m. The resulting divergence is about its square. No expansion at a mean
+sees that a distance turns back at its sensor, as on a line that leads to it: `turns_back`. Against grids, for ranges at
+5 to 40 times a position's spread, it was just over half the square on average, and at most twice it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
+from beliefstream.inference.likelihood.predicted_observations import Predicted
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
@@ -98,7 +100,7 @@ def divergence(
     prior: Components,
     seen: Seen,
     linear: Shapes,
-    factors: Array,
+    predicted: Predicted,
     below: float,
     observations: Callable[[], Observations] | None,
 ) -> Array:
@@ -111,19 +113,19 @@ def divergence(
     Args:
         prior: the priors.
         seen: their observations.
-        linear: the linearisation at the prior's means, in the frames of its `factors`.
-        factors: of the prior's covariances.
+        linear: the linearisation at the prior's means, in the frames of its factors.
+        predicted: the prediction of all of them.
         below: nats.
         observations: gives the observations where they have functions of the user, which PyTorch evaluates.
     """
     found, unknown = np.empty(len(prior[1])), np.empty((0, 0, 0))
     limit = below if observations is None else -math.inf
-    divergence_all(prior, factors, seen, linear, limit, unknown, found)
+    divergence_all(prior, predicted, seen, linear, limit, unknown, found)
     if observations is not None and (found < below).any():
         mixture = GaussianMixture(*map(torch.from_numpy, prior))
         signed, slope = torch.from_numpy(linear.signed), torch.from_numpy(linear.slope)
         known = array(missed(mixture, observations(), signed, slope))
-        divergence_all(prior, factors, seen, linear, below, known, found)
+        divergence_all(prior, predicted, seen, linear, below, known, found)
     return found
 
 
@@ -218,19 +220,26 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
 
 @native
 def divergence_all(
-    prior: Components, factors: Array, seen: Seen, linear: Shapes, below: float, known: Array, found: Array
+    prior: Components,
+    predicted: Predicted,
+    seen: Seen,
+    linear: Shapes,
+    below: float,
+    known: Array,
+    found: Array,
 ) -> None:
     """Fill the divergence of each entity ``(B,)``.
 
     `known` ``(B, K, N)`` is what `missed` finds; empty if it is not known, which matters for functions of the user.
     """
-    space, point = new_space(seen), np.empty(factors.shape[2])
+    factors, space = predicted.factors, new_space(seen)
+    point, move = np.empty((2, factors.shape[2]))
     for b in range(len(factors)):
         found[b] = math.inf
         if is_plain(seen, b):
-            found[b] = _total(prior, factors, seen, linear, b, False, known, space, point)
+            found[b] = _total(prior, predicted, seen, linear, b, False, known, space, point, move)
             if found[b] < below:
-                found[b] = _total(prior, factors, seen, linear, b, True, known, space, point)
+                found[b] = _total(prior, predicted, seen, linear, b, True, known, space, point, move)
                 if _turns_back(prior, factors, seen, linear, b, space, point):
                     found[b] = math.inf
 
@@ -269,7 +278,7 @@ def is_closed(seen: Seen, b: int) -> bool:
 @borrowing
 def _total(
     prior: Components,
-    factors: Array,
+    predicted: Predicted,
     seen: Seen,
     linear: Shapes,
     b: int,
@@ -277,13 +286,18 @@ def _total(
     known: Array,
     space: Space,
     point: Array,
+    move: Array,
 ) -> float:
     """Sum over observations and components; `beyond` looks at two standard deviations too."""
-    total = 0.0
+    total, factors, certain = 0.0, predicted.factors, True
+    for n in range(seen.kind.shape[1]):
+        certain &= not seen.mask[b, n] or seen.log_outlier[b, n] == -math.inf
     for k in range(factors.shape[1]):
         share, defects = math.exp(prior[0][b, k]), 0.0
         if share == 0:
             continue
+        if certain:
+            _fill_move(predicted.gain[b, k], predicted.gradient[b, k], move)
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
                 bent = _bent(linear.curvature[b, k, n])
@@ -295,7 +309,8 @@ def _total(
                         other = _missed(prior[1][b, k], factors[b, k], seen, linear, b, k, n, space, point)
                     if other > bent or other != other:
                         bent = other
-                defects += _defect(seen, linear, b, k, n, bent)
+                factor = _residual(linear.signed[b, k, n], linear.slope[b, k, n], move, certain)
+                defects += _defect(seen, linear, b, k, n, bent * factor)
         total += share * defects
     return total
 
@@ -310,8 +325,34 @@ def _bent(curvature: Array) -> float:
 
 
 @borrowing
+def _fill_move(gain: Array, gradient: Array, move: Array) -> None:
+    """How far the joint linear update moves a component, in its own frame."""
+    for i in range(len(move)):
+        move[i] = 0.0
+        for j in range(len(move)):
+            move[i] += gain[i, j] * gradient[j]
+
+
+@borrowing
+def _residual(signed: float, slope: Array, move: Array, certain: bool) -> float:
+    """The squared residual that counts, at least one; `certain` if none of the observations may be an outlier."""
+    before = signed * signed
+    if before < 1.0:
+        before = 1.0
+    if certain:
+        left = signed
+        for i in range(len(move)):
+            left -= slope[i] * move[i]
+        far = max(_squared(move), 1.0)
+        after = max(left * left, 1.0) * far * far
+        if after < before:
+            return after
+    return before
+
+
+@borrowing
 def _defect(seen: Seen, linear: Shapes, b: int, k: int, n: int, bent: float) -> float:
-    """The defect for the residual; infinite where a direction may wrap, or a function is undefined."""
+    """What is `bent`; infinite where a direction may wrap, or a function is undefined."""
     signed, deviation = linear.signed[b, k, n], seen.deviation[b, n]
     # a function without a value has the residual `FAR`, but for rounding
     if seen.kind[b, n] == FUNCTION and not abs(signed) <= 0.99 * FAR:
@@ -322,8 +363,7 @@ def _defect(seen: Seen, linear: Shapes, b: int, k: int, n: int, bent: float) -> 
             variance += linear.information[b, k, n, i, i]
         if may_wrap(math.sqrt(variance) * deviation, signed * deviation):
             return math.inf
-    squared = signed * signed
-    return bent if squared < 1.0 else bent * squared
+    return bent
 
 
 @borrowing

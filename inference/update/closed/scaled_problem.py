@@ -165,7 +165,7 @@ def pose(prior: GaussianMixture, observations: Observations, below: float = math
         linear, predicted = _with_functions(moved(), posed.own)
         posed = posed._replace(linear=linear, predicted=predicted)
     later = moved if observations.has_own_functions else None
-    known = posed.own, posed.there, posed.linear, posed.predicted.factors
+    known = posed.own, posed.there, posed.linear, posed.predicted
     return Posed(posed, torch.from_numpy(divergence(*known, below, later)), moved)
 
 

@@ -214,8 +214,8 @@ def new_update_space(count: int, size: int, seen: Seen) -> UpdateSpace:
 def _divergence(posed: Pose, limits: Limits) -> float:
     """As `nearly_linear.divergence`."""
     found, unknown = np.empty(1), np.empty((0, 0, 0))
-    factors, below = posed.predicted.factors, limits.linear_below
-    divergence_all(posed.own, factors, posed.there, posed.linear, below, unknown, found)
+    below = limits.linear_below
+    divergence_all(posed.own, posed.predicted, posed.there, posed.linear, below, unknown, found)
     diverged: float = found[0]
     return diverged
 

@@ -72,11 +72,9 @@ def least_squares(errors: Array, clock: float) -> tuple[Array, Array]:
     return mean, covariance
 
 
-@pytest.mark.parametrize(("clock", "tolerance"), [(39_940.0, 0.01), (0.0, 0.1)], ids=["closed", "sampled"])
+@pytest.mark.parametrize("clock", [39_940.0, 0.0])
 @pytest.mark.parametrize("count", [1, 2, 12])
-def test_the_posterior_is_that_of_least_squares_in_double_precision(
-    count: int, clock: float, tolerance: float
-) -> None:
+def test_the_posterior_is_that_of_least_squares_in_double_precision(count: int, clock: float) -> None:
     """One satellite too: it narrows place and clock along one line. Single precision would be off by a metre."""
     errors = np.random.default_rng(5).normal(scale=DEVIATION, size=count)
     prior = Mixture.gaussian((*(0.0,) * 6, clock, 0.0), standard_deviations=tuple(SPREAD))
@@ -86,17 +84,15 @@ def test_the_posterior_is_that_of_least_squares_in_double_precision(
     )
     mean, covariance = least_squares(errors, clock)
     deviations = np.sqrt(np.diag(covariance))
-    assert np.abs((found.mixture.mean() - mean) / deviations).max() < tolerance
-    if clock:  # where points are drawn, a component of weight 1e-3 is as wide as the prior
-        off = (found.mixture.covariance() - covariance) / np.outer(deviations, deviations)
-        assert np.abs(off).max() < tolerance
-    assert found.quality.sample_efficiency > 0.85
+    assert np.abs((found.mixture.mean() - mean) / deviations).max() < 1e-3
+    off = (found.mixture.covariance() - covariance) / np.outer(deviations, deviations)
+    assert np.abs(off).max() < 1e-3
+    assert found.quality.method == "linearised"
 
 
 def test_rates_give_velocity_and_drift() -> None:
     reports = [part for number in range(12) for part in (seen(number), seen_rate(number))]
-    near = Mixture.gaussian(tuple(STATE + 0.1), standard_deviations=tuple(SPREAD))
-    (*_, found) = fuse(reports, [GPS, DOPPLER], MODEL.model_copy(update={"prior": near}))
+    (*_, found) = fuse(reports, [GPS, DOPPLER], MODEL)
     off = (found.mixture.mean() - STATE) / found.mixture.standard_deviations()
     assert np.abs(off).max() < 0.5  # the reports are exact
     assert found.mixture.standard_deviations()[[3, 4, 5, 7]].max() < 0.3

@@ -121,6 +121,22 @@ def test_the_divergence_that_it_states_is_about_the_one_to_the_exact_posterior(
         assert float(evidence) == pytest.approx(float(exact.log_evidence), abs=0.1)
 
 
+def test_what_an_update_explains_does_not_count_as_a_residual() -> None:
+    """Three precise ranges move a wide belief by two deviations; a fourth that contradicts them is not linear."""
+    truth, anchors = np.array([1.5, -1.2]), [(9e5, 0.0), (-3e5, 8e5), (0.0, -7e5), (-9e5, 0.0)]
+    values = [float(np.linalg.norm(truth - anchor)) for anchor in anchors]
+    readings = [
+        Reading(sensors.range_to([0, 1], 2, anchor, 0.002), np.array([value]))
+        for anchor, value in zip(anchors, values, strict=True)
+    ]
+    prior, fitting = around(0.0, 0.0, 1.0), encode([readings], 2)
+    assert float(stated_loss(prior, fitting)) < 0.002
+    posterior, _, _ = nearly_linear.update(prior, fitting, 16, 0.0)
+    assert float(grid_posterior(prior, fitting).divergence(posterior)) < 0.002
+    contradicting = Reading(readings[3].sensor, np.array([values[3] + 2.0]))
+    assert float(stated_loss(prior, encode([[*readings[:3], contradicting]], 2))) > 0.02
+
+
 def test_what_bends_wraps_or_is_not_gaussian_is_left_to_the_network() -> None:
     prior = around(4.0, 3.0, 0.5)
     weak = reported(radio(0.0, 0.0), -71.6)
