@@ -37,7 +37,7 @@ def with_doubt(outcome: Outcome, step: Step) -> Outcome:
         return outcome
     belief, after = outcome.belief, before
     if readings:
-        share = _outlier_share(readings)
+        share = outlier_share(readings)
         is_exact = share == 0 and belief.error.nats == 0
         after = 0.0 if is_exact else min(max(before + evidence(outcome.p_value, share), 0.0), MOST)
     return replace(outcome, belief=replace(belief, error=belief.error._replace(doubt=after)))
@@ -48,7 +48,7 @@ def evidence(p_value: float, share: float) -> float:
     return math.log(0.5 / max(share, LEAST_SHARE, p_value / (2 * UNSURPRISING)))
 
 
-def _outlier_share(readings: Sequence[Reading]) -> float:
+def outlier_share(readings: Sequence[Reading]) -> float:
     """Probability that one of the readings is an outlier."""
     none = 1.0
     for reading in expanded(readings):

@@ -27,6 +27,7 @@ from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
+from beliefstream.inference.tracking.doubt import outlier_share
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict
@@ -69,9 +70,9 @@ def without_light(step: Step) -> Doubted:
 def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> Outcome:
     """Return the outcome of a step's heavy components with the light ones after it."""
     step, whole = doubted
-    if whole is None and not outcome.belief.error.doubt > BEGIN:
-        return outcome
     readings = expanded(step.instant.readings)
+    if whole is None and not (outcome.belief.error.doubt > BEGIN and outlier_share(readings)):
+        return outcome
     is_usual = step.belief is not None and step.instant.prior is None and not step.model.motion.is_static
     if not is_usual or any(each.sensor.kind == LIKELIHOOD for each in readings):
         return outcome

@@ -3,9 +3,9 @@
 A network has an error floor that does not fall with an observation's information; over many weak observations it adds
 up, always in one direction. A linearised update has no such floor: its error is of third order in the spread of a
 component. So where even the second order is small, every component takes its own Kalman update. There is one for each
-hypothesis, inlier or outlier, of each observation in turn; it is exact for linear ones. The result is reduced: a
-Gaussian sum filter (D. L. Alspach and H. W. Sorenson, "Nonlinear Bayesian Estimation using Gaussian Sum
-Approximations", IEEE Trans. Automatic Control 17(4), 1972).
+hypothesis, outlier or inlier with each component of its noise, of each observation in turn; it is exact for linear
+ones. The result is reduced: a Gaussian sum filter (D. L. Alspach and H. W. Sorenson, "Nonlinear Bayesian Estimation
+using Gaussian Sum Approximations", IEEE Trans. Automatic Control 17(4), 1972).
 
 The nonlinearity of an observation over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of two
 numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is a quarter of the root mean square error
@@ -106,9 +106,9 @@ def divergence(
 ) -> Array:
     """Approximate divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
-    Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise is not one
-    Gaussian, a direction may wrap, a distance may turn back or a function is undefined at a mean: those need the
-    network, which is checked.
+    Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise has no closed form
+    (`has_closed_noise`), a direction may wrap, a distance may turn back or a function is undefined at a mean: those
+    need the network, which is checked.
 
     Args:
         prior: the priors.
@@ -197,7 +197,7 @@ def order(prior: GaussianMixture, observations: Observations, linear: Linearisat
 
 
 def hypotheses(prior: GaussianMixture, observations: Observations, places: Tensor) -> GaussianMixture:
-    """Every component after the observation at `places` ``(B,)``, as an inlier and as an outlier; not normalised."""
+    """Every component after the observation at `places` ``(B,)``, by each of its hypotheses; not normalised."""
     seen, (batch, count, size) = observations.numbers, prior.means.shape
     log_weights, means, covariances = numbers_of(prior)
     at = places.contiguous().numpy()
@@ -208,7 +208,7 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
         given = log_weights.reshape(-1, 1), means.reshape(-1, 1, size), covariances.reshape(-1, 1, size, size)
     else:
         given = log_weights, means, covariances
-    both = 2 * count if (seen.log_outlier > -math.inf).any() else count
+    both = count * (max(seen.noise.shape[2], 1) + bool((seen.log_outlier > -math.inf).any()))
     found = np.empty((batch, both)), np.empty((batch, both, size)), np.empty((batch, both, size, size))
     hypotheses_of(given, seen, at, found)
     parts = (torch.from_numpy(part) for part in found)
@@ -236,7 +236,7 @@ def divergence_all(
     point, move = np.empty((2, factors.shape[2]))
     for b in range(len(factors)):
         found[b] = math.inf
-        if is_plain(seen, b):
+        if has_closed_noise(seen, b):
             found[b] = _total(prior, predicted, seen, linear, b, False, known, space, point, move)
             if found[b] < below:
                 found[b] = _total(prior, predicted, seen, linear, b, True, known, space, point, move)
@@ -253,6 +253,45 @@ def is_plain(seen: Seen, b: int) -> bool:
         if seen.mask[b, n] and seen.noise.shape[2] > 0 and not has_one_gaussian(seen, b, n):
             return False
     return True
+
+
+@borrowing
+def has_closed_noise(seen: Seen, b: int) -> bool:
+    """Whether all noise is plain, or a mixture of Gaussians of a function beyond the plane, where quadrature ends."""
+    if is_plain(seen, b):
+        return True
+    touched = _touched(seen, b)
+    for n in range(seen.kind.shape[1]):
+        mixed = seen.noise.shape[2] > 0 and not has_one_gaussian(seen, b, n)
+        known = seen.kind[b, n] == FUNCTION and not seen.wraps[b, n] and touched > 2
+        if seen.mask[b, n] and (
+            seen.kind[b, n] == LIKELIHOOD or seen.slope[b, n] != 0 or (mixed and not known)
+        ):
+            return False
+    return True
+
+
+@borrowing
+def _touched(seen: Seen, b: int) -> int:
+    """Number of coordinates that the observations touch."""
+    count = 0
+    for i in range(seen.matrix.shape[3]):
+        touched = False
+        for n in range(seen.kind.shape[1]):
+            for r in range(seen.matrix.shape[2]):
+                touched |= seen.mask[b, n] and seen.matrix[b, n, r, i] != 0
+        count += touched
+    return count
+
+
+@borrowing
+def _narrowest(seen: Seen, b: int, n: int) -> float:
+    """The smallest ratio of a component of the noise to its deviation."""
+    least = math.inf if seen.noise.shape[2] > 0 else 1.0
+    for c in range(seen.noise.shape[2]):
+        if seen.noise[b, n, c, 0] > -math.inf:
+            least = min(least, seen.noise[b, n, c, 2])
+    return least
 
 
 @borrowing
@@ -300,13 +339,16 @@ def _total(
             _fill_move(predicted.gain[b, k], predicted.gradient[b, k], move)
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
-                bent = _bent(linear.curvature[b, k, n])
+                # in units of the narrowest component of the noise
+                narrow = _narrowest(seen, b, n) * seen.deviation[b, n] / linear.deviation[b, k, n]
+                bent = _bent(linear.curvature[b, k, n]) / (narrow * narrow)
                 if beyond:
                     other = 0.0
                     if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
                         other = known[b, k, n] if len(known) > 0 else math.inf
                     else:
                         other = _missed(prior[1][b, k], factors[b, k], seen, linear, b, k, n, space, point)
+                        other /= narrow * narrow
                     if other > bent or other != other:
                         bent = other
                 factor = _residual(linear.signed[b, k, n], linear.slope[b, k, n], move, certain)
@@ -384,15 +426,19 @@ def _missed(
     space: Space,
     point: Array,
 ) -> float:
-    """As `missed`, of one component and observation."""
+    """As `missed`, of one component and observation, in units of the noise that linearisation takes."""
     total, size = 0.0, len(mean)
+    units = seen.deviation[b, n] / linear.deviation[b, k, n]
+    start = linear.signed[b, k, n]
+    if seen.noise.shape[2] > 0 and not has_one_gaussian(seen, b, n):
+        start = units * scalar_residual(seen, b, n, mean, space)
     for column in range(size):
         for side in range(2):
             way = 4.0 * side - 2.0
             for i in range(size):
                 point[i] = mean[i] + way * factor[i, column]
-            expected = linear.signed[b, k, n] - way * linear.slope[b, k, n, column]
-            signed = scalar_residual(seen, b, n, point, space)
+            expected = start - way * linear.slope[b, k, n, column]
+            signed = units * scalar_residual(seen, b, n, point, space)
             total += (signed - expected) * (signed - expected)
     return total / (2 * size) / 16
 
@@ -496,9 +542,9 @@ def _information(log_weights: Array, squared: Array, information: Array, n: int)
 
 @native
 def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Components) -> None:
-    """Fill every component after the observation at `places` ``(B,)``: as an inlier, then as a possible outlier."""
+    """Fill every component after the observation at `places` ``(B,)``: as each inlier, then as a possible outlier."""
     size, count = prior[1].shape[2], prior[0].shape[1]
-    work = _new_work(seen, size)
+    work, last = _new_work(seen, size), count * max(seen.noise.shape[2], 1)
     for b in range(len(places)):
         n = places[b]
         for k in range(count):
@@ -512,12 +558,19 @@ def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Componen
                 found[0][b, k] = weight
             elif weight > -math.inf:
                 into = (found[1][b, k], found[2][b, k])
-                inlier = _inlier(seen, b, n, mean, covariance, work, into)
-                found[0][b, k] = weight + inlier + seen.log_inlier[b, n]
+                if seen.noise.shape[2] == 0 or has_one_gaussian(seen, b, n):
+                    inlier = _inlier(seen, b, n, mean, covariance, work, into)
+                    found[0][b, k] = weight + inlier + seen.log_inlier[b, n]
+                else:
+                    _inliers(
+                        seen, b, n, mean, covariance, work, (found[0][b], found[1][b], found[2][b]), k, count
+                    )
+                    for start in range(0, last, count):
+                        found[0][b, start + k] += weight + seen.log_inlier[b, n]
                 if seen.log_outlier[b, n] > -math.inf:
-                    into = (found[1][b, count + k], found[2][b, count + k])
+                    into = (found[1][b, last + k], found[2][b, last + k])
                     density = _outlier(seen, b, n, mean, work, into)
-                    found[0][b, count + k] = weight + density + seen.log_outlier[b, n]
+                    found[0][b, last + k] = weight + density + seen.log_outlier[b, n]
 
 
 @inner
@@ -540,6 +593,41 @@ def _inlier(
     if seen.kind[b, n] == LINEAR:
         return _kalman(mean, numbers[1], seen.constant[b, n], work, into)
     return _second_order(mean, covariance, numbers[0], seen.constant[b, n], work, into)
+
+
+@borrowing
+def _inliers(
+    seen: Seen,
+    b: int,
+    n: int,
+    mean: Array,
+    covariance: Array,
+    work: Workspace,
+    found: Components,
+    k: int,
+    count: int,
+) -> None:
+    """Update the k-th of `count` components with an inlier of each component of the noise; fills all log evidences."""
+    factorise(covariance, TINY, ROUNDING, work.factor)
+    shapes = (work.gradient, work.information, work.curvature, work.slope)
+    _, unit = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
+    off = seen.deviation[b, n] * scalar_residual(seen, b, n, mean, work.space)
+    for c in range(seen.noise.shape[2]):
+        log_weight, bias, ratio = seen.noise[b, n, c, 0], seen.noise[b, n, c, 1], seen.noise[b, n, c, 2]
+        if log_weight == -math.inf:
+            continue
+        deviation = ratio * seen.deviation[b, n]
+        for i in range(len(mean)):
+            work.slope[i] *= unit / deviation
+            for j in range(len(mean)):
+                work.curvature[i, j] *= unit / deviation
+        unit = deviation
+        constant, into = (
+            seen.constant[b, n] + math.log(ratio),
+            (found[1][c * count + k], found[2][c * count + k]),
+        )
+        evidence = _second_order(mean, covariance, (off - bias) / deviation, constant, work, into)
+        found[0][c * count + k] = log_weight + evidence
 
 
 @borrowing

@@ -268,7 +268,7 @@ def _hypotheses(belief: Components, seen: Seen, place: Places, numbers: Array) -
     count, outliers = belief[0].shape[1], False
     for n in range(seen.kind.shape[1]):
         outliers |= seen.log_outlier[0, n] > -math.inf
-    joint = _new(2 * count if outliers else count, belief[1].shape[2])
+    joint = _new(count * (max(seen.noise.shape[2], 1) + outliers), belief[1].shape[2])
     hypotheses_of(belief, seen, place.copy(), joint)
     numbers[EVIDENCE] += log_sum(joint[0][0])
     return joint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from beliefstream.inference import sensors
+from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
@@ -147,6 +149,65 @@ def test_what_bends_wraps_or_is_not_gaussian_is_left_to_the_network() -> None:
     noise = sensors.Noise(weights=(0.5, 0.5), biases=(0.0, 1.0), ratios=(1.0, 2.0))
     other = reported(replace(radio(0.0, 0.0), noise=noise), -71.6)
     assert float(stated_loss(prior, other)) == math.inf
+
+
+MIXED = sensors.Noise((0.7, 0.2, 0.1), (0.0, 1.5, -2.0), (1.0, 3.0, 0.5))
+ROWS = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, -0.3], [0.2, 0.0, 1.0], [1.0, -1.0, 1.0]])
+VALUES, DEVIATION = np.array([0.9, 2.4, -1.3, 0.4]), 0.4
+
+
+def enumerated(outliers: float) -> tuple[float, Array, Array]:
+    """Log evidence, mean and covariance over all hypotheses, each a Gaussian; the prior is standard."""
+    logs, means, covariances = [], [], []
+    for parts in itertools.product(range(3 + bool(outliers)), repeat=len(VALUES)):
+        inside = [number for number, part in enumerate(parts) if part < 3]
+        chosen = [parts[number] for number in inside]
+        rows, variances = ROWS[inside], (DEVIATION * np.array(MIXED.ratios)[chosen]) ** 2
+        covariance = np.linalg.inv(np.eye(3) + rows.T @ (rows / variances[:, None]))
+        off = VALUES[inside] - np.array(MIXED.biases)[chosen]
+        spread = rows @ rows.T + np.diag(variances)
+        log = math.log(outliers / 100) * (len(VALUES) - len(inside)) if outliers else 0.0
+        log += sum(math.log((1 - outliers) * MIXED.weights[part]) for part in chosen)
+        log -= 0.5 * (off @ np.linalg.solve(spread, off) + np.linalg.slogdet(2 * math.pi * spread)[1])
+        logs.append(log)
+        means.append(covariance @ (rows.T @ (off / variances)))
+        covariances.append(covariance)
+    shares = np.exp(np.array(logs) - np.logaddexp.reduce(logs))
+    mean = shares @ np.array(means)
+    away = np.array(means) - mean
+    return (
+        float(np.logaddexp.reduce(logs)),
+        mean,
+        np.einsum("h,hij->ij", shares, np.array(covariances) + away[:, :, None] * away[:, None, :]),
+    )
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.1])
+def test_each_component_of_noise_is_a_hypothesis_beyond_the_plane(outliers: float) -> None:
+    readings = [
+        Reading(
+            replace(
+                sensors.linear([row], [[DEVIATION**2]], noise=MIXED),
+                outlier_probability=outliers,
+                outlier_span=100.0,
+            ),
+            np.array([value]),
+        )
+        for row, value in zip(ROWS, VALUES, strict=True)
+    ]
+    observations = encode([readings], 3)
+    prior = GaussianMixture.gaussian(torch.zeros(1, 3).double(), torch.eye(3).double()[None])
+    assert float(stated_loss(prior, observations)) < 1e-20
+    posterior, evidence, _ = nearly_linear.update(prior, observations, 256, 0.0)
+    exact, mean, covariance = enumerated(outliers)
+    assert float(evidence) == pytest.approx(exact, abs=1e-9)
+    for found, expected in zip(posterior.moments(), (mean, covariance), strict=True):
+        assert_near(found[0], torch.from_numpy(expected), 1e-3)
+    _, _, lost = nearly_linear.update(prior, observations, 8, 0.002)
+    assert 0 < float(lost) < 0.1
+    updated = Updater(load()).update(prior, observations)
+    assert int(updated.method[0]) in (Method.LINEARISED, Method.KALMAN)
+    assert float(updated.log_evidence[0]) == pytest.approx(exact, abs=0.05)
 
 
 def test_noise_of_another_entity_of_the_batch_does_not_matter() -> None:
