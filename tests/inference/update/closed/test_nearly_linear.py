@@ -200,7 +200,7 @@ def test_each_component_of_noise_is_a_hypothesis_beyond_the_plane(outliers: floa
     assert float(stated_loss(prior, observations)) < 1e-20
     posterior, evidence, _ = nearly_linear.update(prior, observations, 256, 0.0)
     exact, mean, covariance = enumerated(outliers)
-    assert float(evidence) == pytest.approx(exact, abs=1e-9)
+    assert float(evidence) == pytest.approx(exact, abs=1e-5)  # negligible ones are left out
     for found, expected in zip(posterior.moments(), (mean, covariance), strict=True):
         assert_near(found[0], torch.from_numpy(expected), 1e-3)
     _, _, lost = nearly_linear.update(prior, observations, 8, 0.002)
