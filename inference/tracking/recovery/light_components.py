@@ -27,10 +27,10 @@ from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.doubt import outlier_share
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict
+from beliefstream.inference.tracking.recovery.doubt import outlier_share
 from beliefstream.inference.update.closed.nearly_linear import hypotheses
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
