@@ -13,7 +13,7 @@ leave modes that neither the network nor its check may see. Then
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ from beliefstream.inference.update.check.prior_scan import (
 from beliefstream.inference.update.check.refinement import LEAST_ADDED, finite, refine
 from beliefstream.inference.update.devices import DeviceNetwork
 from beliefstream.inference.update.result import Method, Update, in_threads, joined
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
@@ -52,6 +52,17 @@ MEASURED = 1024  # points of the last measurement, and of one that compares repe
 MOST_LACKING = 0.5  # share of the posterior that is added where an answer lacks it
 WIDE = 0.003  # weight of the Gaussian with a refined answer's moments
 WORSE = 0.02  # nats by which the estimated divergence may rise
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of the answer to each problem, ``(B,)``."""
+
+    least: Tensor  # sample efficiency
+    search: Tensor  # whether to search for modes in any case
+
+    def rows(self, index: Tensor) -> Wanted:
+        return Wanted(self.least[index], self.search[index])
 
 
 class CheckedNetwork:
@@ -99,70 +110,66 @@ class CheckedNetwork:
 
 
 class ThoroughNetwork(CheckedNetwork):
-    """A network in float64, whose answers are searched, refined and measured on fresh points.
+    """A network in float64, whose answers are refined, and searched where that is not enough.
 
     Noise can be a millionth of the prior, and an answer must not depend on the rest of its batch.
     """
 
-    def update(self, local: LocalProblem, p_value: Tensor) -> Update:
-        """Posterior of each problem, as `CheckedNetwork.update`."""
+    def thorough(self, local: LocalProblem, p_value: Tensor, wanted: Wanted) -> Update:
+        """Posterior of each problem, as `update`, as good as `wanted`."""
         sound, parts = _sound(local), []
-        solve = self._searched if self.settings.search_above < math.inf else self._unsearched
-        for chosen, way in ((sound, solve), (~sound, super().update)):
+        for chosen, way in ((sound, self._refined), (~sound, self._unrefined)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
-                parts.append((index, way(local.rows(index), p_value[index])))
+                parts.append((index, way(local.rows(index), p_value[index], wanted.rows(index))))
         return joined(parts)
 
-    def _unsearched(self, local: LocalProblem, p_value: Tensor) -> Update:
-        """Refine answers without a search."""
-        (answer, fell_back), points = self._answer(local), self.settings.points
-        now = self._checked(local, answer, p_value, points)
-        return _marked(self._refined(local, answer, now, points), fell_back)
+    def _unrefined(self, local: LocalProblem, p_value: Tensor, _: Wanted) -> Update:
+        return self.update(local, p_value)
 
-    def _searched(self, local: LocalProblem, p_value: Tensor) -> Update:
-        """Search a few problems at a time."""
+    def _refined(self, local: LocalProblem, p_value: Tensor, wanted: Wanted) -> Update:
+        """Refine a few problems at a time."""
         answer, fell_back = self._answer(local)
         batch = len(p_value)
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
-            return index, self._searched_together(local.rows(index), answer.rows(index), p_value[index])
+            some, first = local.rows(index), answer.rows(index)
+            now = self._checked(some, first, p_value[index], MEASURED)
+            now = self._moved(some, first, now, wanted.least[index])
+            return index, self._searched(some, first, now, wanted.rows(index))
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
 
-    def _searched_together(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
-        cells, points = scan(local.prior, local.observations), 2 * self.settings.points
-        along = randomised_images(local.prior, local.observations, cells.starts(STARTS))
-        local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=cells)
-        result = compared(local, self._checked(local, answer, p_value, points))
-        settled = result.sample_efficiency >= self.settings.refine_below
-        # noise mixtures and functions can leave modes where no point came
-        irregular = (local.observations.is_irregular & local.observations.mask).any(1)
-        at = torch.nonzero(~settled | irregular)[:, 0]
-        if len(at):
-            result = result.with_rows(at, self._peaked(local.rows(at), answer.rows(at), result.rows(at)))
-        at = torch.nonzero(settled & ~irregular)[:, 0]
-        if len(at):
-            result = result.with_rows(at, self._completed(local.rows(at), result.rows(at), points))
-        return result
+    def _moved(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+        """Refine answers that are not nearly exact; repeat with more points while they are poor and improve.
 
-    def scanned(self, local: LocalProblem, update: Update) -> Update:
-        """Compare one-pass answers with a scan of the prior, and add what good ones lack.
-
-        A poor one stays poor, to be solved thoroughly: the few points of one pass do not measure what would be added.
+        Every refinement adds components, more than an answer may have. A repeat starts from what the reduction left,
+        not from all that the one before fitted.
         """
-        parts = []
-        for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
-            some = local.rows(index)
-            some = replace(some, scan=scan(some.prior, some.observations))
-            measured = compared(some, update.rows(index))
-            good = torch.nonzero(measured.sample_efficiency >= self.settings.refine_below)[:, 0]
-            if len(good):
-                completed = self._completed(some.rows(good), measured.rows(good), self.settings.points)
-                measured = measured.with_rows(good, completed)
-            parts.append((index, measured))
-        return joined(parts)
+        settings, left = self.settings, torch.nonzero(now.sample_efficiency < ENOUGH)[:, 0]
+        size = settings.most_components - settings.components, settings.refine_rounds, settings.refine_steps
+        for points in (settings.refine_points, *settings.repeat_points):
+            if len(left) == 0:
+                break
+            part = local.rows(left)
+            after = self._better(part, refine(part, answer.rows(left), *size, points), now.rows(left), MEASURED)
+            now = now.with_rows(left, after)
+            left = left[after.sample_efficiency < least[left]]
+            answer = local.localise(now.posterior)
+        return now
+
+    def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
+        """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
+        poor = now.sample_efficiency < self.settings.repeat_below
+        index = torch.nonzero(wanted.search | poor)[:, 0]
+        if len(index) == 0 or self.settings.search_above == math.inf:
+            return now
+        some = local.rows(index)
+        cells = scan(some.prior, some.observations)
+        along = randomised_images(some.prior, some.observations, cells.starts(STARTS))
+        some = replace(some, images=along, shares=importance.SEARCHED_SHARES, scan=cells)
+        return now.with_rows(index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index]))
 
     def _completed(self, local: LocalProblem, update: Update, points: int) -> Update:
         """Add components where the scan sees mass that an answer lacks, unless this raises the divergence.
@@ -181,9 +188,9 @@ class ThoroughNetwork(CheckedNetwork):
         kept = torch.nonzero(after.divergence < before.divergence + WORSE)[:, 0]
         return update.with_rows(index[kept], after.rows(kept))
 
-    def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
+    def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
-        given, points = (local.prior, local.observations), self.settings.refine_points
+        given, points = (local.prior, local.observations), MEASURED
         peaks = search(*given, local.images, self.settings.most_components)
         laplace, images = modes(*given, with_agreeing(*given, peaks))
         one, other = math.log(EVENLY), math.log1p(-EVENLY)
@@ -191,7 +198,7 @@ class ThoroughNetwork(CheckedNetwork):
         local = replace(local, images=beside([images.scaled_by(one), local.images.scaled_by(other)]))
         now = self._measured(local, now, points)
         result = self._better(local, laplace, self._better(local, both, now, points), points)
-        result = self._widened(local, self._refined(local, both, result, points), points)
+        result = self._widened(local, self._moved(local, both, result, least), points)
         return self._verified(local, self._covered(local, self._completed(local, result, points)))
 
     def _widened(self, local: LocalProblem, update: Update, points: int) -> Update:
@@ -240,33 +247,6 @@ class ThoroughNetwork(CheckedNetwork):
             divergence = divergence + local.unobserved_divergence(update.posterior, weighted)
         size = torch.minimum(update.sample_efficiency, again.sample_efficiency)
         return with_missed(replace(again, sample_efficiency=size), divergence)
-
-    def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
-        """Refine poor answers, keep what improves, and repeat with more points while they stay poor and improve.
-
-        `measure` is the number of points that `now` was measured on. Every refinement adds components, more than an
-        answer may have. A repeat starts from what the reduction left, not from all that the one before fitted.
-        """
-        settings = self.settings
-        left = torch.nonzero(now.sample_efficiency < settings.refine_below)[:, 0]
-        if len(left) == 0:
-            return now
-        size = settings.most_components - settings.components, settings.refine_rounds, settings.refine_steps
-        part = local.rows(left)
-        fitted = refine(part, answer.rows(left), *size, settings.refine_points)
-        now = now.with_rows(left, self._better(part, fitted, now.rows(left), measure))
-        below = min(settings.refine_below, settings.repeat_below)
-        for points in settings.repeat_points:
-            left = left[now.sample_efficiency[left] < below]
-            if len(left) == 0:
-                break
-            part, few = local.rows(left), min(points, MEASURED)
-            fitted = refine(part, part.localise(now.posterior.rows(left)), *size, points)
-            before = self._measured(part, now.rows(left), few)
-            after = self._better(part, fitted, before, few)
-            now = now.with_rows(left, after)
-            left = left[after.sample_efficiency > before.sample_efficiency]
-        return now
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
         """For each entity the answer with the larger sample efficiency; `now` was measured on as many `points`."""

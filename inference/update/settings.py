@@ -46,11 +46,11 @@ class UpdateSettings:
     merge_below: float = 0.002
     points: int = 96
     refine_below: float = 0.95
-    refine_rounds: int = 3
+    refine_rounds: int = 2
     refine_steps: int = 2
-    refine_points: int = 512
+    refine_points: int = 1024
     repeat_below: float = 0.9
-    repeat_points: tuple[int, ...] = (2048, 8192)
+    repeat_points: tuple[int, ...] = (2048, 4096, 8192)
     search_above: float = 300.0
     linear_below: float = 0.002
     quadrature_below: float = 0.005

@@ -33,17 +33,15 @@ from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
-from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork
+from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork, Wanted
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.settings import ENOUGH, UNLIKELY, UpdateSettings
+from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.simulated_p_value import simulated_p_value
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
-# Below the search limit by this factor, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
-GENTLE = 100.0
 
 
 class Updater:
@@ -154,33 +152,20 @@ class Updater:
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor
     ) -> Iterator[tuple[Tensor, Update]]:
-        """Update in one pass where that can be trusted, else thoroughly; problems of one `code` have one shape."""
+        """Update by the network; problems of one `code` have one shape."""
         settings = self.settings
-        doubted, weak = torch.zeros(2, len(code), dtype=torch.bool)
-        posed, least = problems.posed.scaled.rows(index), torch.zeros(len(code), dtype=torch.float64)
-        never, doubted[index] = self._trust(posed)
-        wanted = settings.least_efficiency(posed.gained)
-        least[index], weak[index] = wanted, wanted > settings.refine_below
-        again = [index[never]]
-        for some in _groups(index[~never], code):
-            update = self._in_one_pass(problems, some)
-            at = torch.nonzero(doubted[some] & (update.sample_efficiency >= least[some]))[:, 0]
-            if len(at):
-                local, _ = problems.local(some[at], True)
-                update = update.with_rows(at, self._thorough.scanned(local, update.rows(at)))
-            poor = update.sample_efficiency < least[some]
-            good = torch.nonzero(~poor)[:, 0]
-            again.append(some[poor])
-            if len(good):
-                yield some[good], update.rows(good)
-        left = torch.cat(again).sort().values
-        if len(left) == 0:
+        if not settings.refine_below:
+            for some in _groups(index, code):
+                yield some, self._in_one_pass(problems, some)
             return
-        shapes = problems.shapes(left)
-        for chosen, network in ((~weak[left], self._thorough), (weak[left], self._more_thorough)):
-            for some in _groups(left[chosen], code):
-                for part in _groups(some, shapes):
-                    yield part, network.update(*problems.local(part, True))
+        posed, batch = problems.posed.scaled.rows(index), len(code)
+        wanted = Wanted(torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.bool))
+        wanted.least[index] = settings.least_efficiency(posed.gained)
+        wanted.search[index] = bend(posed) > settings.search_above
+        shapes = problems.shapes(index)
+        for some in _groups(index, code):
+            for part in _groups(some, shapes):
+                yield part, self._thorough.thorough(*problems.local(part, True), wanted.rows(part))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
@@ -191,35 +176,6 @@ class Updater:
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(self._network.double, self.settings)
-
-    @cached_property
-    def _more_thorough(self) -> ThoroughNetwork:
-        """For weak observations."""
-        refine, repeat = self.settings.refine_below, self.settings.repeat_below
-        settings = replace(self.settings, refine_below=max(refine, ENOUGH), repeat_below=max(repeat, ENOUGH))
-        return ThoroughNetwork(self._network.double, settings)
-
-    def _trust(self, problem: Scaled) -> tuple[Tensor, Tensor]:
-        """Where one pass of the network is not tried, and which answers to compare with a scan, each ``(B,)`` bool.
-
-        One pass may miss a part of the posterior unnoticed where observations bend much. Its precision does not resolve
-        noise that is much smaller than the prior.
-        """
-        limit, observations = self.settings.search_above, problem.observations
-        information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
-        used = problem.prior.present[..., None] & observations.mask[:, None]
-        largest = torch.where(used, information, 0.0).amax((1, 2))
-        never = largest * torch.finfo(self._network.dtype).eps > 1
-        if limit == math.inf:
-            return never, torch.zeros_like(never)
-        bent = bend(problem)
-        unlikely = problem.prediction.p_value(problem.prior) < UNLIKELY
-        outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
-        irregular = (observations.mask & observations.is_irregular).any(1)
-        never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
-        # a problem has no residual whose bend could be measured
-        doubted = (unlikely & outliers) | observations.has_problem
-        return never, doubted | (bent > limit / GENTLE)
 
 
 def bend(problem: Scaled) -> Tensor:
