@@ -34,10 +34,8 @@ from beliefstream.inference.update.check.mode_search import (
     with_agreeing,
 )
 from beliefstream.inference.update.check.prior_scan import (
-    beyond_slack,
     compared,
     lacking,
-    missed_closely,
     scan,
     with_missed,
 )
@@ -47,6 +45,7 @@ from beliefstream.inference.update.result import Method, Update, in_threads, joi
 from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
+PLANE = 2  # coordinates; in more, the network gets as many tokens as an answer may have components
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
 MEASURED = 1024  # points of the last measurement, and of one that compares repeated refinements
 MOST_LACKING = 0.5  # share of the posterior that is added where an answer lacks it
@@ -78,9 +77,7 @@ class CheckedNetwork:
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, Tensor]:
         """The network's answer, and where it is not that of the network on its device ``(B,)``."""
-        settings, prior = self.settings, local.prior
-        fits = prior.components <= settings.components
-        count = settings.components if fits else settings.most_components
+        settings, prior, count = self.settings, local.prior, self.tokens(local)
         if prior.components > count:
             prior = reduce(prior, count, settings.merge_below)
         answer, spared = self.network.answer(duplicate_components(prior, count), local.observations)
@@ -91,6 +88,11 @@ class CheckedNetwork:
             whole = GaussianMixture.gaussian(*local.prior.moments())
             answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, unusable | spared
+
+    def tokens(self, local: LocalProblem) -> int:
+        """How many tokens the network gets."""
+        fits = local.prior.components <= self.settings.components
+        return self.settings.components if fits else self.settings.most_components
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
@@ -123,6 +125,10 @@ class ThoroughNetwork(CheckedNetwork):
             if len(index):
                 parts.append((index, way(local.rows(index), p_value[index], wanted.rows(index))))
         return joined(parts)
+
+    def tokens(self, local: LocalProblem) -> int:
+        few = local.prior.dimension <= PLANE
+        return super().tokens(local) if few else self.settings.most_components
 
     def _unrefined(self, local: LocalProblem, p_value: Tensor, _: Wanted) -> Update:
         return self.update(local, p_value)
@@ -234,15 +240,10 @@ class ThoroughNetwork(CheckedNetwork):
         return update.with_rows(index, replace(before, posterior=self._reduced(whole)))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
-        """Measure an answer on fresh points: the points of a choice flatter what was chosen.
-
-        The points see the shape of an answer well, and the scan sees what it lacks. So the divergence is that of the
-        points, with the part beyond the scan's slack from whichever sees more.
-        """
+        """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
         weighted = local.weigh(local.localise(update.posterior), MEASURED, Seed.VERIFICATION)
         again = _with_quality(update, importance.quality(weighted))
-        missed = missed_closely(local, again) - beyond_slack(weighted)
-        divergence = torch.maximum(update.divergence, again.divergence) + missed.clamp_min(0)
+        divergence = torch.maximum(update.divergence, again.divergence)
         if local.partial:
             divergence = divergence + local.unobserved_divergence(update.posterior, weighted)
         size = torch.minimum(update.sample_efficiency, again.sample_efficiency)

@@ -36,12 +36,16 @@ from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork,
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork, Wanted
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
 from beliefstream.inference.update.simulated_p_value import simulated_p_value
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
+
+
+# Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
+GENTLE = 3.0
 
 
 class Updater:
@@ -161,11 +165,19 @@ class Updater:
         posed, batch = problems.posed.scaled.rows(index), len(code)
         wanted = Wanted(torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.bool))
         wanted.least[index] = settings.least_efficiency(posed.gained)
-        wanted.search[index] = bend(posed) > settings.search_above
+        wanted.search[index] = self._doubted(posed)
         shapes = problems.shapes(index)
         for some in _groups(index, code):
             for part in _groups(some, shapes):
                 yield part, self._thorough.thorough(*problems.local(part, True), wanted.rows(part))
+
+    def _doubted(self, problem: Scaled) -> Tensor:
+        """Where modes are searched for in any case ``(B,)``: points of an answer may miss a part of the posterior."""
+        observations, bent = problem.observations, bend(problem)
+        unlikely = problem.prediction.p_value(problem.prior) < UNLIKELY
+        outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
+        irregular = (observations.mask & observations.is_irregular).any(1)
+        return (bent > self.settings.search_above) | (irregular & (bent > GENTLE)) | (unlikely & outliers)
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
