@@ -27,18 +27,13 @@ from beliefstream.inference.update.check import importance
 from beliefstream.inference.update.check.importance import EVENLY, Seed, share_beside
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.mode_search import (
-    STARTS,
+    evened,
     modes,
     randomised_images,
     search,
     with_agreeing,
 )
-from beliefstream.inference.update.check.prior_scan import (
-    compared,
-    lacking,
-    scan,
-    with_missed,
-)
+from beliefstream.inference.update.check.prior_scan import SLACK, with_missed
 from beliefstream.inference.update.check.refinement import LEAST_ADDED, finite, refine
 from beliefstream.inference.update.devices import DeviceNetwork
 from beliefstream.inference.update.result import Method, Update, in_threads, joined
@@ -58,10 +53,11 @@ class Wanted:
     """What is asked of the answer to each problem, ``(B,)``."""
 
     least: Tensor  # sample efficiency
+    doubted: Tensor  # whether points of an answer may miss a part of the posterior
     search: Tensor  # whether to search for modes in any case
 
     def rows(self, index: Tensor) -> Wanted:
-        return Wanted(self.least[index], self.search[index])
+        return Wanted(self.least[index], self.doubted[index], self.search[index])
 
 
 class CheckedNetwork:
@@ -139,10 +135,10 @@ class ThoroughNetwork(CheckedNetwork):
         batch = len(p_value)
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
-            some, first = local.rows(index), answer.rows(index)
+            some, first, asked = local.rows(index), answer.rows(index), wanted.rows(index)
             now = self._checked(some, first, p_value[index], MEASURED)
-            now = self._moved(some, first, now, wanted.least[index])
-            return index, self._searched(some, first, now, wanted.rows(index))
+            now = self._completed(some, self._moved(some, first, now, asked.least), asked)
+            return index, self._searched(some, first, now, asked)
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
@@ -165,6 +161,27 @@ class ThoroughNetwork(CheckedNetwork):
             answer = local.localise(now.posterior)
         return now
 
+    def _completed(self, local: LocalProblem, now: Update, wanted: Wanted) -> Update:
+        """Look along the posterior of doubted problems, and add components where their answers lack mass."""
+        index = torch.nonzero(wanted.doubted)[:, 0]
+        if len(index) == 0:
+            return now
+        some, before = local.rows(index), now.rows(index)
+        given = some.prior, some.observations
+        peaks = with_agreeing(*given, randomised_images(*given))
+        some = replace(some, images=evened(peaks), shares=importance.SEARCHED_SHARES)
+        parts, mass = lacking(some, peaks, before)
+        at = torch.nonzero(mass > LEAST_ADDED)[:, 0]
+        if len(at) == 0:
+            return now
+        some, before, share = some.rows(at), before.rows(at), mass[at, None].clamp_max(MOST_LACKING)
+        few = reduce(parts.rows(at).normalised(), self.settings.components, self.settings.merge_below)
+        known = some.localise(before.posterior)
+        answer = beside([known.scaled_by(torch.log1p(-share)), few.scaled_by(share.log())])
+        before = self._measured(some, before, MEASURED)
+        after = self._verified(some, self._moved(some, answer, before, wanted.least[index[at]]))
+        return now.with_rows(index[at], after)
+
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
         poor = now.sample_efficiency < self.settings.repeat_below
@@ -172,27 +189,9 @@ class ThoroughNetwork(CheckedNetwork):
         if len(index) == 0 or self.settings.search_above == math.inf:
             return now
         some = local.rows(index)
-        cells = scan(some.prior, some.observations)
-        along = randomised_images(some.prior, some.observations, cells.starts(STARTS))
-        some = replace(some, images=along, shares=importance.SEARCHED_SHARES, scan=cells)
+        along = evened(randomised_images(some.prior, some.observations))
+        some = replace(some, images=along, shares=importance.SEARCHED_SHARES)
         return now.with_rows(index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index]))
-
-    def _completed(self, local: LocalProblem, update: Update, points: int) -> Update:
-        """Add components where the scan sees mass that an answer lacks, unless this raises the divergence.
-
-        Such mass may cost little now, and much later: it may be a mode, and the rest of the belief gets narrower.
-        """
-        parts, mass = lacking(local, update)
-        index = torch.nonzero((mass > LEAST_ADDED) & (mass < MOST_LACKING))[:, 0]
-        if len(index) == 0:
-            return update
-        some, before, share = local.rows(index), update.rows(index), mass[index, None]
-        few = some.extend(reduce(parts.rows(index), self.settings.components, self.settings.merge_below))
-        whole = [before.posterior.scaled_by(torch.log1p(-share)), few.scaled_by(share.log())]
-        posterior = self._reduced(beside(whole))
-        after = compared(some, self._measured(some, replace(before, posterior=posterior), points))
-        kept = torch.nonzero(after.divergence < before.divergence + WORSE)[:, 0]
-        return update.with_rows(index[kept], after.rows(kept))
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
@@ -205,7 +204,7 @@ class ThoroughNetwork(CheckedNetwork):
         now = self._measured(local, now, points)
         result = self._better(local, laplace, self._better(local, both, now, points), points)
         result = self._widened(local, self._moved(local, both, result, least), points)
-        return self._verified(local, self._covered(local, self._completed(local, result, points)))
+        return self._verified(local, self._covered(local, result))
 
     def _widened(self, local: LocalProblem, update: Update, points: int) -> Update:
         """Add to refined answers a Gaussian with their moments, wider: all points may have missed a thin sheet.
@@ -255,6 +254,17 @@ class ThoroughNetwork(CheckedNetwork):
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
         better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
         return now.with_rows(better, other.rows(better))
+
+
+def lacking(
+    local: LocalProblem, peaks: GaussianMixture, update: Update
+) -> tuple[GaussianMixture, Tensor]:
+    """The peaks at which an answer is too low by `SLACK` nats, and the mass of the largest of them ``(B,)``."""
+    exact = local.prior.log_density(peaks.means) + local.observations.log_likelihood(peaks.means)
+    off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
+    share = peaks.log_weights - update.log_evidence[:, None]
+    logs = torch.where((off > SLACK) & share.isfinite(), share, -math.inf)
+    return replace(peaks, log_weights=logs), logs.amax(1).exp()
 
 
 def _marked(update: Update, fell_back: Tensor) -> Update:

@@ -163,21 +163,21 @@ class Updater:
                 yield some, self._in_one_pass(problems, some)
             return
         posed, batch = problems.posed.scaled.rows(index), len(code)
-        wanted = Wanted(torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.bool))
+        no = torch.zeros(batch, dtype=torch.bool)
+        wanted = Wanted(torch.zeros(batch, dtype=torch.float64), no, no.clone())
         wanted.least[index] = settings.least_efficiency(posed.gained)
-        wanted.search[index] = self._doubted(posed)
+        wanted.doubted[index], wanted.search[index] = self._doubted(posed)
         shapes = problems.shapes(index)
         for some in _groups(index, code):
             for part in _groups(some, shapes):
                 yield part, self._thorough.thorough(*problems.local(part, True), wanted.rows(part))
 
-    def _doubted(self, problem: Scaled) -> Tensor:
-        """Where modes are searched for in any case ``(B,)``: points of an answer may miss a part of the posterior."""
+    def _doubted(self, problem: Scaled) -> tuple[Tensor, Tensor]:
+        """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""
         observations, bent = problem.observations, bend(problem)
         unlikely = problem.prediction.p_value(problem.prior) < UNLIKELY
         outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
-        irregular = (observations.mask & observations.is_irregular).any(1)
-        return (bent > self.settings.search_above) | (irregular & (bent > GENTLE)) | (unlikely & outliers)
+        return (bent > GENTLE) | (unlikely & outliers), bent > self.settings.search_above
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""

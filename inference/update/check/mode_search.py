@@ -32,6 +32,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.check.climb import Climb, laplace, local_covariances, ordered, peaks_at
 from beliefstream.inference.update.check.importance import EVENLY, Seed, systematic
+from beliefstream.inference.update.check.prior_scan import scan
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
@@ -54,8 +55,11 @@ class Modes(NamedTuple):
     images: GaussianMixture  # only the peaks, weak ones too
 
 
-def randomised_images(prior: GaussianMixture, observations: Observations, scanned: Tensor) -> GaussianMixture:
-    """Gaussians along the posterior: from `STARTS` points of the prior, and from those `scanned` ``(B, S, d)``."""
+def randomised_images(prior: GaussianMixture, observations: Observations) -> GaussianMixture:
+    """Gaussians along the posterior, from `STARTS` points of the prior; weighted by their evidence as peaks.
+
+    Of noise mixtures and functions, which may have many modes, as many come from points of a scan of the prior.
+    """
     observations = ordered(observations, prior.moments()[0])
     batch, size = prior.batch, prior.dimension
     starts = systematic(prior, prior.factors(), STARTS, Seed.ALONG)
@@ -68,11 +72,14 @@ def randomised_images(prior: GaussianMixture, observations: Observations, scanne
     # as wide as under its own hypothesis; one ten times as wide can have the same centre
     covariances = local_covariances(points, climb.covariances, hypotheses).view(batch, STARTS, size, size)
     along = peaks_at(prior, observations, points.view(batch, STARTS, size), covariances)
+    if not bool((observations.is_irregular & observations.mask).any()):
+        return along
+    scanned = scan(prior, observations).starts(STARTS)
     climb = Climb.of(prior, observations, scanned)
-    return _evened(beside([along, laplace(prior, climb, climb.walk(scanned, ROUNDS, robust=False))]))
+    return beside([along, laplace(prior, climb, climb.walk(scanned, ROUNDS, robust=False))])
 
 
-def _evened(peaks: GaussianMixture) -> GaussianMixture:
+def evened(peaks: GaussianMixture) -> GaussianMixture:
     """Peaks with a part of the weight spread evenly; all of it where none has a height."""
     count = peaks.components
     share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)
@@ -197,7 +204,7 @@ def modes(prior: GaussianMixture, observations: Observations, peaks: GaussianMix
     peaks = peaks.places(best)
     peaks = replace(peaks, log_weights=torch.where(repeated, -math.inf, peaks.log_weights))
     outliers = prior.scaled_by(observations.log_likelihood(prior.means))
-    return Modes(beside([peaks, outliers]).normalised(), _evened(peaks))
+    return Modes(beside([peaks, outliers]).normalised(), evened(peaks))
 
 
 def distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> tuple[Tensor, Tensor]:
