@@ -33,10 +33,10 @@ from beliefstream.inference.update.check.mode_search import (
     search,
     with_agreeing,
 )
-from beliefstream.inference.update.check.prior_scan import SLACK, with_missed
+from beliefstream.inference.update.check.prior_scan import SLACK
 from beliefstream.inference.update.check.refinement import LEAST_ADDED, finite, refine
 from beliefstream.inference.update.devices import DeviceNetwork
-from beliefstream.inference.update.result import Method, Update, in_threads, joined
+from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
 from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
@@ -155,7 +155,9 @@ class ThoroughNetwork(CheckedNetwork):
             if len(left) == 0:
                 break
             part = local.rows(left)
-            after = self._better(part, refine(part, answer.rows(left), *size, points), now.rows(left), MEASURED)
+            after = self._better(
+                part, refine(part, answer.rows(left), *size, points), now.rows(left), MEASURED
+            )
             now = now.with_rows(left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
@@ -191,7 +193,9 @@ class ThoroughNetwork(CheckedNetwork):
         some = local.rows(index)
         along = evened(randomised_images(some.prior, some.observations))
         some = replace(some, images=along, shares=importance.SEARCHED_SHARES)
-        return now.with_rows(index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index]))
+        return now.with_rows(
+            index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index])
+        )
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
@@ -246,7 +250,8 @@ class ThoroughNetwork(CheckedNetwork):
         if local.partial:
             divergence = divergence + local.unobserved_divergence(update.posterior, weighted)
         size = torch.minimum(update.sample_efficiency, again.sample_efficiency)
-        return with_missed(replace(again, sample_efficiency=size), divergence)
+        size = torch.minimum(size, efficiency_at(divergence))
+        return replace(again, sample_efficiency=size, divergence=divergence)
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
         """For each entity the answer with the larger sample efficiency; `now` was measured on as many `points`."""
@@ -256,9 +261,7 @@ class ThoroughNetwork(CheckedNetwork):
         return now.with_rows(better, other.rows(better))
 
 
-def lacking(
-    local: LocalProblem, peaks: GaussianMixture, update: Update
-) -> tuple[GaussianMixture, Tensor]:
+def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> tuple[GaussianMixture, Tensor]:
     """The peaks at which an answer is too low by `SLACK` nats, and the mass of the largest of them ``(B,)``."""
     exact = local.prior.log_density(peaks.means) + local.observations.log_likelihood(peaks.means)
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +11,6 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.check import importance, unobserved
-
-if TYPE_CHECKING:
-    from beliefstream.inference.update.check.prior_scan import Scan
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,6 @@ class LocalProblem:
     observations: Observations
     images: GaussianMixture  # where the observations agree: part of every check's proposal; before a search the prior
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
-    scan: Scan | None = None  # of the prior, after a mode search
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations, axes: list[int]) -> LocalProblem:
@@ -68,7 +63,6 @@ class LocalProblem:
             self.observations.rows_of(index),
             self.images.rows(index),
             self.shares,
-            None if self.scan is None else self.scan.rows(index),
         )
 
     def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:

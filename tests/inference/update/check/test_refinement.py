@@ -10,8 +10,7 @@ from beliefstream.inference.sensors import Reading, encode, range_to
 from beliefstream.inference.update.check import refinement
 from beliefstream.inference.update.check.importance import Weighted
 from beliefstream.inference.update.check.local_problem import LocalProblem
-from beliefstream.inference.update.check.mode_search import randomised_images
-from beliefstream.inference.update.check.prior_scan import scan
+from beliefstream.inference.update.check.mode_search import evened, randomised_images
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled
 
@@ -26,7 +25,7 @@ def local_of(count: int, seed: int) -> LocalProblem:
 
 def with_images(local: LocalProblem) -> LocalProblem:
     given = local.prior, local.observations
-    return replace(local, images=randomised_images(*given, scan(*given).starts(64)))
+    return replace(local, images=evened(randomised_images(*given)))
 
 
 def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
