@@ -170,7 +170,7 @@ class ThoroughNetwork(CheckedNetwork):
             return now
         some, before = local.rows(index), now.rows(index)
         given = some.prior, some.observations
-        peaks = with_agreeing(*given, randomised_images(*given))
+        peaks = randomised_images(*given)
         some = replace(some, images=evened(peaks), shares=importance.SEARCHED_SHARES)
         parts, mass = lacking(some, peaks, before)
         at = torch.nonzero(mass > LEAST_ADDED)[:, 0]

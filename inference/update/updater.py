@@ -46,6 +46,7 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
+FEWEST_SETS = 4  # possible outliers; of fewer, `randomised_images` leaves out enough
 
 
 class Updater:
@@ -174,10 +175,12 @@ class Updater:
 
     def _doubted(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""
-        observations, bent = problem.observations, bend(problem)
-        unlikely = problem.prediction.p_value(problem.prior) < UNLIKELY
-        outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
-        return (bent > GENTLE) | (unlikely & outliers), bent > self.settings.search_above
+        bent, unlikely = bend(problem), problem.prediction.p_value(problem.prior) < UNLIKELY
+        possible = (problem.observations.mask & (problem.observations.outlier_probability > 0)).sum(1)
+        contradicted = unlikely & (possible >= FEWEST_SETS)
+        return (bent > GENTLE) | (unlikely & (possible > 0)), (
+            bent > self.settings.search_above
+        ) | contradicted
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""

@@ -36,6 +36,7 @@ from beliefstream.inference.update.check.prior_scan import scan
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
+SCANNED = 192  # starts from a scan, where functions or noise mixtures leave many modes
 GROUPS = 16  # of starts, each with outliers and components of noise of its own
 AROUND = 8  # starts around each sensor
 ROUNDS = 6  # steps of a walk
@@ -74,7 +75,7 @@ def randomised_images(prior: GaussianMixture, observations: Observations) -> Gau
     along = peaks_at(prior, observations, points.view(batch, STARTS, size), covariances)
     if not bool((observations.is_irregular & observations.mask).any()):
         return along
-    scanned = scan(prior, observations).starts(STARTS)
+    scanned = scan(prior, observations).starts(SCANNED)
     climb = Climb.of(prior, observations, scanned)
     return beside([along, laplace(prior, climb, climb.walk(scanned, ROUNDS, robust=False))])
 
