@@ -135,10 +135,9 @@ class ThoroughNetwork(CheckedNetwork):
         batch = len(p_value)
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
-            some, first, asked = local.rows(index), answer.rows(index), wanted.rows(index)
-            now = self._checked(some, first, p_value[index], MEASURED)
-            now = self._completed(some, self._moved(some, first, now, asked.least), asked)
-            return index, self._searched(some, first, now, asked)
+            return index, self._together(
+                local.rows(index), answer.rows(index), p_value[index], wanted.rows(index)
+            )
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
@@ -163,26 +162,33 @@ class ThoroughNetwork(CheckedNetwork):
             answer = local.localise(now.posterior)
         return now
 
-    def _completed(self, local: LocalProblem, now: Update, wanted: Wanted) -> Update:
-        """Look along the posterior of doubted problems, and add components where their answers lack mass."""
-        index = torch.nonzero(wanted.doubted)[:, 0]
-        if len(index) == 0:
-            return now
-        some, before = local.rows(index), now.rows(index)
-        given = some.prior, some.observations
-        peaks = randomised_images(*given)
-        some = replace(some, images=evened(peaks), shares=importance.SEARCHED_SHARES)
-        parts, mass = lacking(some, peaks, before)
-        at = torch.nonzero(mass > LEAST_ADDED)[:, 0]
-        if len(at) == 0:
-            return now
-        some, before, share = some.rows(at), before.rows(at), mass[at, None].clamp_max(MOST_LACKING)
-        few = reduce(parts.rows(at).normalised(), self.settings.components, self.settings.merge_below)
-        known = some.localise(before.posterior)
-        answer = beside([known.scaled_by(torch.log1p(-share)), few.scaled_by(share.log())])
-        before = self._measured(some, before, MEASURED)
-        after = self._verified(some, self._moved(some, answer, before, wanted.least[index[at]]))
-        return now.with_rows(index[at], after)
+    def _together(
+        self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, wanted: Wanted
+    ) -> Update:
+        parts = []
+        for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._from_itself)):
+            index = torch.nonzero(chosen)[:, 0]
+            if len(index):
+                now = self._checked(local.rows(index), answer.rows(index), p_value[index], MEASURED)
+                parts.append((index, way(local.rows(index), answer.rows(index), now, wanted.least[index])))
+        return self._searched(local, answer, joined(parts), wanted)
+
+    def _from_itself(
+        self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor
+    ) -> Update:
+        return self._moved(local, answer, now, least)
+
+    def _along(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+        """Refine answers with points along the posterior too, and components where they lack mass there."""
+        peaks = randomised_images(local.prior, local.observations)
+        local = replace(local, images=evened(peaks))
+        now = self._measured(local, now, MEASURED)
+        parts, mass = lacking(local, peaks, now)
+        share = torch.where(mass > LEAST_ADDED, mass, 0.0)[:, None].clamp_max(MOST_LACKING)
+        few = reduce(parts, self.settings.components, self.settings.merge_below)
+        added = torch.where(share > 0, few.normalised().log_weights + share.log(), -math.inf)
+        start = beside([answer.scaled_by(torch.log1p(-share)), replace(few, log_weights=added)])
+        return self._moved(local, start, now, least)
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
