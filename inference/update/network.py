@@ -181,7 +181,8 @@ class ThoroughNetwork(CheckedNetwork):
     def _along(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Refine answers with points along the posterior too, and components where they lack mass there."""
         peaks = randomised_images(local.prior, local.observations)
-        local = replace(local, images=evened(peaks))
+        few = reduce(evened(peaks), self.settings.most_components, self.settings.merge_below)
+        local = replace(local, images=few)
         now = self._measured(local, now, MEASURED)
         parts, mass = lacking(local, peaks, now)
         share = torch.where(mass > LEAST_ADDED, mass, 0.0)[:, None].clamp_max(MOST_LACKING)
