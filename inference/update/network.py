@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.predicted_observations import Prediction
-from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update.check import importance
-from beliefstream.inference.update.check.importance import EVENLY, Seed, share_beside
+from beliefstream.inference.update.check.importance import EVENLY, Seed
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.mode_search import (
     evened,
@@ -42,10 +41,9 @@ from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 PLANE = 2  # coordinates; in more, the network gets as many tokens as an answer may have components
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
-MEASURED = 1024  # points of the last measurement, and of one that compares repeated refinements
+MEASURED = 1024  # points that measure an answer
+VERIFIED = 16_384  # after a search: few of 1024 fall on what it may still have missed
 MOST_LACKING = 0.5  # share of the posterior that is added where an answer lacks it
-WIDE = 0.003  # weight of the Gaussian with a refined answer's moments
-WORSE = 0.02  # nats by which the estimated divergence may rise
 
 
 @dataclass(frozen=True)
@@ -154,9 +152,7 @@ class ThoroughNetwork(CheckedNetwork):
             if len(left) == 0:
                 break
             part = local.rows(left)
-            after = self._better(
-                part, refine(part, answer.rows(left), *size, points), now.rows(left), MEASURED
-            )
+            after = self._better(part, refine(part, answer.rows(left), *size, points), now.rows(left))
             now = now.with_rows(left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
@@ -166,17 +162,13 @@ class ThoroughNetwork(CheckedNetwork):
         self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, wanted: Wanted
     ) -> Update:
         parts = []
-        for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._from_itself)):
+        for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._moved)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
-                now = self._checked(local.rows(index), answer.rows(index), p_value[index], MEASURED)
-                parts.append((index, way(local.rows(index), answer.rows(index), now, wanted.least[index])))
+                some, first = local.rows(index), answer.rows(index)
+                now = self._checked(some, first, p_value[index], MEASURED)
+                parts.append((index, way(some, first, now, wanted.least[index])))
         return self._searched(local, answer, joined(parts), wanted)
-
-    def _from_itself(
-        self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor
-    ) -> Update:
-        return self._moved(local, answer, now, least)
 
     def _along(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Refine answers with points along the posterior too, and components where they lack mass there."""
@@ -184,12 +176,13 @@ class ThoroughNetwork(CheckedNetwork):
         few = reduce(evened(peaks), self.settings.most_components, self.settings.merge_below)
         local = replace(local, images=few)
         now = self._measured(local, now, MEASURED)
-        parts, mass = lacking(local, peaks, now)
+        parts, _ = lacking(local, peaks, now)
+        mass = parts.log_weights.amax(1).exp()
         share = torch.where(mass > LEAST_ADDED, mass, 0.0)[:, None].clamp_max(MOST_LACKING)
         few = reduce(parts, self.settings.components, self.settings.merge_below)
         added = torch.where(share > 0, few.normalised().log_weights + share.log(), -math.inf)
         start = beside([answer.scaled_by(torch.log1p(-share)), replace(few, log_weights=added)])
-        return self._moved(local, start, now, least)
+        return lowered(local, peaks, self._moved(local, start, now, least))
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
@@ -198,7 +191,7 @@ class ThoroughNetwork(CheckedNetwork):
         if len(index) == 0 or self.settings.search_above == math.inf:
             return now
         some = local.rows(index)
-        along = evened(randomised_images(some.prior, some.observations))
+        along = evened(randomised_images(some.prior, some.observations, scanned=True))
         some = replace(some, images=along, shares=importance.SEARCHED_SHARES)
         return now.with_rows(
             index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index])
@@ -206,52 +199,19 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
-        given, points = (local.prior, local.observations), MEASURED
-        peaks = search(*given, local.images, self.settings.most_components)
-        laplace, images = modes(*given, with_agreeing(*given, peaks))
+        given = local.prior, local.observations
+        peaks = with_agreeing(*given, search(*given, local.images, self.settings.most_components))
+        laplace, images = modes(*given, peaks)
         one, other = math.log(EVENLY), math.log1p(-EVENLY)
         both = beside([answer.scaled_by(one), laplace.scaled_by(other)])
         local = replace(local, images=beside([images.scaled_by(one), local.images.scaled_by(other)]))
-        now = self._measured(local, now, points)
-        result = self._better(local, laplace, self._better(local, both, now, points), points)
-        result = self._widened(local, self._moved(local, both, result, least), points)
-        return self._verified(local, self._covered(local, result))
-
-    def _widened(self, local: LocalProblem, update: Update, points: int) -> Update:
-        """Add to refined answers a Gaussian with their moments, wider: all points may have missed a thin sheet.
-
-        What it is worth: docs/adversarial.md.
-        """
-        index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
-        if len(index) == 0:
-            return update
-        some, before = local.rows(index), update.rows(index)
-        mean, covariance = some.localise(before.posterior).moments()
-        # no wider than the prior, whose spread is 1; otherwise it would grow with every observation
-        factor = (covariance.shape[-1] / la.trace(covariance)).clamp(max=importance.WIDENING)
-        wide = GaussianMixture.gaussian(mean, factor[:, None, None] * covariance)
-        whole = replace(some, whole=GaussianMixture.gaussian(*some.whole.moments())).extend(wide)
-        joint = beside([before.posterior.scaled_by(math.log1p(-WIDE)), whole.scaled_by(math.log(WIDE))])
-        after = self._measured(some, replace(before, posterior=self._reduced(joint)), points)
-        return update.with_rows(index, after)
-
-    def _covered(self, local: LocalProblem, update: Update) -> Update:
-        """Add one Gaussian as wide as the prior to refined answers: refinement narrows the network's.
-
-        What it is worth: docs/adversarial.md.
-        """
-        index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
-        if len(index) == 0 or not self.settings.prior_share:
-            return update
-        some, before = local.rows(index), update.rows(index)
-        wide = some.extend(GaussianMixture.gaussian(*some.prior.moments()))
-        share = share_beside(before.posterior, wide).clamp_max(self.settings.prior_share)
-        whole = beside([before.posterior.scaled_by((-share).log1p()), wide.scaled_by(share.log())])
-        return update.with_rows(index, replace(before, posterior=self._reduced(whole)))
+        now = self._better(local, both, self._measured(local, now, MEASURED))
+        now = self._better(local, laplace, now)
+        return lowered(local, peaks, self._verified(local, self._moved(local, both, now, least)))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
-        weighted = local.weigh(local.localise(update.posterior), MEASURED, Seed.VERIFICATION)
+        weighted = local.weigh(local.localise(update.posterior), VERIFIED, Seed.VERIFICATION)
         again = _with_quality(update, importance.quality(weighted))
         divergence = torch.maximum(update.divergence, again.divergence)
         if local.partial:
@@ -260,21 +220,28 @@ class ThoroughNetwork(CheckedNetwork):
         size = torch.minimum(size, efficiency_at(divergence))
         return replace(again, sample_efficiency=size, divergence=divergence)
 
-    def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
-        """For each entity the answer with the larger sample efficiency; `now` was measured on as many `points`."""
-        other = self._checked(local, answer, now.p_value, points)
+    def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
+        """For each entity the answer with the larger sample efficiency."""
+        other = self._checked(local, answer, now.p_value, MEASURED)
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
         better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
         return now.with_rows(better, other.rows(better))
 
 
 def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> tuple[GaussianMixture, Tensor]:
-    """The peaks at which an answer is too low by `SLACK` nats, and the mass of the largest of them ``(B,)``."""
+    """The peaks at which an answer is too low by `SLACK` nats, and the most nats that one of them costs ``(B,)``."""
     exact = local.prior.log_density(peaks.means) + local.observations.log_likelihood(peaks.means)
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
     share = peaks.log_weights - update.log_evidence[:, None]
     logs = torch.where((off > SLACK) & share.isfinite(), share, -math.inf)
-    return replace(peaks, log_weights=logs), logs.amax(1).exp()
+    return replace(peaks, log_weights=logs), (logs.exp() * off).nan_to_num(nan=0.0).amax(1)
+
+
+def lowered(local: LocalProblem, peaks: GaussianMixture, update: Update) -> Update:
+    """Lower the quality of answers by what they lack at one of the `peaks`."""
+    _, missed = lacking(local, peaks, update)
+    size = torch.minimum(update.sample_efficiency, efficiency_at(missed))
+    return replace(update, sample_efficiency=size, divergence=torch.maximum(update.divergence, missed))
 
 
 def _marked(update: Update, fell_back: Tensor) -> Update:

@@ -56,10 +56,12 @@ class Modes(NamedTuple):
     images: GaussianMixture  # only the peaks, weak ones too
 
 
-def randomised_images(prior: GaussianMixture, observations: Observations) -> GaussianMixture:
+def randomised_images(
+    prior: GaussianMixture, observations: Observations, scanned: bool = False
+) -> GaussianMixture:
     """Gaussians along the posterior, from `STARTS` points of the prior; weighted by their evidence as peaks.
 
-    Of noise mixtures and functions, which may have many modes, as many come from points of a scan of the prior.
+    Others come from a scan of the prior if `scanned`, and of noise mixtures and functions, which may have many modes.
     """
     observations = ordered(observations, prior.moments()[0])
     batch, size = prior.batch, prior.dimension
@@ -73,11 +75,11 @@ def randomised_images(prior: GaussianMixture, observations: Observations) -> Gau
     # as wide as under its own hypothesis; one ten times as wide can have the same centre
     covariances = local_covariances(points, climb.covariances, hypotheses).view(batch, STARTS, size, size)
     along = peaks_at(prior, observations, points.view(batch, STARTS, size), covariances)
-    if not bool((observations.is_irregular & observations.mask).any()):
+    if not (scanned or bool((observations.is_irregular & observations.mask).any())):
         return along
-    scanned = scan(prior, observations).starts(SCANNED)
-    climb = Climb.of(prior, observations, scanned)
-    return beside([along, laplace(prior, climb, climb.walk(scanned, ROUNDS, robust=False))])
+    places = scan(prior, observations).starts(SCANNED)
+    climb = Climb.of(prior, observations, places)
+    return beside([along, laplace(prior, climb, climb.walk(places, ROUNDS, robust=False))])
 
 
 def evened(peaks: GaussianMixture) -> GaussianMixture:
