@@ -188,7 +188,7 @@ class ThoroughNetwork(CheckedNetwork):
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
         poor = now.sample_efficiency < self.settings.repeat_below
         index = torch.nonzero(wanted.search | poor)[:, 0]
-        if len(index) == 0 or self.settings.search_above == math.inf:
+        if len(index) == 0 or not self.settings.search:
             return now
         some = local.rows(index)
         along = evened(randomised_images(some.prior, some.observations, scanned=True))

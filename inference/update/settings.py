@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor
 WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
 ENOUGH = 0.995  # sample efficiency that is asked of an answer to them
 MOST_TOGETHER = 128  # largest number of observations in one update
-# Below this p-value, observations may be outliers: an answer is compared with a scan of the prior, and light hypotheses
-# are kept. Set on hard problems, of the seeds that docs/adversarial.md names.
+# Below this p-value, observations may be outliers: modes are looked for, and light hypotheses are kept.
+# Set on hard problems, of the seeds that docs/adversarial.md names.
 UNLIKELY = 0.05
 
 
@@ -25,14 +24,13 @@ class UpdateSettings:
         growth: factor on `components` where the check asks for more.
         merge_below: nats; two components are merged if that loses less.
         points: number of points drawn to check each answer.
-        refine_below: an answer with a smaller sample efficiency is refined; 0 never refines.
-        refine_rounds, refine_steps, refine_points: size of the refinement: number of draws, steps of
+        refine_below: an answer of the network is refined, and again while its sample efficiency is smaller; 0 never
+            refines.
+        refine_rounds, refine_steps, refine_points: size of the first refinement: number of draws, steps of
             expectation-maximisation on each, points per draw.
-        repeat_below: a refined answer with a smaller sample efficiency is refined again, with each of
-            `repeat_points` in turn.
-        search_above: nonlinearity of the observations over the prior, in standard deviations of their noise
-            (`updater.bend`), above which modes are always searched for. Above a hundredth of it, one pass must
-            score better to be trusted. Infinite never searches.
+        repeat_points: points per draw of further ones.
+        repeat_below: modes are searched for where the sample efficiency is still smaller.
+        search: whether to search for modes, where possible outliers contradict the prior or an answer stays poor.
         linear_below: nats; linearise where that loses less (`nearly_linear.divergence`); 0 never.
         quadrature_below: nats; use exact moments by quadrature where they lose less (`quadrature`); 0 never.
         bend_below: nats; split components before a nonlinear motion where moving them whole loses more
@@ -51,7 +49,7 @@ class UpdateSettings:
     refine_points: int = 1024
     repeat_below: float = 0.9
     repeat_points: tuple[int, ...] = (2048, 4096, 8192)
-    search_above: float = 300.0
+    search: bool = True
     linear_below: float = 0.002
     quadrature_below: float = 0.005
     bend_below: float = 0.004
@@ -72,5 +70,5 @@ class UpdateSettings:
         return self.components * self.growth
 
 
-FAST = UpdateSettings(refine_below=0.0, search_above=math.inf)
+FAST = UpdateSettings(refine_below=0.0, search=False)
 """Checked, but never searched or refined."""

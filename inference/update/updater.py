@@ -33,7 +33,7 @@ from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
-from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork, Wanted
+from beliefstream.inference.update.network import PLANE, CheckedNetwork, ThoroughNetwork, Wanted
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
@@ -46,6 +46,7 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
+SHARP = 300.0  # above this, a posterior in the plane may be a thin ring or beam between all points
 FEWEST_SETS = 4  # possible outliers; of fewer, `randomised_images` leaves out enough
 
 
@@ -177,10 +178,8 @@ class Updater:
         """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""
         bent, unlikely = bend(problem), problem.prediction.p_value(problem.prior) < UNLIKELY
         possible = (problem.observations.mask & (problem.observations.outlier_probability > 0)).sum(1)
-        contradicted = unlikely & (possible >= FEWEST_SETS)
-        return (bent > GENTLE) | (unlikely & (possible > 0)), (
-            bent > self.settings.search_above
-        ) | contradicted
+        thin = (bent > SHARP) & (problem.prior.dimension <= PLANE)
+        return (bent > GENTLE) | (unlikely & (possible > 0)), thin | (unlikely & (possible >= FEWEST_SETS))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,7 @@ from research.paper.volatility.task import FACTORS, RETURNS, Constants, Series
 
 SETTINGS = {
     "network, not refined, K = 8": FAST,
-    "checked and refined, K = 1": UpdateSettings(
-        components=1, growth=1, search_above=math.inf, repeat_points=(2048,)
-    ),
+    "checked and refined, K = 1": UpdateSettings(components=1, growth=1, search=False, repeat_points=(2048,)),
 }
 """A search for modes takes seconds a posterior in ten coordinates, and more components gain nothing there."""
 STATES, SEEN = [f"x{i}" for i in range(FACTORS)], [f"z{i}" for i in range(RETURNS)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import numpy as np
@@ -26,9 +25,7 @@ from beliefstream.inference.update.updater import Updater, UpdateSettings
 from tests.inference.problems import sampled
 
 BATCH = 64
-NEVER_REFINED = UpdateSettings(
-    refine_below=0.0, linear_below=0.0, quadrature_below=0.0, search_above=math.inf
-)
+NEVER_REFINED = UpdateSettings(refine_below=0.0, linear_below=0.0, quadrature_below=0.0, search=False)
 
 
 class Tight(DistributionTransformer):

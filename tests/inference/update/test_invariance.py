@@ -47,7 +47,7 @@ def updater(plain: bool = False) -> Updater:
             once,
             refine_below=0.0,
             merge_below=0.0,
-            search_above=math.inf,
+            search=False,
             quadrature_below=0.0,
         )
         if plain

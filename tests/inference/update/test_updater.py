@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -262,7 +261,7 @@ def test_refinement_brings_poor_answers_nearer() -> None:
 
 def test_without_a_search_a_poor_answer_is_refined_still() -> None:
     prior, observations, _ = sampled(48, seed=21)
-    unsearched = UpdateSettings(search_above=math.inf, quadrature_below=0.0)
+    unsearched = UpdateSettings(search=False, quadrature_below=0.0)
     once = replace(unsearched, refine_below=0.0)
     refined, plain = (
         Updater(weights.load(), settings=chosen, dtype=DOUBLE).update(prior, observations)

@@ -98,7 +98,7 @@ def test_a_kind_never_trained_on_has_the_grids_posterior(
 def test_without_duplicates_the_answer_moves_with_shift_rotation_and_units() -> None:
     """Eight components fill all tokens, so that no offset that a rotation does not turn is there."""
     prior, _ = problems(chosen(signal, 3), seed=4, components=8)
-    one_pass = UpdateSettings(refine_below=0, merge_below=0, search_above=math.inf, quadrature_below=0)
+    one_pass = UpdateSettings(refine_below=0, merge_below=0, search=False, quadrature_below=0)
     plain = Updater(weights.load(), settings=one_pass, dtype=DOUBLE)
     here = plain.update(prior, seen_from(np.eye(2), np.zeros(2)))
     mean, covariance = here.posterior.moments()
