@@ -1,13 +1,11 @@
-"""Answers of the network: checked in one pass, or searched, refined and measured where that cannot be trusted.
+"""Answers of the network: checked in one pass, or refined until they are good.
 
-One pass is extended to the whole state, reduced, and measured by importance sampling. Strongly nonlinear observations
-leave modes that neither the network nor its check may see. Then
-
-1. points of the prior and of its scan (`prior_scan`) are moved to where the observations agree, and the network's
-   answer is measured there. A good answer is final;
-2. for the others, peaks of the posterior are searched for (`mode_search`) and placed beside the network's answer. The
-   best candidate is refined while it is poor (`refinement`);
-3. the result is measured once more, on points that no choice depended on.
+1. An answer is extended to the whole state, reduced, and measured by importance sampling.
+2. Where observations bend, or contradict the prior, points of the prior are moved to where the observations agree
+   (`mode_search.randomised_images`). Checks draw from there too, and where an answer lacks a peak, it is added.
+3. Every answer that is not nearly exact is refined on its own points (`refinement`), and while it is poor, on more.
+4. Peaks are searched for only where an answer stays poor, several possible outliers contradict, or noise is so sharp
+   in the plane that no point may have come to a thin ring. What was searched is measured on many fresh points.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@
    else around its sensor (`plane.single_observation`); of several in the plane over cells
    (`plane.several_observations`). Of others that are weak beside the prior, the prior's nodes give exact moments
    (`quadrature`).
-5. Every answer of the network is reduced and checked. Where the check is poor or may miss a mode, the problem is
-   searched, and the answer refined and measured (`network`).
+5. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
+   (`network`).
 """
 
 from __future__ import annotations

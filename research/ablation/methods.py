@@ -8,7 +8,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import torch
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
@@ -39,24 +38,18 @@ def _none_chosen(bent: Bent, _: Any) -> Answers:
     return Answers(bent.rows, none, bent.prior, bent.prior, numbers, method)
 
 
-def _same_update(_: Any, update: Update, *__: Any) -> Update:
+def _same_answer(
+    _: ThoroughNetwork, __: LocalProblem, ___: GaussianMixture, now: Update, ____: Any
+) -> Update:
+    return now
+
+
+def _as_it_is(_: LocalProblem, __: GaussianMixture, update: Update) -> Update:
     return update
-
-
-def _same_update_of(_: ThoroughNetwork, __: LocalProblem, update: Update, *___: Any) -> Update:
-    return update
-
-
-def _none_missed(_: LocalProblem, update: Update) -> torch.Tensor:
-    return torch.zeros(len(update.method), dtype=torch.float64)
 
 
 def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
     return peaks
-
-
-def _points_of_the_prior(prior: GaussianMixture, *_: Any) -> GaussianMixture:
-    return prior
 
 
 METHODS: dict[str, tuple[Replaced, ...]] = {
@@ -71,16 +64,11 @@ METHODS: dict[str, tuple[Replaced, ...]] = {
     ),
     "Gauss-Hermite": ((quadrature, "_weak", _nothing),),
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
-    "missed mass": (
-        (network, "compared", _same_update),
-        (network, "missed_closely", _none_missed),
-        (ThoroughNetwork, "_completed", _same_update_of),
-        (ThoroughNetwork, "scanned", _same_update_of),
-    ),
+    "refinement": ((ThoroughNetwork, "_moved", _same_answer),),
+    "points along the posterior": ((ThoroughNetwork, "_along", ThoroughNetwork._moved),),
+    "what lacks at a peak": ((network, "lowered", _as_it_is),),
+    "search": ((ThoroughNetwork, "_searched", _same_answer),),
     "contradictions": ((network, "with_agreeing", _same_peaks),),
-    "randomised maximum likelihood": ((network, "randomised_images", _points_of_the_prior),),
-    "wide component of refined answers": ((ThoroughNetwork, "_widened", _same_update_of),),
-    "wide component of covered peaks": ((ThoroughNetwork, "_covered", _same_update_of),),
 }
 """What takes the place of each method, by name."""
 

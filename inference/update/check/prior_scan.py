@@ -32,7 +32,7 @@ from beliefstream.inference.update.check.importance import (
 )
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
-POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them, three for each start of a search
+POINTS, PLACES = 1024, 192  # spread over the prior; drawn from them
 LEAST = 1e-5  # share of the posterior above which a cell may be drawn evenly
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 TAIL = 0.2417  # share of the points from widened components
