@@ -174,13 +174,13 @@ class ThoroughNetwork(CheckedNetwork):
         few = reduce(evened(peaks), self.settings.most_components, self.settings.merge_below)
         local = replace(local, images=few)
         now = self._measured(local, now, MEASURED)
-        parts, _ = lacking(local, peaks, now)
+        parts = lacking(local, peaks, now)
         mass = parts.log_weights.amax(1).exp()
         share = torch.where(mass > LEAST_ADDED, mass, 0.0)[:, None].clamp_max(MOST_LACKING)
         few = reduce(parts, self.settings.components, self.settings.merge_below)
         added = torch.where(share > 0, few.normalised().log_weights + share.log(), -math.inf)
         start = beside([answer.scaled_by(torch.log1p(-share)), replace(few, log_weights=added)])
-        return lowered(local, peaks, self._moved(local, start, now, least))
+        return self._moved(local, start, now, least)
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
@@ -205,7 +205,7 @@ class ThoroughNetwork(CheckedNetwork):
         local = replace(local, images=beside([images.scaled_by(one), local.images.scaled_by(other)]))
         now = self._better(local, both, self._measured(local, now, MEASURED))
         now = self._better(local, laplace, now)
-        return lowered(local, peaks, self._verified(local, self._moved(local, both, now, least)))
+        return self._verified(local, self._moved(local, both, now, least))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
@@ -226,20 +226,12 @@ class ThoroughNetwork(CheckedNetwork):
         return now.with_rows(better, other.rows(better))
 
 
-def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> tuple[GaussianMixture, Tensor]:
-    """The peaks at which an answer is too low by `SLACK` nats, and the most nats that one of them costs ``(B,)``."""
+def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> GaussianMixture:
+    """The peaks at which an answer is too low by `SLACK` nats, weighted by their shares of the posterior."""
     exact = local.prior.log_density(peaks.means) + local.observations.log_likelihood(peaks.means)
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
     share = peaks.log_weights - update.log_evidence[:, None]
-    logs = torch.where((off > SLACK) & share.isfinite(), share, -math.inf)
-    return replace(peaks, log_weights=logs), (logs.exp() * off).nan_to_num(nan=0.0).amax(1)
-
-
-def lowered(local: LocalProblem, peaks: GaussianMixture, update: Update) -> Update:
-    """Lower the quality of answers by what they lack at one of the `peaks`."""
-    _, missed = lacking(local, peaks, update)
-    size = torch.minimum(update.sample_efficiency, efficiency_at(missed))
-    return replace(update, sample_efficiency=size, divergence=torch.maximum(update.divergence, missed))
+    return replace(peaks, log_weights=torch.where((off > SLACK) & share.isfinite(), share, -math.inf))
 
 
 def _marked(update: Update, fell_back: Tensor) -> Update:

@@ -44,10 +44,6 @@ def _same_answer(
     return now
 
 
-def _as_it_is(_: LocalProblem, __: GaussianMixture, update: Update) -> Update:
-    return update
-
-
 def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
     return peaks
 
@@ -66,7 +62,6 @@ METHODS: dict[str, tuple[Replaced, ...]] = {
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
     "refinement": ((ThoroughNetwork, "_moved", _same_answer),),
     "points along the posterior": ((ThoroughNetwork, "_along", ThoroughNetwork._moved),),
-    "what lacks at a peak": ((network, "lowered", _as_it_is),),
     "search": ((ThoroughNetwork, "_searched", _same_answer),),
     "contradictions": ((network, "with_agreeing", _same_peaks),),
 }
