@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict, assert_never
 
@@ -200,7 +201,7 @@ def _part(
     if isinstance(sensor, RangeRelativeBearingSensor):
         (heading,) = state.axes(sensor.heading)
         return measurement.relative_bearing(axes, heading, size, place, **channel)
-    angle = {
+    angle: dict[str, Callable[..., Sensor]] = {
         "bearing": measurement.bearing,
         "azimuth": measurement.azimuth,
         "elevation": measurement.elevation,

@@ -26,7 +26,7 @@ from beliefstream.inference.tracking.events import Belief, Earlier, Event, Insta
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.inference.tracking.prediction import Step
-from beliefstream.inference.tracking.recovery.history import MOST_READINGS, NONE, number_of
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, NONE, number_of
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
@@ -305,7 +305,7 @@ class EntityBatch:
     def earlier(self, instant: Instant) -> Earlier | None:
         """All instants that count, before this one; None if there are none, or some are forgotten."""
         moments = self.record.past.moments
-        if not moments or (number := moments[-1].number) > min(len(moments), MOST_READINGS):
+        if not moments or (number := moments[-1].number) > min(len(moments), MOST_INSTANTS):
             return None
         same_time = moments[-1].time == instant.time
         return Earlier(number - same_time, lambda: self._applied(number), lambda: self._before(number))
@@ -334,7 +334,7 @@ class EntityBatch:
         assert self.model is not None
         moments = self.record.past.moments
         step = Step(self.belief, self.model.state, instant)
-        number = number_of(step, outcome, moments[-1].number if moments else MOST_READINGS)
+        number = number_of(step, outcome, moments[-1].number if moments else MOST_INSTANTS)
         is_same = bool(moments) and moments[-1].time == instant.time and number not in (1, NONE)
         return moments[-1].number if is_same else number
 
@@ -396,7 +396,7 @@ class EntityBatch:
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window
         past.thin()
-        past.forget(window, most_moments, MOST_READINGS)
+        past.forget(window, most_moments, MOST_INSTANTS)
         most = len(past.moments)
         while most and sum([len(moment.content) for moment in past.moments]) > PAST_BYTES:
             most //= 2

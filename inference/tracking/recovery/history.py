@@ -2,7 +2,7 @@
 
 Of an entity at rest they begin with the prior (`joint_posterior`). Of one that moves they begin with the first report
 after a silence, if it bends across a belief that has become wide (`refiltering`). Instants are numbered from
-there. One that has a larger number than `MOST_READINGS` has no use for those before it.
+there. One that has a larger number than `MOST_INSTANTS` has no use for those before it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, predict, without_expired
 from beliefstream.inference.update.result import Method
 
-MOST_READINGS = 64  # that are taken together; an entity with more goes on report by report
-NONE = MOST_READINGS + 1  # number of an instant that follows none which counts
+MOST_INSTANTS = 64  # that are taken together; an entity with more goes on one by one
+NONE = MOST_INSTANTS + 1  # number of an instant that follows none which counts
 GROWN = (
     16.0  # times the variance of a coordinate, on average, by which the motion widens a belief in a silence
 )
@@ -30,7 +30,7 @@ def number_of(step: Step, outcome: Outcome, last: int) -> int:
     step, change, motion = without_expired(step), step.instant.prior, step.model.motion
     if motion.is_static:
         is_replaced = change is not None and change.replaces_all(motion.dimension)
-        return 1 if is_replaced or step.belief is None else min(last, MOST_READINGS) + 1
+        return 1 if is_replaced or step.belief is None else min(last, MOST_INSTANTS) + 1
     if (
         step.belief is not None
         and outcome.method not in NARROW
@@ -38,7 +38,7 @@ def number_of(step: Step, outcome: Outcome, last: int) -> int:
     ):
         return 1
     has_other = change is not None or step.instant.control is not None
-    return NONE if has_other or step.belief is None else min(last, MOST_READINGS) + 1
+    return NONE if has_other or step.belief is None else min(last, MOST_INSTANTS) + 1
 
 
 def _has_grown(step: Step, before: Belief, after: Belief) -> bool:
@@ -75,7 +75,7 @@ class History:
 
     def earlier(self, time: float) -> Earlier | None:
         """Return those that count for an instant at that time, if any."""
-        if not self._entries or (number := self._entries[-1].number) > MOST_READINGS:
+        if not self._entries or (number := self._entries[-1].number) > MOST_INSTANTS:
             return None
         entries, first = self._entries, len(self._entries) - 1
         while entries[first].number != 1:
@@ -92,7 +92,7 @@ class History:
     def add(self, step: Step, outcome: Outcome) -> None:
         """Add the instant of a step with its outcome."""
         last = self._entries[-1] if self._entries else None
-        number = number_of(step, outcome, last.number if last else MOST_READINGS)
+        number = number_of(step, outcome, last.number if last else MOST_INSTANTS)
         if last is not None and last.instant.time == step.instant.time and number not in (1, NONE):
             number = last.number
         self._entries.append(_Entry(step.instant, number, step.belief if number == 1 else None))

@@ -24,8 +24,8 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Instant, StateModel
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step
-from beliefstream.inference.tracking.recovery.history import MOST_READINGS
-from beliefstream.inference.update.settings import UNLIKELY
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
+from beliefstream.inference.update.settings import MOST_TOGETHER, UNLIKELY
 from beliefstream.inference.update.updater import Updater
 
 MOST_COMPONENTS = 64  # of a prior, which stated ones may multiply
@@ -71,7 +71,7 @@ def _problem_of(step: Step, p_value: float) -> tuple[GaussianMixture, list[Readi
     earlier = step.earlier
     if earlier is None or not earlier.number or not step.instant.readings or not step.model.motion.is_static:
         return None
-    if earlier.number >= MOST_READINGS or not (p_value < UNLIKELY or is_due(earlier.number + 1)):
+    if earlier.number >= MOST_INSTANTS or not (p_value < UNLIKELY or is_due(earlier.number + 1)):
         return None
     instants = earlier.read()
     return None if instants is None else since_prior(step.model, [*instants, step.instant])
@@ -98,7 +98,7 @@ def since_prior(
             else:
                 return None
         readings += expanded(instant.readings)
-    too_many = len(readings) > MOST_READINGS or prior.components > MOST_COMPONENTS
+    too_many = len(readings) > MOST_TOGETHER or prior.components > MOST_COMPONENTS
     if too_many or any(each.sensor.kind == LIKELIHOOD for each in readings):
         return None
     return prior, readings

@@ -39,9 +39,10 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Belief, single_belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict, without_expired
-from beliefstream.inference.tracking.recovery.history import MOST_READINGS
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
 from beliefstream.inference.tracking.recovery.light_components import heavy_part, joined
 from beliefstream.inference.update.closed.reduction_cost import condense
+from beliefstream.inference.update.settings import MOST_TOGETHER
 from beliefstream.inference.update.updater import Updater
 
 # These were set on the drifting kinds of docs/adversarial.md.
@@ -93,7 +94,7 @@ def _window(step: Step, p_value: float) -> list[Step]:
     earlier = step.earlier
     if earlier is None or not earlier.number or not step.instant.readings or step.model.motion.is_static:
         return []
-    if earlier.number >= MOST_READINGS or not p_value < SURPRISING:
+    if earlier.number >= MOST_INSTANTS or not p_value < SURPRISING:
         return []
     before, instants = earlier.before(), earlier.read()
     if instants is None or (before is not None and before.control is not None):
@@ -101,7 +102,7 @@ def _window(step: Step, p_value: float) -> list[Step]:
     instants = [*instants, step.instant]
     readings = [expanded(instant.readings) for instant in instants]
     kinds = {each.sensor.kind for some in readings for each in some}
-    if not all(readings) or sum(map(len, readings)) > MOST_READINGS or LIKELIHOOD in kinds:
+    if not all(readings) or sum(map(len, readings)) > MOST_TOGETHER or LIKELIHOOD in kinds:
         return []
     return [Step(before if n == 0 else None, step.model, instant) for n, instant in enumerate(instants)]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from beliefstream.inference.tracking.recovery.history import MOST_READINGS
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
 from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
 from beliefstream.streams.demo.crate import CRATE, PLACES
@@ -72,7 +72,7 @@ def test_the_crate_is_silent_while_it_is_carried_and_then_has_time_to_be_found()
         if message.observation and message.observation.entity == CRATE
     ]
     times = [START + due for due in sent]
-    assert len(times) == len(schedule.crate.observations) <= MOST_READINGS
+    assert len(times) == len(schedule.crate.observations) <= MOST_INSTANTS
     silence = int(np.argmax(np.diff(sent))) + 1
     assert len(times) - silence >= 3 * silence
     np.testing.assert_allclose(schedule.truth(CRATE, times[:silence]), [PLACES[0]] * silence)

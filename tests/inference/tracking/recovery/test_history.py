@@ -14,7 +14,7 @@ from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import Belief, Instant, PriorChange, StateModel
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step
-from beliefstream.inference.tracking.recovery.history import MOST_READINGS, NONE, History, number_of
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, NONE, History, number_of
 
 PRIOR = Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
 SENSOR = range_to([0, 1], 2, [3.0, 0.0], 0.1)
@@ -35,7 +35,7 @@ def outcome(time: float, method: str = "linearised", belief: Belief = SURE) -> O
 
 
 def test_of_an_entity_at_rest_all_since_the_prior_count() -> None:
-    assert number_of(step(1.0, None, 0.0), outcome(1.0), MOST_READINGS) == 1
+    assert number_of(step(1.0, None, 0.0), outcome(1.0), MOST_INSTANTS) == 1
     assert number_of(step(900.0, SURE, 0.0), outcome(900.0, "quadrature"), 7) == 8
     assert number_of(step(900.0, SURE, 0.0, expires_after=5.0), outcome(900.0), 7) == 1
 
