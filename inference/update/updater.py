@@ -43,11 +43,12 @@ __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
 
-
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
-SHARP = 300.0  # above this, a posterior in the plane may be a thin ring or beam between all points
-FEWEST_SETS = 4  # possible outliers; of fewer, `randomised_images` leaves out enough
+SHARP = 30.0  # above this, a posterior in the plane may be a thin ring or beam between all points
+# possible outliers; of fewer, `randomised_images` leaves out enough. Without, 7 of 16 problems with two places in space
+# are dishonest (seed 69003)
+FEWEST_SETS = 4
 
 
 class Updater:
@@ -179,7 +180,9 @@ class Updater:
         bent, unlikely = bend(problem), problem.prediction.p_value(problem.prior) < UNLIKELY
         possible = (problem.observations.mask & (problem.observations.outlier_probability > 0)).sum(1)
         thin = (bent > SHARP) & (problem.prior.dimension <= PLANE)
-        return (bent > GENTLE) | (unlikely & (possible > 0)), thin | (unlikely & (possible >= FEWEST_SETS))
+        # a problem has no residual whose bend could be measured
+        doubted = (bent > GENTLE) | (unlikely & (possible > 0)) | problem.observations.has_problem
+        return doubted, thin | (unlikely & (possible >= FEWEST_SETS))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""

@@ -1,4 +1,4 @@
-"""Measures entities at rest on one core: the bytes of their records, and joint updates with all their reports.
+"""Measures recovery on one core: joint updates and records of entities at rest, and updates after a silence.
 
 python -m research.bench.at_rest
 """
@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
+from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading
+from beliefstream.inference.tracking.events import Instant, StateModel
+from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.tracking.recovery.history import History
 from beliefstream.inference.tracking.timeline import MOST
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import BearingSensor, Mixture, RangeSensor, SignalStrengthSensor
@@ -24,7 +29,7 @@ from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
 from research.bench.late_observations import OfflineTable
 
-REPORTS, REPEATS = (8, 32, 64), 3
+REPORTS, REPEATS = (8, 32, 60), 3
 CORNERS = np.array([(-10.0, -10.0, 0.0), (10.0, -10.0, 3.0), (-10.0, 10.0, 3.0), (10.0, 10.0, 0.0)])  # m
 PLACE = np.array([3.0, -2.0, 1.0])  # m
 
@@ -71,6 +76,32 @@ def costs(updater: Updater) -> Iterator[str]:
         yield f"| {kind} | {' | '.join(cells)} |"
 
 
+def silences(updater: Updater) -> Iterator[str]:
+    """Yield a table: milliseconds of the update with an outlier, so many reports after a silence, as `costs`."""
+    yield "| reports since the silence | update with an outlier, ms |"
+    yield "|---:|---:|"
+    prior = belief_from_mixture(Mixture.gaussian((0.0, 0.0), 10.0), 0.0)
+    model = StateModel(RandomWalk((0.02, 0.02)), prior)
+    for number in REPORTS:
+        taken = [_after_silence(updater, model, number, seed) for seed in range(REPEATS + 1)]
+        yield f"| {number} | {np.median(taken[1:]):.2g} |"
+
+
+def _after_silence(updater: Updater, model: StateModel, number: int, seed: int) -> float:
+    generator, belief, history, milliseconds = np.random.default_rng(seed), None, History(), 0.0
+    seen = readings("ranges", 10 + number, generator)
+    seen[-1] = replace(seen[-1], value=seen[-1].value + 20.0)
+    for turn, reading in enumerate(seen):
+        time_of = turn + 300.0 * (turn >= 10)
+        step = Step(belief, model, Instant(time_of, (reading,)), history.earlier(time_of))
+        began = time.perf_counter()
+        (outcome,) = advance([step], updater)
+        milliseconds = 1e3 * (time.perf_counter() - began)
+        history.add(step, outcome)
+        belief = outcome.belief
+    return milliseconds
+
+
 def sizes(updater: Updater) -> Iterator[str]:
     """Yield a table: bytes of the record of a crate, from whose beacons it gets ranges."""
     recording = crate(100.0, before=60)
@@ -84,10 +115,11 @@ def sizes(updater: Updater) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     torch.set_num_threads(1)
     updater = make_updater(Settings())
-    print(*costs(updater.with_components(8)), "", *sizes(updater), sep="\n")
+    updater = updater.with_components(8)
+    print(*costs(updater), "", *silences(updater), "", *sizes(updater), sep="\n")
 
 
 if __name__ == "__main__":

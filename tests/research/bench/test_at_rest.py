@@ -22,3 +22,11 @@ def test_each_kind_has_a_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = cells(list(at_rest.costs(updater())))
     assert len(rows) == 4
     assert all(float(cost) > 0 for _, cost in rows)
+
+
+def test_an_update_after_a_silence_has_a_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_rest, "REPORTS", (4,))
+    monkeypatch.setattr(at_rest, "REPEATS", 1)
+    ((number, cost),) = cells(list(at_rest.silences(updater())))
+    assert number == "4"
+    assert float(cost) > 0

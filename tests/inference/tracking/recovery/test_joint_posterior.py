@@ -149,10 +149,10 @@ def taken(instants: list[Instant], model: StateModel = AT_REST) -> list[Reading]
 
 @settings(max_examples=25)
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=4))
-def test_up_to_64_readings_are_taken_together(counts: list[int]) -> None:
+def test_up_to_128_readings_are_taken_together(counts: list[int]) -> None:
     reading = reports((1, 0))[0]
     readings = taken([Instant(float(time), (reading,) * count) for time, count in enumerate(counts)])
-    assert readings == ([reading] * sum(counts) if sum(counts) <= 64 else None)
+    assert readings == ([reading] * sum(counts) if sum(counts) <= 128 else None)
 
 
 @given(number=st.integers(2, 10_000))
