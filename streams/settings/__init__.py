@@ -156,17 +156,18 @@ class Settings(BaseSettings):
     weights: str = "equivariant-32x4-16"
     """shipped weights by name, or a .safetensors file"""
     precision: Literal["single", "double"] = "single"
-    """precision of the network; double takes about 1.5 times as long, and a posterior then equals the replay of the log
-    to 9 digits, however messages are batched"""
+    """precision of the network where `fast` is set; in double a posterior equals the replay of the log to 9 digits,
+    however messages are batched. Answers that may be refined are always in double"""
     threads: int = Field(1, ge=1)
     """threads of an update on the CPU"""
     points: int = Field(96, ge=16)
     """importance samples that check each posterior"""
     refine_below: float = Field(0.9, ge=0, le=1)
-    """sample efficiency below which a posterior is refined; 0: never; 0.95 is more exact and slower"""
+    """sample efficiency below which the network's answer is refined with more points, up to 8 times as many; 0: it is
+    never refined; 0.95 is more exact and slower"""
     repeat_below: float = Field(0.5, ge=0, le=1)
-    """sample efficiency below which a refined posterior is refined again, with 4 and 16 times the points; 0.9 is
-    more exact, and several times slower if most problems are hard"""
+    """sample efficiency of a refined posterior below which its modes are searched for; 0.9 is more exact, and several
+    times slower if most problems are hard"""
     fast: bool = False
     """check answers of the network once, and never search or refine them, whatever `refine_below` says;
     for uses where thousands a second matter more than the last tenth of a nat"""
