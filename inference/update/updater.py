@@ -45,7 +45,7 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
-SHARP = 30.0  # above this, a posterior in the plane may be a thin ring or beam between all points
+SHARP = 300.0  # above this, a posterior in the plane may be a thin ring or beam between all points
 # possible outliers; of fewer, `randomised_images` leaves out enough. Without, 7 of 16 problems with two places in space
 # are dishonest (seed 69003)
 FEWEST_SETS = 4
