@@ -35,7 +35,7 @@ from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture,
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
-from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors
+from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, single_belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import Step, predict, without_expired
@@ -90,21 +90,23 @@ def refiltered(
 
 
 def _window(step: Step, p_value: float) -> list[Step]:
-    """Return the steps since the silence, the first one with the belief before it; none if there is nothing to do."""
+    """Return the steps since the silence, with the belief before it; none if there is nothing to do."""
     earlier = step.earlier
     if earlier is None or not earlier.number or not step.instant.readings or step.model.motion.is_static:
         return []
     if earlier.number >= MOST_INSTANTS or not p_value < SURPRISING:
         return []
+    if without_expired(step).belief is None:
+        return []
     before, instants = earlier.before(), earlier.read()
-    if instants is None or (before is not None and before.control is not None):
+    if instants is None or before is None or before.control is not None:
         return []
     instants = [*instants, step.instant]
     readings = [expanded(instant.readings) for instant in instants]
     kinds = {each.sensor.kind for some in readings for each in some}
     if not all(readings) or sum(map(len, readings)) > MOST_TOGETHER or LIKELIHOOD in kinds:
         return []
-    return [Step(before if n == 0 else None, step.model, instant) for n, instant in enumerate(instants)]
+    return [Step(heavy_part(before), step.model, instant) for instant in instants]
 
 
 class _Divided(NamedTuple):
@@ -116,30 +118,23 @@ class _Divided(NamedTuple):
 
 def _divided(window: Sequence[Step]) -> _Divided | None:
     """Return the belief at the first instant and those of its parts that matter; None if it cannot be divided."""
-    first = without_expired(window[0])
-    if first.belief is not None:
-        first = replace(first, belief=heavy_part(first.belief))
-    whole = reduce(predict([first]), MOST_COMPONENTS, MERGED_BELOW).normalised()
-    observations = _encoded(window)
+    whole = reduce(predict(window[:1]), MOST_COMPONENTS, MERGED_BELOW).normalised()
+    # the reports of each step, as those of an entity of its own
+    observations = encode([expanded(step.instant.readings) for step in window], whole.dimension)
     touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
     axes = torch.nonzero((touched & observations.mask[..., None]).any((0, 1)))[:, 0].tolist()
     if observations.native is None or len(axes) > 2:
         return None
     parts, narrow = _lattice(whole, axes)
-    fine, spread = _places(whole.marginal(axes))
-    log_prior = whole.marginal(axes).log_density(fine)
-    joint = log_prior[0] + _log_likelihood(window, whole, axes, fine[0], spread)
+    marginal = whole.marginal(axes)
+    fine, cell = _places(marginal)
+    log_prior = marginal.log_density(fine)
+    joint = log_prior[0] + _log_likelihood(window, whole, axes, observations, fine[0], cell)
     likely = torch.nonzero(joint > joint.max() - LIKELY)[:, 0]
     each = component_log_density(fine[:, likely], narrow.means, narrow.factors())[0]  # (P, F)
     logs = each + narrow.log_weights[0, :, None] - log_prior[0, likely]
     matters = torch.nonzero((logs > math.log(SHARE)).any(1))[:, 0]
     return _Divided(whole, parts.places(matters[None])) if 0 < len(matters) <= MOST_PARTS else None
-
-
-def _encoded(window: Sequence[Step]) -> Observations:
-    """The reports of each step, as those of an entity of its own."""
-    readings = [expanded(step.instant.readings) for step in window]
-    return encode(readings, window[0].model.motion.dimension)
 
 
 @functools.cache
@@ -182,7 +177,12 @@ def _places(marginal: GaussianMixture) -> tuple[Tensor, Tensor]:
 
 
 def _log_likelihood(
-    window: Sequence[Step], whole: GaussianMixture, axes: Sequence[int], points: Tensor, cell: Tensor
+    window: Sequence[Step],
+    whole: GaussianMixture,
+    axes: Sequence[int],
+    seen: Observations,
+    points: Tensor,
+    cell: Tensor,
 ) -> Tensor:
     """Log likelihood of all reports ``(F,)``, smoothed over the cells and over the way since the first report."""
     mean, covariance = (part[0] for part in whole.moments())
@@ -193,7 +193,6 @@ def _log_likelihood(
     ways = predict([replace(step, belief=known) for step in window]).marginal(axes)
     there = points + (ways.means - mean[axes])
     frames = la.cholesky(ways.covariances + cell @ cell.mT).expand(-1, len(points), -1, -1)
-    seen = _encoded(window)
     seen = dataclasses.replace(seen, matrix=seen.matrix[..., axes], heading=seen.heading[..., axes])
     return smoothed(seen.numbers, there, frames)[0].sum(0)
 
@@ -208,7 +207,8 @@ class _Filtered(NamedTuple):
 def _run(window: Sequence[Step], divided: _Divided, filters: Filters) -> tuple[_Filtered, list[_Filtered]]:
     """Filter the whole belief, and its parts, through all reports."""
     time, parts = window[0].instant.time, divided.parts
-    error = NO_ERROR if window[0].belief is None else window[0].belief.error._replace(doubt=0.0)
+    assert window[0].belief is not None
+    error = window[0].belief.error._replace(doubt=0.0)
     whole, log_whole = single_belief(divided.whole, time, AccumulatedErrors.of([error])), 0.0
     means, covariances = parts.means[0, :, None].numpy(), parts.covariances[0, :, None].numpy()
     beliefs = [

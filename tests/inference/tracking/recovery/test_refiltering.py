@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,13 @@ def reports(place: np.ndarray, start: float, count: int) -> list[Event]:
     ]
 
 
-def final(events: list[Event], motion: RandomWalk, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, int]:
+def final(
+    events: list[Event], motion: RandomWalk, monkeypatch: pytest.MonkeyPatch, expires_after: float = math.inf
+) -> tuple[Outcome, int]:
     """The last outcome, and how many were from a prior in parts."""
-    model = StateModel(motion, Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None]))
+    model = StateModel(
+        motion, Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None]), expires_after=expires_after
+    )
     found: list[Outcome | None] = []
     joined = refiltering._joined
 
@@ -98,6 +103,20 @@ def test_nothing_is_filtered_again_without_a_silence_or_without_a_surprise(
     """Reports without a pause are from another place; those after one are from the same."""
     events = [*reports(OLD, 0.0, 12), *reports(NEW if pause == 1 else OLD, 11.0 + pause, 6)]
     assert final(events, RandomWalk((0.0016, 0.0016)), monkeypatch)[1] == 0
+
+
+def test_a_belief_that_expired_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first report afterwards is surprising under the model's prior too."""
+    events = [*reports(OLD, 0.0, 12), *reports(NEW, 200.0, 6), *reports(10 * NEW, 500.0, 1)]
+    assert final(events, RandomWalk((0.0016, 0.0016)), monkeypatch)[1] > 0
+    monkeypatch.undo()
+    _, before = final(events[:-1], RandomWalk((0.0016, 0.0016)), monkeypatch, expires_after=250.0)
+    monkeypatch.undo()
+    outcome, count = final(events, RandomWalk((0.0016, 0.0016)), monkeypatch, expires_after=250.0)
+    alone, _ = final(events[-1:], RandomWalk((0.0016, 0.0016)), monkeypatch)
+    assert count == before
+    assert outcome.p_value < refiltering.SURPRISING
+    np.testing.assert_array_equal(outcome.belief.means, alone.belief.means)
 
 
 def test_numbers_that_are_not_finite_leave_the_outcome_as_it_is() -> None:
