@@ -26,7 +26,7 @@ from beliefstream.inference.tracking.events import Belief, Earlier, Event, Insta
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.inference.tracking.prediction import Step
-from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, NONE, number_of
+from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, number_of
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
@@ -334,9 +334,10 @@ class EntityBatch:
         assert self.model is not None
         moments = self.record.past.moments
         step = Step(self.belief, self.model.state, instant)
-        number = number_of(step, outcome, moments[-1].number if moments else MOST_INSTANTS)
-        is_same = bool(moments) and moments[-1].time == instant.time and number not in (1, NONE)
-        return moments[-1].number if is_same else number
+        last, is_same_time = MOST_INSTANTS, False
+        if moments:
+            last, is_same_time = moments[-1].number, moments[-1].time == instant.time
+        return number_of(step, outcome, last, is_same_time)
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""

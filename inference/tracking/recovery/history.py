@@ -18,27 +18,24 @@ from beliefstream.inference.update.result import Method
 
 MOST_INSTANTS = 64  # that are taken together; an entity with more goes on one by one
 NONE = MOST_INSTANTS + 1  # number of an instant that follows none which counts
-GROWN = (
-    16.0  # times the variance of a coordinate, on average, by which the motion widens a belief in a silence
+GROWN = 16.0  # factor on the variances, on average, by which the motion widens a belief in a silence
+WIDER = (
+    4.0  # factor on the variance of some coordinate that is left after the first report; less is no silence
 )
-WIDER = 4.0  # times the variance of some coordinate that are left after the first report; else it is not looked at
 NARROW = {METHODS[method] for method in (Method.KALMAN, Method.LINEARISED)} | {"prior", "predicted"}
 
 
-def number_of(step: Step, outcome: Outcome, last: int) -> int:
-    """Return the number of an instant with that outcome, after one at another time with the number `last`."""
+def number_of(step: Step, outcome: Outcome, last: int, is_same_time: bool = False) -> int:
+    """Return the number of an instant with that outcome, after one with the number `last`, maybe at the same time."""
     step, change, motion = without_expired(step), step.instant.prior, step.model.motion
+    following = last if is_same_time else min(last, MOST_INSTANTS) + 1
     if motion.is_static:
         is_replaced = change is not None and change.replaces_all(motion.dimension)
-        return 1 if is_replaced or step.belief is None else min(last, MOST_INSTANTS) + 1
-    if (
-        step.belief is not None
-        and outcome.method not in NARROW
-        and _has_grown(step, step.belief, outcome.belief)
-    ):
-        return 1
-    has_other = change is not None or step.instant.control is not None
-    return NONE if has_other or step.belief is None else min(last, MOST_INSTANTS) + 1
+        return 1 if is_replaced or step.belief is None else following
+    if step.belief is None or change is not None or step.instant.control is not None:
+        return NONE
+    is_bent = outcome.method not in NARROW
+    return 1 if is_bent and _has_grown(step, step.belief, outcome.belief) else following
 
 
 def _has_grown(step: Step, before: Belief, after: Belief) -> bool:
@@ -91,10 +88,11 @@ class History:
 
     def add(self, step: Step, outcome: Outcome) -> None:
         """Add the instant of a step with its outcome."""
-        last = self._entries[-1] if self._entries else None
-        number = number_of(step, outcome, last.number if last else MOST_INSTANTS)
-        if last is not None and last.instant.time == step.instant.time and number not in (1, NONE):
-            number = last.number
+        last, is_same_time = MOST_INSTANTS, False
+        if self._entries:
+            newest = self._entries[-1]
+            last, is_same_time = newest.number, newest.instant.time == step.instant.time
+        number = number_of(step, outcome, last, is_same_time)
         self._entries.append(_Entry(step.instant, number, step.belief if number == 1 else None))
 
     def rewind(self, time: float) -> None:

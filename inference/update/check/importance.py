@@ -50,7 +50,6 @@ class Seed(IntEnum):
     UNOBSERVED = 502
     SCAN = 601
     SCAN_STARTS = 602
-    SIDES = 603
     SETS = 611
     REDUCTION = 701
     EVIDENCE = 703
