@@ -5,7 +5,8 @@
    (`mode_search.randomised_images`). Checks draw from there too, and where an answer lacks a peak, it is added.
 3. Every answer that is not nearly exact is refined on its own points (`refinement`), and while it is poor, on more.
 4. Peaks are searched for only where an answer stays poor, several possible outliers contradict, or noise is so sharp
-   in the plane that no point may have come to a thin ring. What was searched is measured on many fresh points.
+   in the plane that no point may have come to a thin ring.
+5. What was refined is measured on fresh points.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update.check import importance
-from beliefstream.inference.update.check.importance import EVENLY, Seed
+from beliefstream.inference.update.check.importance import EVENLY, Seed, with_wide
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.mode_search import (
     evened,
@@ -40,7 +41,7 @@ from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
 PLANE = 2  # coordinates; in more, the network gets as many tokens as an answer may have components
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
 MEASURED = 1024  # points that measure an answer
-VERIFIED = 16_384  # after a search: few of 1024 fall on what it may still have missed
+VERIFIED = 4096  # points that measure what was chosen; few of 1024 fall on what it may still have missed
 MOST_LACKING = 0.5  # share of the posterior that is added where an answer lacks it
 
 
@@ -76,9 +77,6 @@ class CheckedNetwork:
         unusable = ~finite(answer)
         if bool(unusable.any()):
             answer = _with_fallback(answer, local, unusable)
-        if share := settings.prior_share:
-            whole = GaussianMixture.gaussian(*local.prior.moments())
-            answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, unusable | spared
 
     def tokens(self, local: LocalProblem) -> int:
@@ -88,14 +86,17 @@ class CheckedNetwork:
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
-        whole = self._reduced(local.extend(answer))
+        whole = self._reduced(local, answer)
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         update = Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
         return self._measured(local, update, points)
 
-    def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
-        return reduce(mixture, self.settings.most_components, self.settings.merge_below)
+    def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
+        """The answer over the whole state, with few components."""
+        whole = reduce(local.extend(answer), self.settings.most_components - 1, self.settings.merge_below)
+        wide = local.extend(GaussianMixture.gaussian(*local.prior.moments()))
+        return with_wide(whole, wide, self.settings.prior_share)
 
     def _measured(self, local: LocalProblem, update: Update, points: int, seed: int = Seed.CHECK) -> Update:
         """Estimate the quality and evidence of an update on `points` samples."""
@@ -142,7 +143,7 @@ class ThoroughNetwork(CheckedNetwork):
         """Refine answers that are not nearly exact; repeat with more points while they are poor and improve.
 
         Every refinement adds components, more than an answer may have. A repeat starts from what the reduction left,
-        not from all that the one before fitted.
+        not from all that the one before fitted. What was refined is measured at last on fresh points.
         """
         settings, left = self.settings, torch.nonzero(now.sample_efficiency < ENOUGH)[:, 0]
         size = settings.most_components - settings.components, settings.refine_rounds, settings.refine_steps
@@ -154,7 +155,10 @@ class ThoroughNetwork(CheckedNetwork):
             now = now.with_rows(left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
-        return now
+        chosen = torch.nonzero(now.method == Method.REFINED)[:, 0]
+        if len(chosen) == 0:
+            return now
+        return now.with_rows(chosen, self._verified(local.rows(chosen), now.rows(chosen)))
 
     def _together(
         self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, wanted: Wanted
@@ -205,7 +209,7 @@ class ThoroughNetwork(CheckedNetwork):
         local = replace(local, images=beside([images.scaled_by(one), local.images.scaled_by(other)]))
         now = self._better(local, both, self._measured(local, now, MEASURED))
         now = self._better(local, laplace, now)
-        return self._verified(local, self._moved(local, both, now, least))
+        return self._moved(local, both, now, least)
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""

@@ -10,7 +10,8 @@
 4. Quadrature gives the posterior of one range or bearing along it, where it bends little (`curved`), and in the plane
    else around its sensor (`plane.single_observation`); of several in the plane over cells
    (`plane.several_observations`). Of others that are weak beside the prior, the prior's nodes give exact moments
-   (`quadrature`).
+   (`quadrature`). Where it fails for outliers or noise of several parts, each hypothesis about them is updated alone
+   (`plane.hypotheses`).
 5. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
    (`network`).
 """
@@ -34,6 +35,7 @@ from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, p
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
 from beliefstream.inference.update.network import PLANE, CheckedNetwork, ThoroughNetwork, Wanted
+from beliefstream.inference.update.plane.hypotheses import by_hypotheses
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
@@ -45,7 +47,6 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
-SHARP = 300.0  # above this, a posterior in the plane may be a thin ring or beam between all points
 # possible outliers; of fewer, `randomised_images` leaves out enough. Without, 7 of 16 problems with two places in space
 # are dishonest (seed 69003)
 FEWEST_SETS = 4
@@ -121,22 +122,14 @@ class Updater:
         used = observations.mask
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
-        posed = pose(prior, observations, self.settings.linear_below)
-        limit = self.settings.linear_below * linear_share(posed, observations, self.settings)
-        code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
-        code = torch.where(posed.closed, _CLOSED, code)
-        parts: list[tuple[Tensor, Update]] = []
-        # where light hypotheses count, quadrature in the plane is exact, and a mixture of hypotheses is not
-        open_ = (code == _OPEN) | (
-            (code == _NEARLY_LINEAR) & (posed.touched.sum(1) == 2) & disagree(posed.scaled)
-        )
-        if bool(open_.any()):
-            given = posed.prior, observations, posed.touched, posed.scaled
-            index, settled = settle(*given, open_, self.settings)
-            if settled is not None:
+        posed, code, parts = self._without_network(prior, observations)
+        open_ = (code == _OPEN) & (posed.touched.sum(1) <= PLANE)
+        if bool(open_.any()) and self.settings.quadrature_below:
+            for index, update in by_hypotheses(prior, observations, open_, self._updated, self.settings):
                 code[index] = _SETTLED
-                parts.append((index, settled))
-        parts.extend(self._closed(posed, code))
+                problem = posed.scaled.rows(index)
+                p_value = problem.prediction.p_value(problem.prior)
+                parts.append((index, replace(update, p_value=p_value)))
         index = torch.nonzero(code == _OPEN)[:, 0]
         if len(index):
             problems = _Problems(posed, observations, self.settings.components)
@@ -145,6 +138,28 @@ class Updater:
         if observations.likelihoods is not None:
             update = replace(update, p_value=simulated_p_value(posed.prior, observations, update.p_value))
         return update
+
+    def _without_network(
+        self, prior: GaussianMixture, observations: Observations
+    ) -> tuple[Posed, Tensor, list[tuple[Tensor, Update]]]:
+        """Answers in closed form and by quadrature, and a code of each entity ``(B,)``: `_OPEN` where it has none."""
+        posed = pose(prior, observations, self.settings.linear_below)
+        limit = self.settings.linear_below * linear_share(posed, observations, self.settings)
+        code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
+        code = torch.where(posed.closed, _CLOSED, code)
+        parts: list[tuple[Tensor, Update]] = []
+        # where light hypotheses count, quadrature in the plane is exact, and a mixture of hypotheses is not
+        open_ = (code == _OPEN) | (
+            (code == _NEARLY_LINEAR) & (posed.touched.sum(1) == PLANE) & disagree(posed.scaled)
+        )
+        if bool(open_.any()):
+            given = posed.prior, observations, posed.touched, posed.scaled
+            index, settled = settle(*given, open_, self.settings)
+            if settled is not None:
+                code[index] = _SETTLED
+                parts.append((index, settled))
+        parts.extend(self._closed(posed, code))
+        return posed, code, parts
 
     def _closed(self, posed: Posed, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
         """Update in closed form where that is exact, or nearly."""
@@ -179,7 +194,9 @@ class Updater:
         """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""
         bent, unlikely = bend(problem), problem.prediction.p_value(problem.prior) < UNLIKELY
         possible = (problem.observations.mask & (problem.observations.outlier_probability > 0)).sum(1)
-        thin = (bent > SHARP) & (problem.prior.dimension <= PLANE)
+        thin = (bent > GENTLE) & (
+            problem.prior.dimension <= PLANE
+        )  # a ring or beam may lie between all points
         # a problem has no residual whose bend could be measured
         doubted = (bent > GENTLE) | (unlikely & (possible > 0)) | problem.observations.has_problem
         return doubted, thin | (unlikely & (possible >= FEWEST_SETS))

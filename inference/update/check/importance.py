@@ -24,6 +24,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import (
     GaussianMixture,
+    beside,
     component_log_densities,
     log_density,
 )
@@ -155,9 +156,14 @@ def quality(weighted: Weighted) -> Quality:
     return Quality(size, evidence, divergence.clamp_min(0), influence.square().sum(1).sqrt())
 
 
-def share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
-    """Weight of one Gaussian beside an answer that adds `WIDER` of its variance in all directions, ``(B, 1)``."""
+def with_wide(answer: GaussianMixture, wide: GaussianMixture, most: float) -> GaussianMixture:
+    """An answer beside one Gaussian as wide as the prior, in the order of their weights.
+
+    It limits the cost of what an answer lacks. Its weight is `most`, or less where that would add more than `WIDER` of
+    the answer's variance in all directions. Add it after a reduction, which would drop it.
+    """
     mean, covariance = answer.moments()
     offset = wide.means[:, 0] - mean
     added = wide.covariances[:, 0] + la.outer(offset, offset)
-    return WIDER / la.trace(la.invert(covariance) @ added)[:, None]
+    share = (WIDER / la.trace(la.invert(covariance) @ added)[:, None]).clamp_max(most)
+    return beside([answer.scaled_by((-share).log1p()), wide.scaled_by(share.log())]).ordered()

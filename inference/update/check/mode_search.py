@@ -121,21 +121,26 @@ def _hypotheses(observations: Observations) -> Observations:
 def _with_one_noise(many: Observations, drawn: Tensor) -> Observations:
     """Observations with one Gaussian of their noise: that at `drawn` ``(B, N, 1)``, or the likeliest of a first one."""
     assert many.mixture is not None
-    weights, bias, ratio = many.mixture
-    weights = torch.softmax(0.5 * weights, -1)  # draw rare ones more often
+    weights = torch.softmax(0.5 * many.mixture.log_weights, -1)  # draw rare ones more often
     chosen = (weights.cumsum(-1) < drawn * (1 - 1e-9)).sum(-1).clamp(max=weights.shape[-1] - 1)
     first = torch.arange(many.batch) % GROUPS == 0
-    chosen = torch.where(first[:, None], weights.argmax(-1), chosen)[..., None]
-    bias, ratio = (part.gather(-1, chosen)[..., 0] for part in (bias, ratio))
-    value = many.value.clone()
-    value[..., 0] = torch.where(many.kind == LINEAR, value[..., 0], value[..., 0] - bias)
-    scale = torch.where(many.kind == LINEAR, 1.0, ratio)
-    slope = many.deviation_slope
+    return with_noise_of(many, torch.where(first[:, None], weights.argmax(-1), chosen))
+
+
+def with_noise_of(observations: Observations, component: Tensor) -> Observations:
+    """The observations, with the Gaussian `component` ``(B, N)`` of their noise mixtures alone."""
+    assert observations.mixture is not None
+    linear, index = observations.kind == LINEAR, component[..., None]
+    bias, ratio = (part.gather(-1, index)[..., 0] for part in observations.mixture[1:])
+    value = observations.value.clone()
+    value[..., 0] = torch.where(linear, value[..., 0], value[..., 0] - bias)
+    scale = torch.where(linear, 1.0, ratio)
+    slope = observations.deviation_slope
     return replace(
-        many,
+        observations,
         value=value,
-        standard_deviation=many.standard_deviation * scale,
-        log_scale=many.log_scale + scale.log(),
+        standard_deviation=observations.standard_deviation * scale,
+        log_scale=observations.log_scale + scale.log(),
         deviation_slope=None if slope is None else slope * scale,
         mixture=None,
     )

@@ -531,7 +531,7 @@ def _add_wide(
     most: float,
     squares: Array,
 ) -> int:
-    """Add one Gaussian as wide as the prior, as `wide_components.share_beside`; how many components there are then."""
+    """Add one Gaussian as wide as the prior, as `importance.with_wide`; how many components there are then."""
     if not most > 0:
         return left
     log_weights, means, covariances = found

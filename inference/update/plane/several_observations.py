@@ -30,13 +30,13 @@ from beliefstream.inference.likelihood.native_terms import Array, Seen, smallest
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.gauss_hermite import rule
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_densities
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_densities
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update.check import importance
-from beliefstream.inference.update.check.importance import share_beside
+from beliefstream.inference.update.check.importance import with_wide
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.plane.cells import CellLimits, divide_plane
@@ -173,11 +173,8 @@ def _solved(local: LocalProblem, p_value: Tensor, settings: UpdateSettings, atte
     found = solve(seen, prior, mean, factor, cells, fit, count)
     whole = local.extend(GaussianMixture(*(torch.from_numpy(part) for part in found.moments)))
     whole = reduce(whole, settings.most_components - 1, settings.merge_below)
-    # after the reduction, which would drop it where it has little weight
-    wide = local.extend(GaussianMixture.gaussian(mean, covariance))
-    share = share_beside(whole, wide).clamp_max(settings.prior_share)
     # beliefs are taken from the first places, and other problems may have more components
-    whole = beside([whole.scaled_by((-share).log1p()), wide.scaled_by(share.log())]).ordered()
+    whole = with_wide(whole, local.extend(GaussianMixture.gaussian(mean, covariance)), settings.prior_share)
     answer = local.localise(whole)
     divergence = torch.from_numpy(measure(found, answer))
     evidence, lost = torch.from_numpy(found.log_evidence), torch.from_numpy(found.lost)
