@@ -27,7 +27,7 @@ from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of, tracks_of
 
 PARTICLE_COUNT = 10_000
-GROUPS = (MOWER, "fleet")
+GROUPS = (MOWER, "fleet", "drones")
 
 
 def baselines(particles: int = PARTICLE_COUNT) -> dict[str, ScoredMethod]:
@@ -46,11 +46,13 @@ def names() -> list[str]:
 
 
 def recordings(schedule: Schedule) -> dict[str, list[Recording]]:
-    """Return the mower, and the fleet without the entity whose prior is replaced; baselines do not get that prior."""
-    fleet = [name for name in schedule.fleet.entities if name != schedule.gates.entity]
-    return dict(
-        zip(GROUPS, ([schedule.recording], [_recording(schedule, name) for name in fleet]), strict=True)
-    )
+    """Return the mower, the drones, and the fleet without the entity whose prior is replaced.
+
+    Baselines do not get that prior.
+    """
+    names = [name for name in schedule.fleet.entities if name != schedule.gates.entity]
+    fleet = [_recording(schedule, name) for name in names]
+    return dict(zip(GROUPS, ([schedule.recording], fleet, list(schedule.drones)), strict=True))
 
 
 def _recording(schedule: Schedule, entity: str) -> Recording:
@@ -130,7 +132,7 @@ def answer(scenario: str, group: str, name: str) -> Cases:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compute the baselines for both groups, and save each as it is done."""
+    """Compute the baselines for all groups, and save each as it is done."""
     _yield_processor()
     scenario, folder = arguments[0], Path(arguments[1])
     with pool(min(len(names()), os.cpu_count() or 1)) as executor:

@@ -67,13 +67,18 @@ def wait_for_baselines(process: GuardedProcess, folder: Path, console: Console) 
 
 
 def compare_all(schedule: Schedule, tracker: Tracker, baselines: Mapping[str, Cases]) -> list[Comparison]:
-    """Compare the methods on the mower, and on the fleet without the entity whose prior was replaced."""
+    """Compare the methods on the mower, the drones, and the fleet without the entity whose prior was replaced."""
     from beliefstream.streams.demo.comparison import compare, ours
 
-    titles = {MOWER: "mower, real ranges", "fleet": "fleet, simulated sensors"}
+    titles = {
+        MOWER: "mower, real ranges",
+        "fleet": "fleet, simulated sensors",
+        "drones": "drones in space, ranges and directions",
+    }
     members = {
         MOWER: [MOWER],
         "fleet": [name for name in schedule.fleet.entities if name != schedule.gates.entity],
+        "drones": [each.name for each in schedule.drones],
     }
     comparisons = []
     for name, title in titles.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beliefstream.schemas import Mixture, Observation, Prior
 from beliefstream.streams.demo.crate import CRATE, crate
+from beliefstream.streams.demo.drones import drones
 from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
 from beliefstream.streams.scores.recording import Recording
@@ -102,6 +103,7 @@ class Schedule:
         recording: replayed part of the recording, with times shifted so that it ends with the schedule.
         fleet: the simulated fleet; its times begin at the start of the schedule.
         crate: an entity at rest that is carried elsewhere; it is not compared with other methods.
+        drones: entities in space.
         duration: duration in seconds.
         gates: the prior that replaces a belief.
         messages: all messages, sorted by the time to send them.
@@ -110,9 +112,15 @@ class Schedule:
     recording: Recording
     fleet: Simulation
     crate: Recording
+    drones: tuple[Recording, ...]
     duration: float
     gates: Gates
     messages: Sequence[ScheduledMessage]
+
+    @property
+    def parts(self) -> tuple[Recording | Simulation, ...]:
+        """Everything that is observed, with its definitions."""
+        return (self.recording, self.fleet, self.crate, *self.drones)
 
     @property
     def observations(self) -> int:
@@ -120,9 +128,10 @@ class Schedule:
         return sum(message.observation is not None and not message.note for message in self.messages)
 
     def truth(self, entity: str, times: Sequence[float] | Array) -> Array:
-        """Return the entity's true position, (N, 2) m, at N times."""
-        if entity in (MOWER, CRATE):
-            return (self.recording if entity == MOWER else self.crate).truth_at(times)
+        """Return the entity's true position, (N, 2) m, at N times; (N, 3) of a drone."""
+        recordings = {MOWER: self.recording, CRATE: self.crate, **{each.name: each for each in self.drones}}
+        if entity in recordings:
+            return recordings[entity].truth_at(times)
         return self.fleet.truth_at(entity, times)[:, :2]
 
 
@@ -138,6 +147,7 @@ def schedule_of(scenario: Scenario) -> Schedule:
     recording, duration = _recording(scenario)
     fleet = simulate(scenario.entities, duration, FLEET_RATE, scenario.seed, scenario.start)
     carried = crate(duration, scenario.seed, scenario.start)
+    flying = drones(duration, scenario.seed, scenario.start)
     gates = _gates(fleet, scenario.start + JUMP_AT * duration)
     first = recording.observations[0].time
     messages = [
@@ -146,13 +156,17 @@ def schedule_of(scenario: Scenario) -> Schedule:
     ]
     messages += [
         ScheduledMessage(each.time - scenario.start, _identified(each, f"{name}/{number}"))
-        for name, observations in (("fleet", fleet.observations), (CRATE, carried.observations))
+        for name, observations in (
+            ("fleet", fleet.observations),
+            (CRATE, carried.observations),
+            *((each.name, each.observations) for each in flying),
+        )
         for number, each in enumerate(observations)
     ]
     messages += _bad_messages(fleet, duration, scenario.start)
     messages.append(_sighting(gates, scenario.start))
     messages.sort(key=lambda message: message.due)
-    return Schedule(recording, fleet, carried, duration, gates, messages)
+    return Schedule(recording, fleet, carried, flying, duration, gates, messages)
 
 
 def _recording(scenario: Scenario) -> tuple[Recording, float]:

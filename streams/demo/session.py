@@ -99,10 +99,11 @@ class DemoSession:
 
     def _prepare(self, services: DemoServices, schedule: Schedule) -> None:
         """Define the models and sensors and wait for the worker."""
-        parts = (schedule.recording, schedule.fleet, schedule.crate)
+        parts = schedule.parts
         # the times of messages are never ahead of the clock, so the models can check them
         models = [part.model.model_copy(update={"live_time": True}) for part in parts]
-        services.define(models, [sensor for part in parts for sensor in part.sensors])
+        sensors = {sensor.sensor: sensor for part in parts for sensor in part.sensors}  # drones share theirs
+        services.define(models, list(sensors.values()))
         begun = time.monotonic()
         with self._console.status(WAITING) as status:
             told = ""
@@ -122,7 +123,8 @@ class DemoSession:
         ranges, speed = len(schedule.recording.observations), self._options.speed
         self._say(
             f"sending  {ranges} ranges of a lawn mower ({schedule.recording.name}) at {speed:g} times real time, and "
-            f"a simulated fleet of {len(schedule.fleet.entities)} and a crate, for {schedule.duration:.0f} s"
+            f"a simulated fleet of {len(schedule.fleet.entities)}, a crate and {len(schedule.drones)} drones, for "
+            f"{schedule.duration:.0f} s"
         )
 
     def _start_baselines(self, scenario: Scenario) -> GuardedProcess:

@@ -180,7 +180,7 @@ class Tracker:
 
     def _received_belief(self, posterior: Posterior) -> ReceivedBelief:
         names = posterior.coordinate_names
-        axes = [names.index("x"), names.index("y")]
+        axes = [names.index(name) for name in "xyz" if name in names]
         mixture, quality = posterior.mixture, posterior.quality
         return ReceivedBelief(
             time=posterior.time,

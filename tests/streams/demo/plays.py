@@ -26,8 +26,10 @@ def posterior(
     p_value: float = 0.5,
 ) -> Posterior:
     """One whose position is off the truth by `offset`."""
-    x, y = schedule.truth(entity, [time])[0] + offset
-    model = schedule.fleet.model
+    place = schedule.truth(entity, [time])[0]
+    place[:2] += offset
+    model = next((each.model for each in schedule.drones if each.name == entity), schedule.fleet.model)
+    rates = len(model.coordinates) - len(place)
     return Posterior.model_validate(
         {
             "entity": entity,
@@ -35,7 +37,9 @@ def posterior(
             "sequence": 1,
             "revision": 0,
             "coordinates": model.coordinates,
-            "mixture": Mixture.gaussian((x, y, 0.0, 0.0), (deviation, deviation, 1.0, 1.0)),
+            "mixture": Mixture.gaussian(
+                (*place, *[0.0] * rates), [*[deviation] * len(place), *[1.0] * rates]
+            ),
             "quality": {
                 "sample_efficiency": 0.8,
                 "log_evidence": -1.0,

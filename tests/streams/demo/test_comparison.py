@@ -66,11 +66,11 @@ def test_of_two_beliefs_at_one_instant_the_last_one_counts() -> None:
 def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_the_gates(
     tmp_path: Path,
 ) -> None:
-    both = recordings(SCHEDULE)
     tracker = perfect_tracker(SCHEDULE)
     fleet = {name: tracker.track(name) for name in SCHEDULE.fleet.entities if name != SCHEDULE.gates.entity}
-    received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet)}
-    for name, group in both.items():
+    drones = {each.name: tracker.track(each.name) for each in SCHEDULE.drones}
+    received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet), "drones": ours(drones)}
+    for name, group in recordings(SCHEDULE).items():
         found = {method: scored(group, each) for method, each in baselines(particles=200).items()}
         assert all(set(cases) == set(received[name]) for cases in found.values())
         saved = [each for each in names() if each.startswith(f"{name}/")]

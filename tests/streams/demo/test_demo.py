@@ -102,7 +102,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
     page = re.search(r"page     (http://\S+/) \(port 8090 is taken\)", demo.output)
     assert page, demo.output
     assert not is_served(page[1])
-    for text in ("mower, real ranges", "fleet, simulated sensors"):
+    for text in ("mower, real ranges", "fleet, simulated sensors", "drones in space, ranges and directions"):
         assert text in demo.output
     assert demo.output.count("10 000 particles") >= 2  # in a table, or among those that have not finished
     verdict = ("6 of 6", "Best of all", "Not best")

@@ -9,6 +9,7 @@ from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
 from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
 from beliefstream.streams.demo.crate import CRATE, PLACES
+from beliefstream.streams.demo.drones import drones
 from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
 from beliefstream.streams.local.python_fusion import fuse
@@ -87,6 +88,29 @@ def test_the_crate_is_found_again_where_its_reports_decide_for_the_new_place() -
     errors = np.linalg.norm(means - carried.truth_at([each.time for each in posteriors]), axis=1)
     surprising = [posterior.quality.p_value < 1e-6 for posterior in posteriors]
     assert errors[-15:].max() < 0.5 < errors[surprising].max()
+
+
+def test_drones_fly_in_space_and_every_report_of_theirs_has_its_true_place() -> None:
+    schedule = small_schedule()
+    for drone in schedule.drones:
+        times = [each.time for each in drone.observations]
+        sent = [
+            each.due
+            for each in schedule.messages
+            if each.observation and each.observation.entity == drone.name
+        ]
+        np.testing.assert_allclose(np.array(sent) + START, times)
+        np.testing.assert_allclose(schedule.truth(drone.name, times), drone.truth)
+        assert np.ptp(drone.truth, axis=0).min() > 0.01
+
+
+def test_drones_are_found_in_space_by_the_network() -> None:
+    for drone in drones(60.0, seed=4):
+        posteriors = fuse(drone.observations, drone.sensors, drone.model)
+        means = np.array([posterior.mixture.mean()[:3] for posterior in posteriors])
+        errors = np.linalg.norm(means - drone.truth_at([each.time for each in posteriors]), axis=1)
+        assert np.median(errors[15:]) < 4.0
+        assert {posterior.quality.method for posterior in posteriors} & {"transformer", "refined"}
 
 
 def test_the_planted_messages_are_as_bad_as_they_say() -> None:

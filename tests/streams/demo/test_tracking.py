@@ -130,7 +130,7 @@ def test_a_line_says_what_there_is_also_when_there_is_nothing() -> None:
     assert "0 entities" in line(Tracker(SCHEDULE).figures(), WorkerFigures())
     assert "dead letters: none" in line(Tracker(SCHEDULE).figures(), WorkerFigures())
     text = line(perfect_tracker(SCHEDULE).figures(), WorkerFigures(dead_letters={"late": 2, "future": 1}))
-    assert "5 entities" in text
+    assert "8 entities" in text
     assert "future 1, late 2" in text
 
 
