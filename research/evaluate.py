@@ -19,6 +19,8 @@ from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.cli.setup import CommandError, cache_directory, settings_for
 
 if TYPE_CHECKING:
+    from beliefstream.inference.network.transformer import DistributionTransformer
+    from beliefstream.inference.update.settings import UpdateSettings
     from research.evaluation.methods import ComparedMethod
     from research.evaluation.progress import Progress
     from research.evaluation.report import Comparison
@@ -71,12 +73,18 @@ def evaluate(
     front: Annotated[
         bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
     ] = False,
+    gain: Annotated[
+        bool,
+        typer.Option(
+            "--gain", help="only what training brings: an untrained network beside all shipped, or --weights"
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="of the problems, and of turns; 0 to 99 for mixed and planar")
     ] = 0,
     settings: Annotated[
         str,
-        typer.Option(help="for adversarial problems and turns: those of the library or of a worker"),
+        typer.Option(help="for adversarial problems, turns and --gain: those of the library or of a worker"),
     ] = "library",
     particles: Annotated[
         int,
@@ -153,6 +161,11 @@ def evaluate(
     if card is not None:
         write_card(plan, chosen.weights, card)
         return
+    if gain:
+        from research.evaluation.adversarial.command import updater
+
+        write(training_gain(plan, weights, updater(chosen, settings).settings), json)
+        return
     write(speed_front(plan, weights) if front else everything(plan, chosen.weights), json)
 
 
@@ -216,14 +229,11 @@ def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
 
 def speed_front(plan: EvaluationPlan, weights: str | None) -> dict[str, Any]:
     """Print and plot speed against accuracy, of some or all shipped weights, and return the content for JSON."""
-    from beliefstream.inference.network.weights import load, path_of
     from research.evaluation import tables
     from research.evaluation.front import DIMENSION, front
     from research.evaluation.report import plain
 
-    shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
-    networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
-    cache = plan.exact_file(DIMENSION)
+    networks, cache = chosen_networks(weights), plan.exact_file(DIMENSION)
     with progress_of("problems") as progress:
         points = front(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress)
     tables.show_front(points)
@@ -232,6 +242,34 @@ def speed_front(plan: EvaluationPlan, weights: str | None) -> dict[str, Any]:
 
         print(f"plots: {plots.front(points, plan.plots)}")
     return {"front": [plain(point) for point in points]}
+
+
+def training_gain(plan: EvaluationPlan, weights: str | None, settings: UpdateSettings) -> dict[str, Any]:
+    """Print what training brings to answers, and return the content for JSON; the last network gives the size."""
+    from research.evaluation import tables
+    from research.evaluation.gain import UNTRAINED, gain, untrained
+    from research.evaluation.report import plain
+
+    networks = chosen_networks(weights)
+    networks = {UNTRAINED: untrained(list(networks.values())[-1]), **networks}
+    with progress_of("problems") as progress:
+        found = [
+            row
+            for d in plan.dimensions
+            for row in gain(
+                networks, settings, d, plan.count, plan.family, plan.seed, plan.exact_file(d), progress
+            )
+        ]
+    tables.show_gain(found)
+    return {"gain": [plain(row) for row in found]}
+
+
+def chosen_networks(weights: str | None) -> dict[str, DistributionTransformer]:
+    """These weights, or all shipped ones, by name."""
+    from beliefstream.inference.network.weights import load, path_of
+
+    shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
+    return {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
 
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from research.evaluation.calibration import Calibration, Coverage
     from research.evaluation.front import Point
+    from research.evaluation.gain import Gain
     from research.evaluation.long_run import LongRun
     from research.evaluation.report import Comparison, Row
 
@@ -85,6 +86,19 @@ def show_front(points: Sequence[Point]) -> None:
             *map(number, (point.mean, point.standard_error, point.median)),
             "yes" if point in best else "",
         )
+    console().print(table)
+
+
+def show_gain(found: Sequence[Gain]) -> None:
+    """Print a row for each network, alone and published, in each dimension."""
+    from research.evaluation.gain import NEAR
+
+    numbers = ["problems", f"within {NEAR:g}", "mean", "median", "worst", "ms"]
+    table = _table("what training brings: KL(exact ‖ answer), nats", ["d", "weights", "answer"], numbers)
+    for row in found:
+        distances = map(number, (row.mean, row.median, row.worst))
+        near, spent = f"{row.near:.3f}", f"{row.milliseconds:.2f}"
+        table.add_row(str(row.dimension), row.weights, row.answer, str(row.problems), near, *distances, spent)
     console().print(table)
 
 
