@@ -81,7 +81,7 @@ def _summed(
     parts = [solved.posterior.scaled_by(weight[some, None])]
     if not bool(some.all()):  # all observations are outliers, and the prior is the answer
         parts.append(prior.scaled_by(weight[~some, None]))
-    whole = _flattened(parts)
+    whole = _flattened(parts).ordered()  # the same in any order of the observations
     few = reduce(whole, settings.most_components - 1, settings.merge_below)
     few = with_wide(few, GaussianMixture.gaussian(*prior.moments()), settings.prior_share)
     lost = divergence(whole, few)
