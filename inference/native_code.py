@@ -27,7 +27,7 @@ from beliefstream.inference.mixtures.native import compilation_watched, processo
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import curved, evidence
-from beliefstream.inference.update.check import climb, unobserved
+from beliefstream.inference.update.check import climb, native_importance, unobserved
 from beliefstream.inference.update.closed import updates
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
@@ -47,6 +47,7 @@ MODULES = (
     native_density,
     native_fits,
     climb,
+    native_importance,
     native_maximisation,
     native_linear_algebra,
     accumulated_error,

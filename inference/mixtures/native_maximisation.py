@@ -1,4 +1,4 @@
-"""Moments for a step of weighted expectation-maximisation, for the processor.
+"""Weighted expectation-maximisation, compiled for the processor.
 
 Points are taken a block at a time, as in `native_density`.
 """
@@ -6,6 +6,7 @@ Points are taken a block at a time, as in `native_density`.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, native
-from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
@@ -27,6 +28,7 @@ from beliefstream.inference.mixtures.native_density import (
     relative_to,
     whiten,
 )
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 
 Array = NDArray[np.float64]
 
@@ -34,84 +36,122 @@ LEAST_MASS = 1e-6  # below it, a component stays as it is
 SMALLEST = 1e-20  # divisor
 
 
+class Room(NamedTuple):
+    """Space for the steps of one mixture of ``K`` components, on ``M`` blocks of points."""
+
+    factors: Array  # (K, D, D)
+    inverse: Array  # (K, D, D)
+    shift: Array  # (K, D)
+    peaks: Array  # (K,)
+    points: Array  # (D, M, BLOCK)
+    weights: Array  # (M, BLOCK)
+    responsibility: Array  # (K, M, BLOCK)
+    mean: Array  # (D,)
+    block: Block
+
+
 def prepare() -> None:
-    """Compile the moments, or load them from Numba's cache."""
+    """Compile the steps, or load them from Numba's cache."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    moments(GaussianMixture(one[0].log(), one, one[..., None]), one[..., None], one, one[0], 1.0)
+    maximised(GaussianMixture(one[0].log(), one, one[..., None]), one, one[0], 1.0, 1)
 
 
-def moments(
-    answer: GaussianMixture, factors: Tensor, points: Tensor, share: Tensor, old_points: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Moments of the points ``(B, P, d)`` that each component of an answer stands for.
+def maximised(
+    answer: GaussianMixture, points: Tensor, log_weights: Tensor, old_points: float, steps: int
+) -> GaussianMixture:
+    """An answer after so many steps of expectation-maximisation.
 
     Args:
-        answer: of ``K`` components; factors: of its covariances.
-        points: weighted by `share` ``(B, P)``.
+        answer: of ``K`` components.
+        points: ``(B, P, d)``, with importance weights of these logs ``(B, P)``, which need not be normalised.
         old_points: how many effective points a component's old shape counts for.
-
-    Returns:
-        The mass ``(B, K)``, the share of its old shape that a component keeps ``(B, K)``, the new mean ``(B, K, d)``,
-        and the scatter about it ``(B, K, d, d)``, not divided by the mass.
+        steps: how many.
     """
-    batch, count, size = answer.means.shape
-    mass, kept = np.empty((batch, count)), np.empty((batch, count))
-    means, scatter = np.empty((batch, count, size)), np.empty((batch, count, size, size))
-    given = (
-        array(answer.log_weights),
-        array(answer.means),
-        array(factors),
-        array(points),
-        array(share),
-    )
-    _moments_of_all(given, old_points, (mass, kept, means, scatter))
-    return (
-        torch.from_numpy(mass),
-        torch.from_numpy(kept),
-        torch.from_numpy(means),
-        torch.from_numpy(scatter),
-    )
+    given = Numbers(*(part.copy() for part in numbers_of(answer)))
+    _maximise(given, array(points), array(log_weights), old_points, steps)
+    return GaussianMixture(*map(torch.from_numpy, given))
 
 
 @native
-def _moments_of_all(
-    given: tuple[Array, Array, Array, Array, Array],
-    old_points: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    log_weights, means, factors, points, share = given
-    mass, kept, new_means, scatter = into
-    count, size = means.shape[1:]
-    blocks = (points.shape[1] + BLOCK - 1) // BLOCK
-    block = new_block(count, size)
-    inverse, shift, peaks = np.empty((count, size, size)), np.empty((count, size)), np.empty(count)
-    at, weight, responsibility = (
-        np.zeros((size, blocks * BLOCK)),
-        np.zeros(blocks * BLOCK),
-        np.empty((count, blocks * BLOCK)),
+def _maximise(given: Numbers, points: Array, log_weights: Array, old_points: float, steps: int) -> None:
+    count, size = given.means.shape[1:]
+    room = _new_room(count, size, (points.shape[1] + BLOCK - 1) // BLOCK)
+    for row in range(len(points)):
+        _take(points[row], log_weights[row], room)
+        one = Numbers(given.log_weights[row], given.means[row], given.covariances[row])
+        for _ in range(steps):
+            _step(one, points.shape[1], old_points, room)
+
+
+@inner
+def _new_room(count: int, size: int, blocks: int) -> Room:
+    return Room(
+        np.empty((count, size, size)),
+        np.empty((count, size, size)),
+        np.empty((count, size)),
+        np.empty(count),
+        np.zeros((size, blocks, BLOCK)),
+        np.zeros((blocks, BLOCK)),
+        np.empty((count, blocks, BLOCK)),
+        np.empty(size),
+        new_block(count, size),
     )
-    # the same by blocks
-    at_block, weight_block, responsibility_block = (
-        at.reshape(size, blocks, BLOCK),
-        weight.reshape(blocks, BLOCK),
-        responsibility.reshape(count, blocks, BLOCK),
-    )
-    for row in range(len(means)):
-        whiten(log_weights[row], means[row], factors[row], inverse, shift, peaks)
-        for p in range(points.shape[1]):
-            weight[p] = share[row, p]
-            for i in range(size):
-                at[i, p] = points[row, p, i]
-        for number in range(blocks):
-            for i in range(size):
-                for p in range(BLOCK):
-                    block.points[i, p] = at_block[i, number, p]
-            fill(inverse, shift, peaks, block)
-            _share(block, weight_block[number], responsibility_block, number)
-        for k in range(count):
-            mean = new_means[row, k]
-            mass[row, k], kept[row, k] = _mean(responsibility[k], at, means[row, k], old_points, mean)
-            _scatter(responsibility[k], at, mean, scatter[row, k])
+
+
+@borrowing
+def _take(points: Array, log_weights: Array, room: Room) -> None:
+    """Put one problem's points in blocks, with weights that sum to one."""
+    highest, total = -math.inf, 0.0
+    for p in range(len(points)):
+        highest = log_weights[p] if log_weights[p] > highest else highest
+    for p in range(len(points)):
+        weight = math.exp(log_weights[p] - highest)
+        room.weights[p // BLOCK, p % BLOCK] = weight
+        total += weight
+        for i in range(points.shape[1]):
+            room.points[i, p // BLOCK, p % BLOCK] = points[p, i]
+    for number in range(len(room.weights)):
+        for p in range(BLOCK):
+            room.weights[number, p] /= total
+
+
+@borrowing
+def _step(answer: Numbers, number: int, old_points: float, room: Room) -> None:
+    """One step for one problem of that `number` of points."""
+    log_weights, means, covariances = answer
+    count, size = means.shape
+    for k in range(count):
+        factorise(covariances[k], TINY, ROUNDING, room.factors[k])
+    whiten(log_weights, means, room.factors, room.inverse, room.shift, room.peaks)
+    for at in range(len(room.weights)):
+        for i in range(size):
+            for p in range(BLOCK):
+                room.block.points[i, p] = room.points[i, at, p]
+        fill(room.inverse, room.shift, room.peaks, room.block)
+        _share(room.block, room.weights[at], room.responsibility, at)
+    total = 0.0
+    for k in range(count):
+        mass = _move(room, k, old_points, means[k], covariances[k])
+        log_weights[k] = mass + 0.5 / number * math.exp(log_weights[k]) + 1e-9
+        total += log_weights[k]
+    for k in range(count):
+        log_weights[k] = math.log(log_weights[k] / total)
+
+
+@borrowing
+def _move(room: Room, k: int, old_points: float, old: Array, covariance: Array) -> float:
+    """Replace mean and covariance of a component by those of its points and its old shape; returns its mass."""
+    mean, scatter = room.mean, room.factors[k]
+    mass, kept = _mean(room.responsibility[k], room.points, old, old_points, mean)
+    _scatter(room.responsibility[k], room.points, mean, scatter)
+    for i in range(len(mean)):
+        for j in range(i + 1):
+            was = 0.5 * (covariance[i, j] + covariance[j, i]) + (old[i] - mean[i]) * (old[j] - mean[j])
+            value = (1 - kept) * scatter[i, j] / max(mass, SMALLEST) + kept * was
+            covariance[i, j] = covariance[j, i] = value
+    for i in range(len(mean)):
+        old[i] = mean[i]
+    return mass
 
 
 @borrowing
@@ -146,14 +186,18 @@ def _mean(
 ) -> tuple[float, float]:
     """Find the new mean of a component; returns its mass, and the part of its old shape that it keeps."""
     mass, squares = 0.0, 0.0
-    for p in range(len(responsibility)):
-        mass += responsibility[p]
-        squares += responsibility[p] * responsibility[p]
+    for number in range(len(responsibility)):
+        shares = responsibility[number]
+        for p in range(BLOCK):
+            mass += shares[p]
+            squares += shares[p] * shares[p]
     kept = 1.0 if mass < LEAST_MASS else old_points / (mass * mass / max(squares, SMALLEST) + old_points)
     for i in range(len(old)):
-        average, coordinate = 0.0, at[i]
-        for p in range(len(responsibility)):
-            average += responsibility[p] * coordinate[p]
+        average = 0.0
+        for number in range(len(responsibility)):
+            shares, coordinate = responsibility[number], at[i, number]
+            for p in range(BLOCK):
+                average += shares[p] * coordinate[p]
         average /= max(mass, SMALLEST)
         mean[i] = average + kept * (old[i] - average)
     return mass, kept
@@ -164,7 +208,9 @@ def _scatter(responsibility: Array, at: Array, mean: Array, scatter: Array) -> N
     """Scatter of the points of a component about its new mean."""
     for i in range(len(mean)):
         for j in range(i + 1):
-            total, one, other = 0.0, at[i], at[j]
-            for p in range(len(responsibility)):
-                total += responsibility[p] * (one[p] - mean[i]) * (other[p] - mean[j])
+            total = 0.0
+            for number in range(len(responsibility)):
+                shares, one, other = responsibility[number], at[i, number], at[j, number]
+                for p in range(BLOCK):
+                    total += shares[p] * (one[p] - mean[i]) * (other[p] - mean[j])
             scatter[i, j] = scatter[j, i] = total

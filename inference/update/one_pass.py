@@ -288,10 +288,7 @@ def weighed(
     shares = parts.new_tensor([near, spread, count - near - spread]) / count
     flat = points.flatten(0, 1)
     likelihood = function.log_likelihood(flat, numbers.repeat_interleave(count, 0)).view(log_prior.shape)
-    unused = parts.new_zeros(len(points), 1, count)
-    return Weighted(
-        points, log_prior + likelihood, torch.logsumexp(parts + shares.log(), -1), log_answer, unused
-    )
+    return Weighted(points, log_prior + likelihood, torch.logsumexp(parts + shares.log(), -1), log_answer)
 
 
 def checked(
@@ -315,8 +312,7 @@ def checked(
         if bool((reached.sample_efficiency >= DEFAULTS.refine_below).all()):
             break
         drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
-        for _ in range(STEPS):
-            current = maximise(current, drawn)
+        current = maximise(current, drawn, STEPS)
         current = current.where(finite(current)[:, None], best)  # no point may have been possible
         after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
         better = after.sample_efficiency > reached.sample_efficiency

@@ -22,17 +22,17 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import (
-    GaussianMixture,
-    beside,
-    component_log_densities,
-    log_density,
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.native_arrays import Array
+from beliefstream.inference.update.check.native_importance import (
+    WIDENING as WIDENING,
+    Counts,
+    drawn_and_weighed,
 )
 
 # Shares of the points: answer, widened answer, prior, and Gaussians where the observations agree: those of the prior
 # before a search, and many afterwards. A tenth each is a usual choice of Hesterberg's; others were not tuned.
 SHARES, SEARCHED_SHARES = (0.55, 0.15, 0.10, 0.20), (0.35, 0.10, 0.10, 0.45)
-WIDENING = 4.0  # of the covariance: twice the spread, as Hesterberg's heavier tails
 # of an importance weight; about the square root of the points of a measure, as Ionides says
 TRUNCATION = 30.0
 WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add: it must not show
@@ -68,7 +68,6 @@ class Weighted:
     target: Tensor  # log of prior × likelihood, not normalised
     proposal: Tensor  # log density of the proposal
     answer: Tensor  # log density of the answer q
-    prior_components: Tensor  # log of weight × density of each component of the prior, (B, K, P)
 
 
 class Quality(NamedTuple):
@@ -113,24 +112,18 @@ def weigh(
     shares: tuple[float, ...] = SHARES,
 ) -> Weighted:
     """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
-    factors, around = answer.factors(), (prior.factors(), images.factors())
-    wide = math.sqrt(WIDENING) * factors
-    sources = (answer, factors), (answer, wide), (prior, around[0]), (images, around[1])
-    numbers = [round(share * count) for share in shares[:3]]
-    numbers.append(count - sum(numbers))
-    points = torch.cat(
-        [
-            systematic(*source, number, seed + turn)
-            for turn, (source, number) in enumerate(zip(sources, numbers, strict=True))
-        ],
-        1,
-    )
-    components = component_log_densities(prior, around[0], points)
-    log_prior, log_answer = components.logsumexp(1), log_density(answer, factors, points)
-    log_wide, log_images = log_density(answer, wide, points), log_density(images, around[1], points)
-    each = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
-    proposal = torch.logsumexp(each + (each.new_tensor(numbers) / count).log(), -1)
-    return Weighted(points, log_prior + observations.log_likelihood(points), proposal, log_answer, components)
+    near, spread, before = (round(share * count) for share in shares[:3])
+    counts = near, spread, before, count - near - spread - before
+    noise = _noise(counts, prior.dimension, seed)
+    points, log_prior, proposal, log_answer = drawn_and_weighed((answer, prior, images), noise, counts)
+    return Weighted(points, log_prior + observations.log_likelihood(points), proposal, log_answer)
+
+
+@lru_cache(maxsize=64)
+def _noise(counts: Counts, dimension: int, seed: int) -> Array:
+    """Points of a standard normal, a sequence for each of `counts`, one after another."""
+    parts = [normal_points(count, dimension, seed + turn) for turn, count in enumerate(counts)]
+    return torch.cat(parts).numpy()
 
 
 def quality(weighted: Weighted) -> Quality:

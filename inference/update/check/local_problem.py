@@ -54,14 +54,15 @@ class LocalProblem:
 
     def rows(self, index: Tensor) -> LocalProblem:
         """The problems at `index`."""
+        prior = self.prior.rows(index)
         return LocalProblem(
             self.whole.rows(index),
             self.axes,
             self.shift[index],
             self.scale[index],
-            self.prior.rows(index),
+            prior,
             self.observations.rows_of(index),
-            self.images.rows(index),
+            prior if self.images is self.prior else self.images.rows(index),
             self.shares,
         )
 

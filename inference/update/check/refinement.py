@@ -14,9 +14,13 @@ import math
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures import linear_algebra as la, native_maximisation
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, concatenate
-from beliefstream.inference.mixtures.native_maximisation import SMALLEST
+from beliefstream.inference.mixtures import native_maximisation
+from beliefstream.inference.mixtures.mixture import (
+    GaussianMixture,
+    beside,
+    component_log_densities,
+    concatenate,
+)
 from beliefstream.inference.update.check.climb import local_covariances
 from beliefstream.inference.update.check.importance import Seed, Weighted, systematic_places
 from beliefstream.inference.update.check.local_problem import LocalProblem
@@ -45,8 +49,7 @@ def refine(
             weighted = some.weigh(mixture, points, Seed.REFINEMENT + 10 * turn)
             if turn == 0 and added:
                 mixture = add_components(some, mixture, weighted, added)
-            for _ in range(steps):
-                mixture = maximise(mixture, weighted)
+            mixture = maximise(mixture, weighted, steps)
         parts.append(mixture)
     return concatenate(parts)
 
@@ -63,25 +66,17 @@ def add_components(
     index = systematic_places(missing / total.clamp_min(1e-12), count)
     row = torch.arange(len(share))[:, None]
     means = weighted.points[row, index]
-    origin = weighted.prior_components.mT[row, index].argmax(-1)
+    origin = component_log_densities(local.prior, local.prior.factors(), means).argmax(1)
     covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
     taken = total.clamp(LEAST_ADDED, MOST_ADDED)
     log_weights = (taken / count).log().expand(-1, count)
     return beside([answer.scaled_by((1 - taken).log()), GaussianMixture(log_weights, means, covariances)])
 
 
-def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
-    """One weighted expectation-maximisation step."""
-    share = torch.softmax(weighted.target - weighted.proposal, 1)
-    factors = answer.factors()
-    given = answer, factors, weighted.points, share, OLD_POINTS
-    mass, old, means, scatter = native_maximisation.moments(*given)
-    kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
-    part = old[..., None, None]
-    covariances = (1 - part) * scatter / mass.clamp_min(SMALLEST)[..., None, None] + part * kept
-    weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9
-    log_weights = (weights / weights.sum(1, keepdim=True)).log()
-    return GaussianMixture(log_weights, means, la.symmetrise(covariances))
+def maximise(answer: GaussianMixture, weighted: Weighted, steps: int = 1) -> GaussianMixture:
+    """Weighted expectation-maximisation steps."""
+    log_weights = weighted.target - weighted.proposal
+    return native_maximisation.maximised(answer, weighted.points, log_weights, OLD_POINTS, steps)
 
 
 def finite(mixture: GaussianMixture) -> Tensor:

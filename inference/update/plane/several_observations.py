@@ -30,7 +30,7 @@ from beliefstream.inference.likelihood.native_terms import Array, Seen, smallest
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.gauss_hermite import rule
-from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_densities
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
@@ -223,9 +223,7 @@ def _with_unseen(
     chosen = torch.searchsorted(shares, places.repeat(len(index), 1)).minimum(last)
     few = points[:, :2].gather(2, chosen[:, None].expand(-1, 2, -1)).mT
     equal, some = torch.zeros(chosen.shape, dtype=torch.float64), local.rows(index)
-    weighted = importance.Weighted(
-        few, equal, equal, equal, component_log_densities(some.prior, some.prior.factors(), few)
-    )
+    weighted = importance.Weighted(few, equal, equal, equal)
     more = update.divergence.clone()
     more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
     return replace(update, divergence=more, sample_efficiency=efficiency_at(more))

@@ -37,7 +37,7 @@ def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
     )
     points = local.prior.sample(64, torch.Generator().manual_seed(1))
     zeros = torch.zeros(1, 64, dtype=DOUBLE)
-    weighted = Weighted(points, zeros, zeros, zeros, torch.zeros(1, 1, 64, dtype=DOUBLE))
+    weighted = Weighted(points, zeros, zeros, zeros)
     moved = refinement.maximise(far, weighted)
     torch.testing.assert_close(moved.covariances[0, 1], far.covariances[0, 1], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(moved.means[0, 1], far.means[0, 1])
