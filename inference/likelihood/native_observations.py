@@ -11,27 +11,37 @@ observations of a point: of the product of ``1 + exp(-|log odds|)``, which lies 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_functions import SOFT, code_of, value_of
+from beliefstream.inference.likelihood.measurement_functions import Program
+from beliefstream.inference.likelihood.native_functions import (
+    SIGNAL_STRENGTH,
+    SOFT,
+    TABULATED,
+    code_of,
+    value_of,
+)
 from beliefstream.inference.likelihood.native_terms import (
+    FAR,
     LOG_WIDE,
     WIDE_OUTLIER,
     Array,
+    Count,
     Seen,
     Terms,
     difference,
-    effective_noise,
     linearise_at,
     log_sum,
     new_space,
     of_function,
     relative_to,
     smallest,
+    spread_at,
     terms_and_deviation,
 )
 from beliefstream.inference.likelihood.observation_data import (
@@ -44,7 +54,13 @@ from beliefstream.inference.likelihood.observation_data import (
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
-from beliefstream.inference.mixtures.native_density import BLOCK, Block, add_exponential, new_block
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    add_exponential,
+    new_block,
+    sum_components,
+)
 from beliefstream.inference.mixtures.native_exponential import (
     UNDERFLOW,
     arctangent,
@@ -58,6 +74,7 @@ Each = tuple[Array, Array, Array, Array, Array]
 
 # observations, after which the product is taken into the sum: 2 to this power is a finite number
 SEVERAL = 256
+NOTHING = np.zeros((0, 0, 0))
 
 
 def prepare() -> None:
@@ -112,25 +129,39 @@ def tabulated(observations: ObservationData, points: Tensor, derivatives: bool =
 
     PyTorch evaluates the functions of the user there: see `native_functions.TABULATED`.
     """
-    functions = observations.functions
-    assert functions is not None
     numbers, count = seen(observations), points.shape[1]
     whole = Seen._make(np.repeat(part, count, 0) for part in numbers)
     relative = observations.relative(points)
     rows, width = relative.shape[-1], numbers.parameters.shape[-1]
     table = np.zeros((*relative.shape[:3], max(width, 3 + rows + rows * rows if derivatives else 3)))
     table[..., :width] = numbers.parameters[:, None]
-    for number, program in enumerate(functions.programs):
-        if code_of(program):
-            continue
-        row, column = np.nonzero(numbers.mask & (functions.index.cpu().numpy() == number))
-        if len(row) == 0:
-            continue
-        arguments = functions.arguments(program, torch.from_numpy(row), torch.from_numpy(column), relative)
+    for program, row, column, arguments in _own_arguments(observations, relative):
         parts = program.derivatives(*arguments) if derivatives else (program.values(*arguments),)
         flat = np.concatenate([array(part).reshape(len(row), count, -1) for part in parts], -1)
         table[row, :, column, 2 : 2 + flat.shape[-1]] = flat
     return whole._replace(parameters=table.reshape(-1, *table.shape[2:]))
+
+
+def own_values(observations: ObservationData, points: Tensor) -> Array:
+    """Values of the functions of the user at `points` ``(B, P, d)``, zero elsewhere, ``(B, P, N)``."""
+    table = np.zeros((*points.shape[:2], observations.kind.shape[1]))
+    for program, row, column, arguments in _own_arguments(observations, observations.relative(points)):
+        table[row, :, column] = array(program.values(*arguments)).reshape(len(row), -1)
+    return table
+
+
+def _own_arguments(
+    observations: ObservationData, relative: Tensor
+) -> Iterator[tuple[Program, Count, Count, tuple[Tensor, Tensor]]]:
+    """Each function of the user with the places of its observations, and what `Functions.arguments` says."""
+    functions = observations.functions
+    assert functions is not None
+    for number, program in enumerate(functions.programs):
+        if code_of(program):
+            continue
+        row, column = torch.nonzero(observations.mask & (functions.index == number), as_tuple=True)
+        if len(row):
+            yield program, row.numpy(), column.numpy(), functions.arguments(program, row, column, relative)
 
 
 def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
@@ -158,10 +189,13 @@ def differences(observations: Seen, points: Tensor) -> Tensor:
     return torch.from_numpy(off).to(points)
 
 
-def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
-    """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`."""
+def log_likelihood(observations: Seen, points: Tensor, table: Array = NOTHING) -> Tensor:
+    """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`.
+
+    `table` ``(B, P, N)`` has the values of the user's functions, as `own_values` finds them.
+    """
     total = np.empty(points.shape[:2])
-    _log_likelihood(observations, array(points), total)
+    _log_likelihood(observations, array(points), table, total)
     return torch.from_numpy(total).to(points)
 
 
@@ -252,9 +286,9 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
 
 
 @native
-def _log_likelihood(seen: Seen, points: Array, log_likelihoods: Array) -> None:
+def _log_likelihood(seen: Seen, points: Array, table: Array, log_likelihoods: Array) -> None:
     number, rows, size = seen.matrix.shape[1:]
-    block, one = new_block(1, size), np.empty(rows)
+    block, one = new_block(max(1, seen.noise.shape[2]), size), np.empty(max(rows, BLOCK))
     relative, product, total = np.empty((rows, BLOCK)), np.empty(BLOCK), np.empty(BLOCK)
     for b in range(len(points)):
         for start in range(0, points.shape[1], BLOCK):
@@ -269,7 +303,8 @@ def _log_likelihood(seen: Seen, points: Array, log_likelihoods: Array) -> None:
                 if not seen.mask[b, n]:
                     continue
                 _fill_relative(seen, b, n, block, relative)
-                _fill_misfit(seen, b, n, block, relative, one)
+                values = table[b, start : start + some, n] if len(table) else one[:0]
+                _fill_misfit(seen, b, n, block, relative, values, one)
                 _add_observation(seen, b, n, block, product, total)
                 since += 1
                 if since == SEVERAL:
@@ -294,7 +329,9 @@ def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) ->
 
 
 @borrowing
-def _fill_misfit(seen: Seen, b: int, n: int, block: Block, relative: Array, one: Array) -> None:
+def _fill_misfit(
+    seen: Seen, b: int, n: int, block: Block, relative: Array, values: Array, one: Array
+) -> None:
     """Minus twice the log density of an inlier beside its peak, into `block.offset`: a Gaussian's squared residual."""
     misfit = block.offset
     if seen.kind[b, n] == LINEAR:
@@ -305,22 +342,55 @@ def _fill_misfit(seen: Seen, b: int, n: int, block: Block, relative: Array, one:
             for p in range(BLOCK):
                 misfit[p] += (value - relative[r, p]) * (value - relative[r, p])
         return
-    _fill_difference(seen, b, n, block, relative, one)
+    _fill_difference(seen, b, n, block, relative, values, one)
+    deviation = seen.deviation[b, n]
     if seen.noise.shape[2] == 0 and seen.slope[b, n] == 0:
-        deviation = seen.deviation[b, n]
         for p in range(BLOCK):
             off = misfit[p] / deviation
             misfit[p] = off * off
-    else:
+        return
+    growth = relative[0]  # of the deviation with the value, whose logarithm lowers the density
+    for p in range(BLOCK):
+        growth[p] = 1.0
+    if seen.slope[b, n] != 0:
         for p in range(BLOCK):
-            misfit[p] = -2 * effective_noise(seen, b, n, misfit[p])[2]
+            growth[p] = spread_at(seen, b, n, misfit[p]) / deviation
+    if seen.noise.shape[2] == 0:
+        for p in range(BLOCK):
+            off = misfit[p] / (deviation * growth[p])
+            misfit[p] = off * off + 2 * logarithm(growth[p])
+        return
+    _fill_components(seen, b, n, block, growth)
+    sum_components(block, one[:BLOCK])
+    for p in range(BLOCK):
+        misfit[p] = 2 * (logarithm(growth[p]) - one[p])
 
 
 @borrowing
-def _fill_difference(seen: Seen, b: int, n: int, block: Block, relative: Array, one: Array) -> None:
-    """As `difference`, into `block.offset`."""
+def _fill_components(seen: Seen, b: int, n: int, block: Block, growth: Array) -> None:
+    """Log densities of the components of noise, times σ₀, into `block.values`."""
+    for c in range(len(block.values)):
+        bias, ratio = seen.noise[b, n, c, 1], seen.noise[b, n, c, 2]
+        peak, deviation = seen.noise[b, n, c, 0] - math.log(ratio), seen.deviation[b, n] * ratio
+        turn = 1.0 if seen.wraps[b, n] else 0.0
+        for p in range(BLOCK):
+            offset = block.offset[p] - bias
+            scaled = (offset + turn * (within_half_a_turn(offset) - offset)) / (deviation * growth[p])
+            block.values[c, p] = peak - 0.5 * scaled * scaled
+
+
+@borrowing
+def _fill_difference(
+    seen: Seen, b: int, n: int, block: Block, relative: Array, values: Array, one: Array
+) -> None:
+    """As `difference`, into `block.offset`; `values` are those of a function of the user."""
     off, value, rows = block.offset, seen.value[b, n, 0], len(relative)
-    if seen.kind[b, n] == FUNCTION:
+    if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
+        for p in range(len(values)):
+            off[p] = of_function(seen, b, n, value - values[p])
+    elif seen.kind[b, n] == FUNCTION and seen.function[b, n] == SIGNAL_STRENGTH and not seen.wraps[b, n]:
+        _fill_loss(seen, b, n, relative, off)
+    elif seen.kind[b, n] == FUNCTION:
         for p in range(BLOCK):
             for r in range(rows):
                 one[r] = relative[r, p]
@@ -344,6 +414,23 @@ def _fill_difference(seen: Seen, b: int, n: int, block: Block, relative: Array, 
                 off[p] += relative[r, p] * relative[r, p]
         for p in range(BLOCK):
             off[p] = value - math.sqrt(off[p])
+
+
+@borrowing
+def _fill_loss(seen: Seen, b: int, n: int, relative: Array, off: Array) -> None:
+    """As `of_function`, of a signal strength: `native_functions` has its formula."""
+    for p in range(BLOCK):
+        off[p] = SOFT
+    for r in range(int(seen.parameters[b, n, 0])):
+        for p in range(BLOCK):
+            off[p] += relative[r, p] * relative[r, p]
+    exponent, distance, power = seen.parameters[b, n, 2], seen.parameters[b, n, 3], seen.parameters[b, n, 4]
+    scale, most = 10 * exponent / math.log(10.0), FAR * seen.deviation[b, n]
+    at_zero = seen.value[b, n, 0] - power - scale * math.log(distance)
+    for p in range(BLOCK):
+        found = at_zero + 0.5 * scale * logarithm(off[p])
+        # what is not a number is as far off as can be
+        off[p] = max(found, -most) if found < most else most
 
 
 @borrowing

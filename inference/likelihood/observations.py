@@ -92,6 +92,11 @@ class Observations(ObservationData):
         return bool((own[functions.index] & self.mask).any())
 
     @cached_property
+    def has_problems(self) -> bool:
+        """Whether the batch has an observation of a problem."""
+        return self.likelihoods is not None and bool((self.likelihoods.present & self.mask).any())
+
+    @cached_property
     def numbers(self) -> Seen:
         """The numbers of the observations, as compiled code takes them."""
         return native_observations.seen(self)
@@ -99,8 +104,7 @@ class Observations(ObservationData):
     @property
     def native(self) -> Any:
         """The numbers, if compiled code can evaluate all observations at any point; else None."""
-        whole = self.likelihoods is None or not bool((self.likelihoods.present & self.mask).any())
-        return self.numbers if whole and not self.has_own_functions else None
+        return None if self.has_own_functions or self.has_problems else self.numbers
 
     def keep_native(self, numbers: Seen) -> None:
         """Keep the numbers that `numbers` would find, if they are known already."""
@@ -184,9 +188,10 @@ class Observations(ObservationData):
 
         It is minus infinity where a problem says that an observation is impossible.
         """
-        if self.native is not None:
-            return native_observations.log_likelihood(self.native, points)
-        return self.joint(self.residuals(points).log_likelihood)
+        if self.has_problems:
+            return self.joint(self.residuals(points).log_likelihood)
+        own = (native_observations.own_values(self, points),) if self.has_own_functions else ()
+        return native_observations.log_likelihood(self.numbers, points, *own)
 
     def joint(self, each: Tensor) -> Tensor:
         """Joint log likelihood ``(B, P)`` from that of each observation ``(B, P, N)``."""

@@ -88,11 +88,14 @@ class CheckedNetwork:
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
+        return self._measured(local, self._unmeasured(local, answer, p_value), points)
+
+    def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
+        """Extend an answer to the whole state, and reduce it."""
         whole = self._reduced(local, answer)
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
-        update = Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
-        return self._measured(local, update, points)
+        return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
 
     def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
         """The answer over the whole state, with few components."""
@@ -166,13 +169,17 @@ class ThoroughNetwork(CheckedNetwork):
         self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, wanted: Wanted
     ) -> Update:
         parts = []
-        for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._moved)):
+        for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._plainly)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
                 some, first = local.rows(index), answer.rows(index)
-                now = self._checked(some, first, p_value[index], MEASURED)
+                now = self._unmeasured(some, first, p_value[index])
                 parts.append((index, way(some, first, now, wanted.least[index])))
         return self._searched(local, answer, joined(parts), wanted)
+
+    def _plainly(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+        """Refine answers with their own points."""
+        return self._moved(local, answer, self._measured(local, now, MEASURED), least)
 
     def _along(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Refine answers with points along the posterior too, and components where they lack mass there."""

@@ -22,31 +22,50 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER
-from beliefstream.inference.likelihood.observations import LINEAR, Observations, Residuals
+from beliefstream.inference.likelihood.native_terms import (
+    WIDE_OUTLIER,
+    Seen,
+    Shapes,
+    Space,
+    linearise_at,
+    log_sum,
+    new_space,
+    relative_to,
+    smallest,
+    terms_and_deviation,
+)
+from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
+from beliefstream.inference.likelihood.problem_functions import IMPOSSIBLE
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_densities
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
-from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_one
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_one,
+    put_matrix,
+    put_vector,
+)
 
 Array = NDArray[np.float64]
-Bits = NDArray[np.bool_]
 
 HUBER = 1.5  # standard deviations; Huber's own choice lies between 1 and 2
 LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
+NO_PROBLEMS = np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, 0))
 FIRST = 1e-3  # damping; ten times as much after a failed step, and a tenth after another, as Marquardt's
 
 
-class Terms(NamedTuple):
-    """The observations at each start ``(B, S, N)``, and what they are."""
+class Used(NamedTuple):
+    """Which observations count at each start, and what compiled code cannot find of them: that of problems."""
 
-    squared: Array
-    log_odds: Array
-    log_likelihood: Array
-    used: Array  # share of each that counts in the cost
-    is_problem: Bits  # (B, N): has a likelihood alone, and no residual to be robust about
-    is_linear: Bits  # (B, N)
+    share: Array  # of each in the cost, (B, S, N)
+    value: (
+        Array  # log likelihood of a problem at each start, (B, S, N); empty without problems, as the next two
+    )
+    gradient: Array  # (B, S, N, d)
+    information: Array  # (B, S, N, d, d)
 
 
 class State(NamedTuple):
@@ -56,7 +75,6 @@ class State(NamedTuple):
     moved: Array  # (B, S, d), after the next step
     cost: Array
     damping: Array
-    better: Bits  # whether the last step was accepted
     total: Array  # A at the point, (B, S, d, d)
     pull: Array  # right side of the step, (B, S, d)
 
@@ -70,15 +88,11 @@ class Frames(NamedTuple):
 
 
 def prepare() -> None:
-    """Compile all functions, or load them from Numba's cache."""
-    one, yes = np.ones((1, 1, 1)), np.ones((1, 1), np.bool_)
-    terms = Terms(one, one, one, one, yes, yes)
-    state = State(
-        one.copy(), one.copy(), one[0].copy(), one[0].copy(), yes.copy(), one[None].copy(), one.copy()
-    )
-    frames = Frames(one, one[None], one[None])
-    _accept(terms, frames, True, state)
-    _step(terms, (one[None], one[None, None]), frames, True, state)
+    """Compile the walk, or load it from Numba's cache."""
+    seen, point, _ = smallest()
+    one, at = np.ones((1, 1, 1)), array(point)
+    state = State(at.copy(), at.copy(), one[0].copy(), one[0].copy(), one[None].copy(), one.copy())
+    _walk(seen, Frames(at, one[None], one[None]), Used(one, *NO_PROBLEMS), True, 1, False, state)
 
 
 @dataclass(frozen=True)
@@ -115,36 +129,30 @@ class Climb:
     def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
         """Walk from `points` ``(B, S, d)``; rejects steps that lead away from the peak."""
         frames, shape = Frames(*map(array, (self.means, self.factors, self.whitening))), points.shape
+        used = self.used if robust else self.observations.mask[:, None].double().expand_as(self.used)
+        share, given = array(used), array(points)
         state = State(
-            array(points).copy(), array(points).copy(), np.full(shape[:2], math.inf), np.full(shape[:2], 10 * FIRST),
-            np.zeros(shape[:2], np.bool_), np.zeros((*shape, shape[2])), np.zeros(shape),
+            given.copy(), given.copy(), np.full(shape[:2], math.inf), np.full(shape[:2], 10 * FIRST),
+            np.zeros((*shape, shape[2])), np.zeros(shape),
         )  # fmt: skip
+        numbers = self.observations.native
+        if numbers is not None:
+            _walk(numbers, frames, Used(share, *NO_PROBLEMS), robust, rounds + 1, True, state)
+            return torch.from_numpy(state.point)
         for left in reversed(range(rounds + 1)):
             at = torch.from_numpy(state.moved)
-            linear = self.observations.linearise(at, self.factors) if left else None
-            residuals = self.observations.residuals(at) if linear is None else linear.residuals
-            terms = self._terms(residuals, robust)
-            _accept(terms, frames, robust, state)
-            if linear is not None:
-                _step(terms, (array(linear.gradient), array(linear.information)), frames, robust, state)
+            numbers, _ = self.observations.at(at, left > 0)
+            _walk(numbers, frames, Used(share, *self._of_problems(at)), robust, 1, left == 0, state)
         return torch.from_numpy(state.point)
 
-    def _terms(self, residuals: Residuals, robust: bool) -> Terms:
-        observations = self.observations
-        linear = observations.kind == LINEAR
-        problem, used = torch.zeros_like(linear), self.used
-        if not robust:
-            used = observations.mask[:, None].double().expand_as(used)
-        if observations.likelihoods is not None:
-            problem = observations.likelihoods.present
-        return Terms(
-            array(residuals.squared),
-            array(residuals.log_odds),
-            array(residuals.log_likelihood),
-            array(used),
-            problem.numpy(),
-            linear.numpy(),
-        )
+    def _of_problems(self, points: Tensor) -> tuple[Array, Array, Array]:
+        """Log likelihoods of problems, with their derivatives in the starts' frames."""
+        likelihoods = self.observations.likelihoods
+        if likelihoods is None:
+            return NO_PROBLEMS
+        matrix = self.observations.matrix[:, None] @ self.factors[:, :, None]
+        near = likelihoods.quadratic(self.observations.relative(points), matrix)
+        return array(near.value.clamp_min(IMPOSSIBLE)), array(near.gradient), array(near.information)
 
     def promise(self, points: Tensor) -> Tensor:
         """Score that is higher where a peak is likelier nearby, ``(B, S)``: all observations under Cauchy noise."""
@@ -224,110 +232,145 @@ def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
 
 
 @native
-def _accept(terms: Terms, frames: Frames, robust: bool, state: State) -> None:
-    """Go to where each start has moved, if that costs less."""
-    for b in range(len(state.cost)):
-        for s in range(len(state.cost[b])):
-            then = _cost(terms, frames, b, s, state.moved[b, s], robust)
-            better = then < state.cost[b, s] + LEVEL
-            state.better[b, s] = better
-            state.damping[b, s] *= 0.1 if better else 10.0
-            if better:
-                state.cost[b, s] = then
-                for i in range(state.point.shape[2]):
-                    state.point[b, s, i] = state.moved[b, s, i]
+def _walk(
+    seen: Seen, frames: Frames, used: Used, robust: bool, rounds: int, is_last: bool, state: State
+) -> None:
+    """So many rounds of every start: go to where it has moved if that costs less, then take the next step.
+
+    No step follows the last round if `is_last`. Where functions of the user are tabulated, `seen` has each start as an
+    entity of its own.
+    """
+    starts, size = state.point.shape[1:]
+    each, space = len(seen.kind) > len(state.point), new_space(seen)
+    into = (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size))
+    total, factor, inverse = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
+    pull, step = np.empty(size), np.empty(size)
+    for b in range(len(state.point)):
+        for s in range(starts):
+            entity = b * starts + s if each else b
+            for turn in range(rounds):
+                ends = is_last and turn + 1 == rounds
+                cost = _at(
+                    seen,
+                    entity,
+                    frames,
+                    used,
+                    b,
+                    s,
+                    state.moved[b, s],
+                    robust,
+                    ends,
+                    space,
+                    into,
+                    total,
+                    pull,
+                )
+                better = cost < state.cost[b, s] + LEVEL
+                state.damping[b, s] *= 0.1 if better else 10.0
+                if better:
+                    state.cost[b, s] = cost
+                    put_vector(state.point[b, s], state.moved[b, s])
+                    put_vector(state.pull[b, s], pull)
+                    put_matrix(state.total[b, s], total)
+                if not ends:
+                    _step(frames, b, s, state, total, factor, inverse, step)
 
 
 @borrowing
-def _cost(terms: Terms, frames: Frames, b: int, s: int, point: Array, robust: bool) -> float:
-    """Minus the log posterior up to a constant, or with Huber's loss in place of the noise."""
-    total = 0.0
-    for n in range(terms.squared.shape[2]):
-        used, squared = terms.used[b, s, n], terms.squared[b, s, n]
-        if used == 0.0:
-            continue
-        if not robust or terms.is_problem[b, n]:
-            total -= used * terms.log_likelihood[b, s, n]
-        elif squared < HUBER * HUBER:
-            total += used * 0.5 * squared
-        else:
-            total += used * HUBER * (math.sqrt(squared) - 0.5 * HUBER)
-    for i in range(len(point)):
-        offset = 0.0
-        for j in range(len(point)):
-            offset += frames.whitening[b, s, i, j] * (point[j] - frames.means[b, s, j])
-        total += 0.5 * offset * offset
-    return total
-
-
-@native
-def _step(terms: Terms, linear: tuple[Array, Array], frames: Frames, robust: bool, state: State) -> None:
-    """Fill the point after the next step of each start; `linear` are gradient and information where it has moved."""
-    size = state.point.shape[2]
-    square, factor, inverse = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
-    offset, step = np.empty(size), np.empty(size)
-    for b in range(len(state.cost)):
-        for s in range(len(state.cost[b])):
-            point, total, pull = state.point[b, s], state.total[b, s], state.pull[b, s]
-            if state.better[b, s]:
-                _find_system(terms, linear, frames, b, s, point, robust, total, pull)
-            trace = 0.0
-            for i in range(size):
-                trace += total[i, i]
-            for i in range(size):
-                for j in range(size):
-                    square[i, j] = total[i, j]
-                square[i, i] += state.damping[b, s] * trace
-            factorise(square, TINY, ROUNDING, factor)
-            invert_one(factor, inverse)
-            for i in range(size):
-                offset[i] = 0.0
-                for j in range(i + 1):
-                    offset[i] += inverse[i, j] * pull[j]
-            for i in range(size):
-                step[i] = 0.0
-                for j in range(i, size):
-                    step[i] += inverse[j, i] * offset[j]
-            for i in range(size):
-                state.moved[b, s, i] = point[i]
-                for j in range(size):
-                    state.moved[b, s, i] += frames.factors[b, s, i, j] * step[j]
-
-
-@borrowing
-def _find_system(
-    terms: Terms,
-    linear: tuple[Array, Array],
+def _at(
+    seen: Seen,
+    entity: int,
     frames: Frames,
+    used: Used,
     b: int,
     s: int,
     point: Array,
     robust: bool,
+    ends: bool,
+    space: Space,
+    into: Shapes,
     total: Array,
     pull: Array,
-) -> None:
-    """Fill the matrix A and the right side of a step, without damping."""
+) -> float:
+    """Minus the log posterior up to a constant, or with Huber's loss in place of the noise; fills A and right side.
+
+    Without a step to come, where it `ends`, these are not needed.
+    """
+    cost = 0.0
     for i in range(len(point)):
         pull[i] = 0.0
         for j in range(len(point)):
             pull[i] += frames.whitening[b, s, i, j] * (frames.means[b, s, j] - point[j])
             total[i, j] = 1.0 if i == j else 0.0
-    for n in range(terms.squared.shape[2]):
-        if terms.used[b, s, n] == 0.0:
+        cost += 0.5 * pull[i] * pull[i]
+    for n in range(seen.kind.shape[1]):
+        share = used.share[b, s, n]
+        if share == 0.0:
             continue
-        weight = terms.used[b, s, n] * _weight(terms, b, s, n, robust)
-        for i in range(len(point)):
-            pull[i] += linear[0][b, s, n, i] * weight
-            for j in range(len(point)):
-                total[i, j] += linear[1][b, s, n, i, j] * weight
+        if seen.kind[entity, n] == LIKELIHOOD:
+            cost -= share * used.value[b, s, n]
+            if not ends:
+                _add(share, used.gradient[b, s, n], used.information[b, s, n], total, pull)
+            continue
+        if ends:
+            distance = relative_to(seen, entity, n, point, space.relative)
+            terms, _ = terms_and_deviation(seen, entity, n, point, space.relative, distance)
+        else:
+            terms, _ = linearise_at(seen, entity, n, point, frames.factors[b, s], space, into)
+        _, squared, inlier, outlier = terms
+        if not robust:
+            cost -= share * log_sum(inlier, outlier)
+        elif squared < HUBER * HUBER:
+            cost += share * 0.5 * squared
+        else:
+            cost += share * HUBER * (math.sqrt(squared) - 0.5 * HUBER)
+        if not ends:
+            weight = _weight(seen.kind[entity, n] == LINEAR, squared, inlier - outlier, robust)
+            _add(share * weight, into[0], into[1], total, pull)
+    return cost
 
 
 @borrowing
-def _weight(terms: Terms, b: int, s: int, n: int, robust: bool) -> float:
+def _add(weight: float, gradient: Array, information: Array, total: Array, pull: Array) -> None:
+    for i in range(len(pull)):
+        pull[i] += weight * gradient[i]
+        for j in range(len(pull)):
+            total[i, j] += weight * information[i, j]
+
+
+@borrowing
+def _weight(is_linear: bool, squared: float, log_odds: float, robust: bool) -> float:
     """The share of an observation's information that counts."""
     if robust:
-        root = math.sqrt(terms.squared[b, s, n])
-        return 1.0 if terms.is_problem[b, n] else HUBER / max(root, HUBER)
-    share = 1 / (1 + math.exp(-terms.log_odds[b, s, n]))
+        return HUBER / max(math.sqrt(squared), HUBER)
+    share = 1 / (1 + math.exp(-log_odds))
     # an outlier of a linear sensor has ten times the standard deviation
-    return share + (1 - share) / WIDE_OUTLIER**2 if terms.is_linear[b, n] else share
+    return share + (1 - share) / WIDE_OUTLIER**2 if is_linear else share
+
+
+@borrowing
+def _step(
+    frames: Frames, b: int, s: int, state: State, square: Array, factor: Array, inverse: Array, step: Array
+) -> None:
+    """Fill the point after the next step of a start."""
+    size, total, pull = len(step), state.total[b, s], state.pull[b, s]
+    trace = 0.0
+    for i in range(size):
+        trace += total[i, i]
+    for i in range(size):
+        for j in range(size):
+            square[i, j] = total[i, j]
+        square[i, i] += state.damping[b, s] * trace
+    factorise(square, TINY, ROUNDING, factor)
+    invert_one(factor, inverse)
+    for i in range(size):
+        step[i] = 0.0
+        for k in range(i, size):
+            offset = 0.0
+            for j in range(k + 1):
+                offset += inverse[k, j] * pull[j]
+            step[i] += inverse[k, i] * offset
+    for i in range(size):
+        state.moved[b, s, i] = state.point[b, s, i]
+        for j in range(size):
+            state.moved[b, s, i] += frames.factors[b, s, i, j] * step[j]

@@ -38,7 +38,7 @@ from beliefstream.inference.update.check.prior_scan import scan
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
 SCANNED = 192  # starts from a scan, where functions or noise mixtures leave many modes
 GROUPS = 16  # of starts, each with outliers and components of noise of its own
-AROUND = 8  # starts around each sensor
+AROUND, MOST_AROUND = 8, 64  # starts around each sensor, and around all of more sensors; one each of many
 ROUNDS = 6  # steps of a walk
 ALIKE = 1e-4  # nats by which starts on the same peak may differ
 FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
@@ -94,13 +94,7 @@ def _hypotheses(observations: Observations) -> Observations:
     index = torch.arange(observations.batch).repeat_interleave(GROUPS)
     many = observations.rows_of(index)
     number = observations.mask.shape[1]
-    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=Seed.ALONG)  # type: ignore[no-untyped-call]
-    # the same for each place, whatever the number of places in the batch
-    drawn: Tensor = (
-        engine.draw(GROUPS * number).to(many.value).view(number, GROUPS, 2).transpose(0, 1).clone()
-    )
-    drawn[0] = 1.0
-    drawn = drawn.repeat(observations.batch, 1, 1)
+    drawn = _draws(number).to(many.value).repeat(observations.batch, 1, 1)
     doubted = many.outlier_probability > 0
     out = doubted & (drawn[..., 0] < many.outlier_probability.clamp_min(LEFT_OUT))
     # in half of the groups all, or all but one, are outliers: each of several contradicting sensors leaves a ring
@@ -116,6 +110,18 @@ def _hypotheses(observations: Observations) -> Observations:
         outlier_probability=torch.zeros_like(many.outlier_probability),
     )
     return many if many.mixture is None else _with_one_noise(many, drawn[..., 1:])
+
+
+@lru_cache(maxsize=16)
+def _draws(number: int) -> Tensor:
+    """Two even numbers for each group and place ``(GROUPS, number, 2)``; the same for a place, however many there are.
+
+    They are 1 in the first group.
+    """
+    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=Seed.ALONG)  # type: ignore[no-untyped-call]
+    drawn: Tensor = engine.draw(GROUPS * number).view(number, GROUPS, 2).transpose(0, 1).clone()
+    drawn[0] = 1.0
+    return drawn
 
 
 def _with_one_noise(many: Observations, drawn: Tensor) -> Observations:
@@ -182,7 +188,8 @@ def search(
 def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tensor:
     """Places that fit one observation each, and are near the prior's mean otherwise, ``(B, S, d)``."""
     batch, number, rows, size = observations.matrix.shape
-    each = AROUND  # independent of the number of places in the batch
+    # of the places in the batch, whose number is the same for problems of one shape
+    each = min(AROUND, max(1, MOST_AROUND // number))
     mean, covariance = prior.moments()
     relative = la.times(observations.matrix, mean[:, None]) - observations.origin
     measured = (observations.matrix != 0).any(-1)

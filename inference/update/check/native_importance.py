@@ -38,7 +38,9 @@ from beliefstream.inference.mixtures.native_exponential import (
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 
 Array = NDArray[np.float64]
-Counts = tuple[int, int, int, int]  # points from the answer, the answer with wider covariances, prior and images
+Counts = tuple[
+    int, int, int, int
+]  # points from the answer, the answer with wider covariances, prior and images
 
 WIDENING = 4.0  # of the covariance: twice the spread, as Hesterberg's heavier tails
 
@@ -142,12 +144,21 @@ def _new_source(mixture: Numbers) -> Source:
 def _take(mixture: Numbers, b: int, source: Source) -> None:
     for k in range(mixture.means.shape[1]):
         factorise(mixture.covariances[b, k], TINY, ROUNDING, source.factors[k])
-    whiten(mixture.log_weights[b], mixture.means[b], source.factors, source.inverse, source.shift, source.peaks)
+    whiten(
+        mixture.log_weights[b], mixture.means[b], source.factors, source.inverse, source.shift, source.peaks
+    )
 
 
 @borrowing
 def _draw(
-    mixture: Numbers, b: int, source: Source, noise: Array, start: int, count: int, wider: float, points: Array
+    mixture: Numbers,
+    b: int,
+    source: Source,
+    noise: Array,
+    start: int,
+    count: int,
+    wider: float,
+    points: Array,
 ) -> int:
     """Draw `count` points from `start` on, in proportion to the weights; returns where they end."""
     weights, means = mixture.log_weights[b], mixture.means[b]
@@ -170,9 +181,7 @@ def _draw(
 
 
 @borrowing
-def _sum(
-    source: Source, block: Block, sums: Array, widened: Array, total: Array, wide: Array
-) -> None:
+def _sum(source: Source, block: Block, sums: Array, widened: Array, total: Array, wide: Array) -> None:
     """Logs of a mixture's density at a block's points, and of that with wider covariances unless `wide` is empty."""
     highest = -math.inf
     for peak in source.peaks:
