@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
     FAINTEST,
     Block,
-    add_exponential,
     fill,
     find_highest,
     new_block,
-    relative_to,
     whiten,
 )
+from beliefstream.inference.mixtures.native_exponential import roughly_exponential
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 
 Array = NDArray[np.float64]
 
 LEAST_MASS = 1e-6  # below it, a component stays as it is
 SMALLEST = 1e-20  # divisor
+LEAST_SHARE = -30.0  # log of a component's share of a point; of less, a block of points has none
 
 
 class Room(NamedTuple):
@@ -46,6 +46,7 @@ class Room(NamedTuple):
     points: Array  # (D, M, BLOCK)
     weights: Array  # (M, BLOCK)
     responsibility: Array  # (K, M, BLOCK)
+    active: NDArray[np.bool_]  # (K, M), whether any point of the block is a component's
     mean: Array  # (D,)
     block: Block
 
@@ -93,6 +94,7 @@ def _new_room(count: int, size: int, blocks: int) -> Room:
         np.zeros((size, blocks, BLOCK)),
         np.zeros((blocks, BLOCK)),
         np.empty((count, blocks, BLOCK)),
+        np.empty((count, blocks), np.bool_),
         np.empty(size),
         new_block(count, size),
     )
@@ -128,7 +130,7 @@ def _step(answer: Numbers, number: int, old_points: float, room: Room) -> None:
             for p in range(BLOCK):
                 room.block.points[i, p] = room.points[i, at, p]
         fill(room.inverse, room.shift, room.peaks, room.block)
-        _share(room.block, room.weights[at], room.responsibility, at)
+        _share(room, at)
     total = 0.0
     for k in range(count):
         mass = _move(room, k, old_points, means[k], covariances[k])
@@ -142,8 +144,8 @@ def _step(answer: Numbers, number: int, old_points: float, room: Room) -> None:
 def _move(room: Room, k: int, old_points: float, old: Array, covariance: Array) -> float:
     """Replace mean and covariance of a component by those of its points and its old shape; returns its mass."""
     mean, scatter = room.mean, room.factors[k]
-    mass, kept = _mean(room.responsibility[k], room.points, old, old_points, mean)
-    _scatter(room.responsibility[k], room.points, mean, scatter)
+    mass, kept = _mean(room, k, old, old_points, mean)
+    _scatter(room, k, mean, scatter)
     for i in range(len(mean)):
         for j in range(i + 1):
             was = 0.5 * (covariance[i, j] + covariance[j, i]) + (old[i] - mean[i]) * (old[j] - mean[j])
@@ -155,62 +157,85 @@ def _move(room: Room, k: int, old_points: float, old: Array, covariance: Array) 
 
 
 @borrowing
-def _share(block: Block, weight: Array, responsibility: Array, number: int) -> None:
+def _share(room: Room, at: int) -> None:
     """Share the weight of each point of a block among the components."""
-    highest, argument, factor = block.highest, block.argument, block.offset
-    find_highest(block.values, highest)
+    values, highest, argument, factor = (
+        room.block.values,
+        room.block.highest,
+        room.block.argument,
+        room.block.offset,
+    )
+    find_highest(values, highest)
+    none = 0  # points without any component, whose shares are no numbers
     for p in range(BLOCK):
         factor[p] = 0.0
-    for k in range(len(block.values)):
-        density = responsibility[k, number]
+        none += not highest[p] > ABSENT
+    for k in range(len(values)):
+        density, near = room.responsibility[k, at], none
         for p in range(BLOCK):
-            density[p] = 0.0
-        if relative_to(highest, block.values[k], argument):
+            value = values[k, p] - highest[p]
+            near += not value <= LEAST_SHARE  # negated, so that what is not a number stays so
+            argument[p] = FAINTEST if value < FAINTEST else value
+        room.active[k, at] = near > 0
+        if near > 0:
+            _fill_exponential(argument, density)
             for p in range(BLOCK):
-                argument[p] = max(argument[p], FAINTEST)
-            add_exponential(argument, density)
-        for p in range(BLOCK):
-            factor[p] += density[p]
+                factor[p] += density[p]
     for p in range(BLOCK):
         whole = factor[p] if highest[p] > ABSENT else math.nan
-        factor[p] = weight[p] / whole
-    for k in range(len(block.values)):
-        density = responsibility[k, number]
-        for p in range(BLOCK):
+        factor[p] = room.weights[at, p] / whole
+    for k in range(len(values)):
+        density = room.responsibility[k, at]
+        for p in range(BLOCK if room.active[k, at] else 0):
             density[p] *= factor[p]
 
 
+@fusing
+def _fill_exponential(argument: Array, value: Array) -> None:
+    for p in range(BLOCK):
+        value[p] = roughly_exponential(argument[p])
+
+
 @adding
-def _mean(
-    responsibility: Array, at: Array, old: Array, old_points: float, mean: Array
-) -> tuple[float, float]:
+def _mean(room: Room, k: int, old: Array, old_points: float, mean: Array) -> tuple[float, float]:
     """Find the new mean of a component; returns its mass, and the part of its old shape that it keeps."""
     mass, squares = 0.0, 0.0
-    for number in range(len(responsibility)):
-        shares = responsibility[number]
+    for i in range(len(old)):
+        mean[i] = 0.0
+    for at in range(len(room.weights)):
+        if not room.active[k, at]:
+            continue
+        shares = room.responsibility[k, at]
         for p in range(BLOCK):
             mass += shares[p]
             squares += shares[p] * shares[p]
+        for i in range(len(old)):
+            total, coordinate = 0.0, room.points[i, at]
+            for p in range(BLOCK):
+                total += shares[p] * coordinate[p]
+            mean[i] += total
     kept = 1.0 if mass < LEAST_MASS else old_points / (mass * mass / max(squares, SMALLEST) + old_points)
     for i in range(len(old)):
-        average = 0.0
-        for number in range(len(responsibility)):
-            shares, coordinate = responsibility[number], at[i, number]
-            for p in range(BLOCK):
-                average += shares[p] * coordinate[p]
-        average /= max(mass, SMALLEST)
+        average = mean[i] / max(mass, SMALLEST)
         mean[i] = average + kept * (old[i] - average)
     return mass, kept
 
 
 @adding
-def _scatter(responsibility: Array, at: Array, mean: Array, scatter: Array) -> None:
+def _scatter(room: Room, k: int, mean: Array, scatter: Array) -> None:
     """Scatter of the points of a component about its new mean."""
-    for i in range(len(mean)):
+    size = len(mean)
+    for i in range(size):
         for j in range(i + 1):
-            total = 0.0
-            for number in range(len(responsibility)):
-                shares, one, other = responsibility[number], at[i, number], at[j, number]
+            scatter[i, j] = 0.0
+    for at in range(len(room.weights)):
+        if not room.active[k, at]:
+            continue
+        shares = room.responsibility[k, at]
+        for i in range(size):
+            one = room.points[i, at]
+            for j in range(i + 1):
+                total, other = 0.0, room.points[j, at]
                 for p in range(BLOCK):
                     total += shares[p] * (one[p] - mean[i]) * (other[p] - mean[j])
-            scatter[i, j] = scatter[j, i] = total
+                scatter[i, j] += total
