@@ -157,7 +157,7 @@ class ThoroughNetwork(CheckedNetwork):
                 break
             part = local.rows(left)
             after = self._better(part, refine(part, answer.rows(left), *size, points), now.rows(left))
-            now = now.with_rows(left, after)
+            now = _replaced(now, left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
         chosen = torch.nonzero(now.method == Method.REFINED)[:, 0]
@@ -175,7 +175,8 @@ class ThoroughNetwork(CheckedNetwork):
                 some, first = local.rows(index), answer.rows(index)
                 now = self._unmeasured(some, first, p_value[index])
                 parts.append((index, way(some, first, now, wanted.least[index])))
-        return self._searched(local, answer, joined(parts), wanted)
+        now = parts[0][1] if len(parts) == 1 else joined(parts)  # one part has every problem, in order
+        return self._searched(local, answer, now, wanted)
 
     def _plainly(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
         """Refine answers with their own points."""
@@ -236,7 +237,7 @@ class ThoroughNetwork(CheckedNetwork):
         other = self._checked(local, answer, now.p_value, MEASURED)
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
         better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
-        return now.with_rows(better, other.rows(better))
+        return _replaced(now, better, other.rows(better))
 
 
 def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> GaussianMixture:
@@ -245,6 +246,13 @@ def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> Gaus
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
     share = peaks.log_weights - update.log_evidence[:, None]
     return replace(peaks, log_weights=torch.where((off > SLACK) & share.isfinite(), share, -math.inf))
+
+
+def _replaced(now: Update, index: Tensor, other: Update) -> Update:
+    """As `Update.with_rows`; without a copy where `index`, in rising order, has none or all."""
+    if len(index) in (0, now.posterior.batch):
+        return other if len(index) else now
+    return now.with_rows(index, other)
 
 
 def _marked(update: Update, fell_back: Tensor) -> Update:

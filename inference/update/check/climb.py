@@ -52,7 +52,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
 Array = NDArray[np.float64]
 
 HUBER = 1.5  # standard deviations; Huber's own choice lies between 1 and 2
-LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
+LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak, and is the last
 NO_PROBLEMS = np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, 0))
 FIRST = 1e-3  # damping; ten times as much after a failed step, and a tenth after another, as Marquardt's
 
@@ -272,8 +272,8 @@ def _walk(
                     put_vector(state.point[b, s], state.moved[b, s])
                     put_vector(state.pull[b, s], pull)
                     put_matrix(state.total[b, s], total)
-                if not ends:
-                    _step(frames, b, s, state, total, factor, inverse, step)
+                if ends or _step(frames, b, s, state, total, factor, inverse, step) < LEVEL:
+                    break
 
 
 @borrowing
@@ -351,8 +351,8 @@ def _weight(is_linear: bool, squared: float, log_odds: float, robust: bool) -> f
 @borrowing
 def _step(
     frames: Frames, b: int, s: int, state: State, square: Array, factor: Array, inverse: Array, step: Array
-) -> None:
-    """Fill the point after the next step of a start."""
+) -> float:
+    """Fill the point after the next step of a start; returns what it gains in a linear model, nats."""
     size, total, pull = len(step), state.total[b, s], state.pull[b, s]
     trace = 0.0
     for i in range(size):
@@ -363,6 +363,7 @@ def _step(
         square[i, i] += state.damping[b, s] * trace
     factorise(square, TINY, ROUNDING, factor)
     invert_one(factor, inverse)
+    gained = 0.0
     for i in range(size):
         step[i] = 0.0
         for k in range(i, size):
@@ -370,7 +371,9 @@ def _step(
             for j in range(k + 1):
                 offset += inverse[k, j] * pull[j]
             step[i] += inverse[k, i] * offset
+        gained += step[i] * pull[i]
     for i in range(size):
         state.moved[b, s, i] = state.point[b, s, i]
         for j in range(size):
             state.moved[b, s, i] += frames.factors[b, s, i, j] * step[j]
+    return gained
