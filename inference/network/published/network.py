@@ -25,7 +25,7 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.published.priors import Families, Priors
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
 
-MOST_PARAMETERS = 8
+MOST_PARAMETERS = 16
 NARROW, WIDE = -7.0, 3.0  # least and largest logarithm of a component's deviation over that of the prior's
 
 
