@@ -78,7 +78,9 @@ class CheckedNetwork:
         if bool(unusable.any()):
             answer = _with_fallback(answer, local, unusable)
         # refinement moves it to where the answer lacks mass
-        answer = with_wide(answer, GaussianMixture.gaussian(*local.prior.moments()), self.settings.prior_share)
+        answer = with_wide(
+            answer, GaussianMixture.gaussian(*local.prior.moments()), self.settings.prior_share
+        )
         return answer, unusable | spared
 
     def tokens(self, local: LocalProblem) -> int:

@@ -9,6 +9,11 @@ answer before. Of a problem with parametric priors it is the two numbers of each
 The check and the refinement are importance sampling against the likelihood: points come from the answer, the answer
 with wider covariances, and the prior, and their weights are prior × likelihood / proposal. The measure of quality and
 the steps of refinement are those of `importance` and `refinement`.
+
+    samples = one_pass.samples(answer, prior, {"reading": 21.5}, {"offset": 0.3}, count=10_000)
+
+A mixture of a few Gaussians is not every posterior. Its `samples` are: points with those weights, resampled (D. B.
+Rubin, "Using the SIR algorithm to simulate posterior distributions", Bayesian Statistics 3, 1988).
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -40,6 +45,7 @@ from beliefstream.inference.update.check.importance import (
     Weighted,
     quality,
     systematic,
+    systematic_places,
 )
 from beliefstream.inference.update.check.refinement import finite, maximise
 from beliefstream.inference.update.settings import UpdateSettings
@@ -49,7 +55,18 @@ DEFAULTS = UpdateSettings()
 MOST_COMPONENTS = 64  # of an answer that may be asked for
 SHARES = (0.5, 0.2)  # of the points: answer, widened answer; the rest are of the prior
 POINTS = 2_048
-ROUNDS, STEPS = 8, 3  # of refinement: draws of points, and steps of expectation-maximisation for each
+TRIED, AT_ONCE = 20, 8_192  # points weighed for each sample, as Rubin advises; and how many at once
+MOST_SAMPLES = 100_000
+NOWHERE = "data: their likelihood is zero in every state of the prior that was tried"
+LEAST, HALVINGS = (
+    100,
+    30,
+)  # effective points for a step of refinement, and halvings of the power that leaves them
+ROUNDS, IDLE, STEPS = (
+    24,
+    6,
+    3,
+)  # of refinement: draws of points, those without a gain, and steps with each draw
 
 
 class MixtureLike(Protocol):
@@ -88,6 +105,21 @@ class Answer:
     divergence_error: float | None
     refined: bool
     outside_training: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Points of a posterior over the coordinates, all of the same weight.
+
+    Attributes:
+        points: ``(N, n)``; the same point may come several times.
+        effective: points that would be as good if they were independent; None if they are of an unchecked answer.
+        likelihood: what they were weighed by; "unchecked" if they are those of the mixture.
+    """
+
+    points: NDArray[np.float64]
+    effective: float | None
+    likelihood: Literal["exact", "learned", "unchecked"]
 
 
 class OnePass:
@@ -155,13 +187,57 @@ class OnePass:
         quality = best.quality
         return Answer(
             *_parts(best.answer),
-            "learned" if self.function.is_learned else "exact",
+            self._likelihood,
             float(quality.sample_efficiency[0]),
             float(quality.divergence[0]),
             float(quality.deviation[0]),
             bool(best.refined[0]),
             outside,
         )
+
+    @property
+    def _likelihood(self) -> Literal["exact", "learned"]:
+        return "learned" if self.function.is_learned else "exact"
+
+    def samples(
+        self,
+        answer: MixtureLike,
+        prior: MixtureLike | Mapping[str, Sequence[float]],
+        data: Numbers,
+        context: Mapping[str, float] | None = None,
+        count: int = 10_000,
+        seed: int = 0,
+    ) -> Samples:
+        """Draw samples of the posterior itself, with `answer` as the proposal; without a likelihood, of the answer.
+
+        In the limit of many weighed points they are exact, whatever the answer is. `effective` says how near that is.
+
+        Args:
+            answer: of `posterior`, for the same prior, data and context.
+            prior, data, context: as in `posterior`.
+            count: of samples.
+            seed: of all chance.
+
+        Raises:
+            ValueError: as `posterior`; or no point that was tried is possible.
+            ProblemError: the likelihood fails.
+        """
+        if not 1 <= count <= MOST_SAMPLES:
+            raise ValueError(f"count: expected 1 to {MOST_SAMPLES}, got {count}")
+        priors, numbers, mixture = self._priors(prior), self._numbers(data, context or {}), _mixture(answer)
+        generator = torch.Generator().manual_seed(seed)
+        if not self.function.has_likelihood:
+            return Samples(mixture.sample(count, generator)[0].numpy(), None, "unchecked")
+        seeds = torch.randint(2**31, (math.ceil(TRIED * count / AT_ONCE),), generator=generator).tolist()
+        found = [weighed(priors, self.function, numbers[None], mixture, AT_ONCE, each) for each in seeds]
+        logs = torch.cat([each.target - each.proposal for each in found], 1)
+        if float(logs.max()) == -math.inf:
+            raise ValueError(NOWHERE)
+        shares = torch.softmax(logs, 1)
+        points = torch.cat([each.points for each in found], 1)[0]
+        chosen = points[systematic_places(shares, count)[0]]
+        chosen = chosen[torch.randperm(count, generator=generator)]
+        return Samples(chosen.numpy(), min(float(count), float(1 / shares.square().sum())), self._likelihood)
 
     def _priors(self, prior: MixtureLike | Mapping[str, Sequence[float]]) -> Priors:
         """Read a prior; raises ValueError."""
@@ -230,6 +306,14 @@ class OnePass:
         return max(float(torch.where(present, each, 0.0).max()) for each in (places, widths))
 
 
+def _mixture(given: MixtureLike) -> GaussianMixture:
+    """A batch of one mixture."""
+    parts = (given.weights, given.means, given.covariances)
+    return GaussianMixture.from_weights(
+        *(torch.as_tensor(np.asarray(part, dtype=float))[None] for part in parts)
+    )
+
+
 def _parts(mixture: GaussianMixture) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Weights, means and covariances of the only mixture of a batch."""
     weights, means, covariances = mixture.log_weights.exp(), mixture.means, mixture.covariances
@@ -291,6 +375,26 @@ def weighed(
     return Weighted(points, log_prior + likelihood, torch.logsumexp(parts + shares.log(), -1), log_answer)
 
 
+def tempered(drawn: Weighted) -> Weighted:
+    """Raise the weights to the largest power up to 1 that leaves `LEAST` effective points, of those that are possible.
+
+    Otherwise an answer far from the posterior would be fitted to the single point nearest to it (E. Koblents and J.
+    Míguez, "A population Monte Carlo scheme with transformed weights and its application to stochastic kinetic
+    models", Statistics and Computing 25, 2015).
+    """
+    logs = drawn.target - drawn.proposal
+    possible = logs > -math.inf
+    wanted = possible.sum(1, keepdim=True).clamp(max=LEAST)
+    low, high = torch.zeros_like(logs[:, :1]), torch.ones_like(logs[:, :1])
+    power = high
+    for _ in range(HALVINGS):
+        share = torch.softmax(torch.where(possible, power * logs, -math.inf), 1)
+        enough = share.square().sum(1, keepdim=True) * wanted <= 1
+        low, high = torch.where(enough, power, low), torch.where(enough, high, power)
+        power = torch.where(low == 1, 1.0, (low + high) / 2)
+    return replace(drawn, target=torch.where(possible, drawn.proposal + low * logs, -math.inf))
+
+
 def checked(
     priors: Priors, function: ProblemFunction, numbers: Tensor, answer: GaussianMixture, points: int = POINTS
 ) -> Checked:
@@ -304,21 +408,21 @@ def checked(
     """
     found = weighed(priors, function, numbers, answer, points, Seed.PUBLISHED_CHECK)
     if bool((found.target.amax(1) == -math.inf).any()):
-        raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
+        raise ValueError(NOWHERE)
     best, reached = answer, quality(found)
     refined = torch.zeros_like(reached.sample_efficiency, dtype=torch.bool)
-    current = answer
+    current, idle = answer, 0
     for turn in range(ROUNDS):
-        if bool((reached.sample_efficiency >= DEFAULTS.refine_below).all()):
+        if idle == IDLE or bool((reached.sample_efficiency >= DEFAULTS.refine_below).all()):
             break
         drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
-        current = maximise(current, drawn, STEPS)
+        current = maximise(current, tempered(drawn), STEPS)
         current = current.where(finite(current)[:, None], best)  # no point may have been possible
         after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
         better = after.sample_efficiency > reached.sample_efficiency
         best = current.where(better[:, None], best)
         reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
-        refined = refined | better
+        refined, idle = refined | better, 0 if bool(better.any()) else idle + 1
     if bool(refined.any()):
         reached = quality(weighed(priors, function, numbers, best, points, Seed.PUBLISHED_REPORT))
     return Checked(best, reached, refined)

@@ -60,7 +60,9 @@ class Task:
         """Draw data ``(M, q)``."""
         raise NotImplementedError
 
-    def simulate(self, parameters: Numbers, context: Numbers, generator: torch.Generator) -> dict[str, Tensor]:
+    def simulate(
+        self, parameters: Numbers, context: Numbers, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         drawn = self.draw(self.theta(parameters), generator)
         return dict(zip(self.data, drawn.unbind(-1), strict=True))
 
@@ -101,7 +103,9 @@ class Normal(Task):
         self.parameters = dict.fromkeys(names, support)
         self.data = {f"d{i}": domain for i in range(count)}
         reach = WITHIN * covariance.diagonal().sqrt()
-        ends = [(mean + sign * reach).exp() if support == "positive" else mean + sign * reach for sign in (-1, 1)]
+        ends = [
+            (mean + sign * reach).exp() if support == "positive" else mean + sign * reach for sign in (-1, 1)
+        ]
         low, high = (end.tolist() for end in ends)
         self.ranges = dict(zip(names, zip(low, high, strict=True), strict=True))
         self.prior = Gaussian([1.0], [mean.tolist()], [covariance.tolist()])
@@ -219,7 +223,9 @@ class BernoulliGLM(Normal):
         return (theta * data).sum(-1) - torch.nn.functional.softplus(theta @ self.design.T).sum(-1)
 
 
-def runge_kutta(slope: Callable[[Tensor], Tensor], start: Tensor, step: float, every: int, count: int) -> Tensor:
+def runge_kutta(
+    slope: Callable[[Tensor], Tensor], start: Tensor, step: float, every: int, count: int
+) -> Tensor:
     """Return the states ``(count, ...)`` at the start and after each `every` steps of the classical fourth order."""
     state, kept = start, [start]
     for _ in range(count - 1):
@@ -247,9 +253,13 @@ class SIR(Normal):
 
         def slope(state: Tensor) -> Tensor:
             susceptible, log_infected = state
-            return torch.stack([-contact * susceptible * log_infected.exp(), contact * susceptible - recovery])
+            return torch.stack(
+                [-contact * susceptible * log_infected.exp(), contact * susceptible - recovery]
+            )
 
-        begin = torch.stack([torch.full_like(contact, 1 - 1 / self.people), torch.full_like(contact, -math.log(self.people))])
+        begin = torch.stack(
+            [torch.full_like(contact, 1 - 1 / self.people), torch.full_like(contact, -math.log(self.people))]
+        )
         return runge_kutta(slope, begin, 0.5, 2 * self.days, 10)[:, 1].exp().T.clamp(0.0, 1.0)
 
     def draw(self, theta: Tensor, generator: torch.Generator) -> Tensor:

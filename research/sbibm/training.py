@@ -16,7 +16,12 @@ class SimulatorOnly:
     """A task without its likelihood."""
 
     def __init__(self, task: Task) -> None:
-        self.parameters, self.data, self.context, self.ranges = task.parameters, task.data, task.context, task.ranges
+        self.parameters, self.data, self.context, self.ranges = (
+            task.parameters,
+            task.data,
+            task.context,
+            task.ranges,
+        )
         self.simulate = task.simulate
         if hasattr(task, "priors"):
             self.priors: Any = task.priors

@@ -8,6 +8,7 @@ from typer import Typer
 from research.evaluate import app as evaluate
 from research.paper.__main__ import app as paper
 from research.recordings.__main__ import app as recordings
+from research.sbibm.__main__ import app as sbibm
 from tests.streams.cli.conftest import (
     Result,
     Run,
@@ -16,7 +17,7 @@ from tests.streams.cli.conftest import (
     topics as topics,
 )
 
-APPLICATIONS = {"evaluate": evaluate, "paper": paper, "recordings": recordings}
+APPLICATIONS = {"evaluate": evaluate, "paper": paper, "recordings": recordings, "sbibm": sbibm}
 
 
 @pytest.fixture

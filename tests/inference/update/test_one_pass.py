@@ -13,7 +13,8 @@ import torch
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.network.published import weights
 from beliefstream.inference.network.published.network import form_from
-from beliefstream.inference.update.one_pass import Answer, OnePass
+from beliefstream.inference.update.check.importance import Weighted
+from beliefstream.inference.update.one_pass import LEAST, Answer, OnePass, tempered
 from tests.inference.network.published.problems import Level, Pair, Simulated, Variance, name, trained
 
 Array = np.ndarray[Any, Any]
@@ -254,3 +255,92 @@ def test_data_that_few_states_explain_are_refined_as_far_as_points_reach(level: 
     assert answer.likelihood == "exact" and answer.refined
     mean = answer.weights @ answer.means[:, 0]
     assert np.isfinite(answer.covariances).all() and mean == pytest.approx(4.0, abs=0.1)
+
+
+def test_samples_are_of_the_posterior_where_the_answer_is_not(level: OnePass) -> None:
+    """A likelihood of two sharp windows, which one Gaussian cannot follow."""
+
+    class Windows(Level):
+        def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
+            away = (parameters["level"].abs() - 2.0).abs()
+            return torch.where(away < 0.5, 0.0, -torch.inf).double()
+
+    one_pass = OnePass(level.form, ProblemFunction.of(Windows()))
+    given = Mixture([1.0], [[0.0]], [[[9.0]]]), {"reading": 1.0}, {"noise": NOISE}
+    answer = one_pass.posterior(*given, components=1)
+    found = one_pass.samples(answer, *given, count=4000)
+    assert found.likelihood == "exact" and found.points.shape == (4000, 1)
+    assert found.effective is not None and found.effective > 3900
+    points = found.points[:, 0]
+    assert (np.abs(np.abs(points) - 2) < 0.5).all()
+    law = scipy.stats.norm(0, 3)
+    lower, upper = law.cdf([1.5, 2.5])
+
+    def exact(value: Array) -> Array:
+        below = (upper - np.clip(law.cdf(np.abs(value)), lower, upper)) / (upper - lower) / 2
+        return np.asarray(np.where(value < 0, below, 1 - below))
+
+    assert scipy.stats.kstest(points, exact).pvalue > 1e-3
+    assert abs(np.corrcoef(points[1:], points[:-1])[0, 1]) < 0.08  # in no order
+    np.testing.assert_array_equal(found.points, one_pass.samples(answer, *given, count=4000).points)
+    assert not np.array_equal(found.points, one_pass.samples(answer, *given, count=4000, seed=1).points)
+
+
+def test_samples_without_a_likelihood_are_of_the_answer() -> None:
+    one_pass = OnePass(trained(Simulated).form, ProblemFunction.of(Simulated()))
+    given = PRIOR, {"reading": READINGS}, {"noise": NOISE}
+    answer = one_pass.posterior(*given)
+    found = one_pass.samples(answer, *given, count=3000)
+    assert (found.likelihood, found.effective) == ("unchecked", None)
+    laws = scipy.stats.norm(answer.means[:, 0], np.sqrt(answer.covariances[:, 0, 0]))
+    kept = scipy.stats.kstest(found.points[:, 0], lambda x: (answer.weights * laws.cdf(x[:, None])).sum(1))
+    assert kept.pvalue > 1e-3
+
+
+def test_samples_that_cannot_be_drawn_are_told(level: OnePass) -> None:
+    class Impossible(Level):
+        def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
+            return torch.full_like(parameters["level"], -torch.inf)
+
+    given = PRIOR, {"reading": 1.0}, {"noise": NOISE}
+    with pytest.raises(ValueError, match="count: expected 1 to 100000, got 0"):
+        level.samples(PRIOR, *given, count=0)
+    with pytest.raises(ValueError, match="zero in every state"):
+        OnePass(level.form, ProblemFunction.of(Impossible())).samples(PRIOR, *given, count=10)
+
+
+def test_weights_are_raised_to_a_power_that_leaves_enough_points() -> None:
+    logs = torch.tensor([[-3.0 * i * i for i in range(500)], [0.001 * (i % 5) for i in range(500)]]).double()
+    logs[:, -3:] = -torch.inf
+    zeros = torch.zeros_like(logs)
+    found = tempered(Weighted(zeros[..., None], logs, zeros, zeros, zeros[:, None])).target
+    effective = 1 / torch.softmax(found, 1).square().sum(1)
+    assert effective[0] == pytest.approx(LEAST, rel=0.01)
+    torch.testing.assert_close(found[1], logs[1])  # already enough
+    assert bool((found[:, -3:] == -torch.inf).all())
+    few = torch.where(torch.arange(500) < 20, logs, -torch.inf)  # fewer are possible than wanted
+    found = tempered(Weighted(zeros[..., None], few, zeros, zeros, zeros[:, None])).target
+    assert float(1 / torch.softmax(found, 1).square().sum(1)[0]) == pytest.approx(20, rel=0.01)
+
+
+def test_an_answer_far_away_finds_a_narrow_posterior() -> None:
+    """Four coordinates, each known to a two-hundredth of the prior: no point of the prior is near."""
+
+    class Far:
+        parameters: Any = dict.fromkeys("wxyz", "real")
+        data: Any = {"seen": "real"}  # noqa: RUF012
+        context: Any = ()
+        ranges: Any = dict.fromkeys("wxyz", (-5, 5))
+
+        def simulate(self, parameters: Any, context: Any, generator: torch.Generator) -> Any:
+            return {"seen": parameters["x"]}
+
+        def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
+            places = torch.stack([parameters[name] for name in "wxyz"], -1)
+            return -0.5 * ((places - torch.tensor([-1.0, 2.0, -3.0, 2.5])) / 0.01).square().sum(-1)
+
+    one_pass = OnePass(trained(Far, 1).form, ProblemFunction.of(Far()))
+    prior = Mixture([1.0], [[0.0] * 4], [4 * np.eye(4)])
+    answer = one_pass.posterior(prior, {"seen": 2.0}, components=2)
+    assert answer.sample_efficiency is not None and answer.sample_efficiency > 0.9
+    np.testing.assert_allclose(answer.weights @ answer.means, [-1.0, 2.0, -3.0, 2.5], atol=0.005)

@@ -1,0 +1,127 @@
+"""What is measured: samples of ours against the reference posterior of each task, by C2ST."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.update.one_pass import Answer, OnePass, Samples
+from research.sbibm import problems
+from research.sbibm.c2st import c2st
+from research.sbibm.files import Array, observation, reference
+from research.sbibm.training import SimulatorOnly, trained_form
+
+BUDGETS = (10_000, 100_000)  # simulations
+COMPONENTS = 16  # of each answer
+Kind = Literal["network", "mixture", "samples"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Entry(NamedTuple):
+    """A task: its problem, the folder of its files, and the best original methods at 10⁴ and 10⁵ simulations."""
+
+    make: Callable[[], problems.Task]
+    folder: str
+    originals: dict[int, tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An answer to one observation.
+
+    Attributes:
+        kind: the network alone, the checked and refined mixture, or its samples.
+        c2st: against the reference.
+        likelihood, efficiency: quality as the answer says it; None if unchecked.
+        effective: of the samples; None for a mixture.
+        seconds: of processor time, without training.
+    """
+
+    task: str
+    budget: int
+    observation: int
+    kind: Kind
+    c2st: float
+    likelihood: str
+    efficiency: float | None
+    effective: float | None
+    seconds: float
+
+
+def measured(
+    name: str,
+    budget: int,
+    numbers: list[int],
+    kinds: list[Kind],
+    data: Path | None,
+    checkpoints: Path,
+    seed: int,
+) -> Iterator[Row]:
+    """Train the task's published form, and score its answers to the observations `numbers`."""
+    entry = TASKS[name]
+    task = entry.make()
+    form = trained_form(task, budget, seed, checkpoints / f"{type(task).__name__}-{budget}-{seed}.pt")
+    alone, checked = (OnePass(form, ProblemFunction.of(each)) for each in (SimulatorOnly(task), task))
+    for number in numbers:
+        known = reference(entry.folder, number, data)
+        given = (
+            task.prior,
+            dict(zip(task.data, observation(entry.folder, number, data).tolist(), strict=True)),
+        )
+        for kind in kinds:
+            begin = time.process_time()
+            which = alone if kind == "network" else checked
+            answer = which.posterior(*given, components=COMPONENTS)
+            drawn = (checked if kind == "samples" else alone).samples(
+                answer, *given, count=len(known), seed=seed
+            )
+            spent = time.process_time() - begin
+            yield _row(name, budget, number, kind, _score(task, drawn, known), answer, drawn, spent)
+
+
+def _score(task: problems.Task, drawn: Samples, known: Array) -> float:
+    return c2st(known, task.theta_at(torch.from_numpy(drawn.points)).numpy())
+
+
+def _row(
+    name: str,
+    budget: int,
+    number: int,
+    kind: Kind,
+    score: float,
+    answer: Answer,
+    drawn: Samples,
+    spent: float,
+) -> Row:
+    quality = answer.likelihood, answer.sample_efficiency, drawn.effective
+    return Row(name, budget, number, kind, score, *quality, spent)
+
+
+def _entry(make: Callable[[], problems.Task], folder: str, *originals: tuple[float, str]) -> Entry:
+    return Entry(make, folder, dict(zip(BUDGETS, originals, strict=True)))
+
+
+# means over all ten observations, of benchmarking_sbi/results/main_paper.csv in sbi-benchmark/results at 741183cd;
+# those of gaussian_mixture are of gaussian_mixture_rerun there
+TASKS: dict[str, Entry] = {
+    "two_moons": _entry(problems.TwoMoons, "two_moons", (0.554, "SNPE"), (0.530, "SNPE")),
+    "slcp": _entry(problems.SLCP, "slcp", (0.713, "SNLE"), (0.578, "SNLE")),
+    "slcp_distractors": _entry(problems.SLCP, "slcp", (0.931, "SNPE"), (0.766, "SNRE")),
+    "bernoulli_glm": _entry(problems.BernoulliGLM, "bernoulli_glm", (0.553, "SNLE"), (0.522, "SNLE")),
+    "bernoulli_glm_raw": _entry(problems.BernoulliGLM, "bernoulli_glm", (0.658, "SNPE"), (0.552, "SNRE")),
+    "gaussian_mixture": _entry(
+        problems.GaussianMixtureTask, "gaussian_mixture", (0.551, "SNPE"), (0.531, "SNRE")
+    ),
+    "gaussian_linear": _entry(problems.GaussianLinear, "gaussian_linear", (0.536, "SNRE"), (0.506, "NPE")),
+    "gaussian_linear_uniform": _entry(
+        problems.GaussianLinearUniform, "gaussian_linear_uniform", (0.527, "SNPE"), (0.506, "NLE")
+    ),
+    "sir": _entry(problems.SIR, "sir", (0.561, "SNPE"), (0.547, "SNRE")),
+    "lotka_volterra": _entry(problems.LotkaVolterra, "lotka_volterra", (0.738, "SNLE"), (0.695, "SNLE")),
+}
