@@ -35,7 +35,8 @@ def sbibm(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="network (unchecked), mixture (checked and refined), samples", show_default="samples"
+            help="network (unchecked), mixture (checked and refined), samples, learned",
+            show_default="samples",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of training and samples")] = 0,

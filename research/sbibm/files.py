@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 def observation(task: str, number: int, data: Path | None) -> Array:
     """Return the data of an observation, numbered from 1, ``(q,)``; raises RecordingUnavailable."""
-    return _rows(task, number, "observation.csv", data)[0]
+    return np.asarray(_rows(task, number, "observation.csv", data)[0])
 
 
 def reference(task: str, number: int, data: Path | None) -> Array:

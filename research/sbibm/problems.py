@@ -194,7 +194,7 @@ class GaussianLinearUniform(Boxed):
 class GaussianLinear(Normal):
     """The same with a normal prior of variance 0.1."""
 
-    draw, log_density = GaussianLinearUniform.draw, GaussianLinearUniform.log_density  # type: ignore[assignment]
+    draw, log_density = GaussianLinearUniform.draw, GaussianLinearUniform.log_density
 
     def __init__(self) -> None:
         super().__init__(torch.zeros(10).double(), 0.1 * torch.eye(10).double(), 10)
@@ -212,7 +212,8 @@ class BernoulliGLM(Normal):
         self.design = torch.stack([torch.ones(100).double(), *shifted], -1)
         step = torch.eye(9).double() - torch.diag(torch.ones(8).double(), -1)
         smooth = step @ step + torch.diag((torch.arange(9).double() / 9).sqrt())
-        precision = torch.block_diag(torch.tensor([[0.5]]).double(), smooth.T @ smooth)
+        precision = torch.zeros(10, 10).double()
+        precision[0, 0], precision[1:, 1:] = 0.5, smooth.T @ smooth
         super().__init__(torch.zeros(10).double(), torch.linalg.inv(precision), 10)
 
     def draw(self, theta: Tensor, generator: torch.Generator) -> Tensor:
@@ -260,7 +261,8 @@ class SIR(Normal):
         begin = torch.stack(
             [torch.full_like(contact, 1 - 1 / self.people), torch.full_like(contact, -math.log(self.people))]
         )
-        return runge_kutta(slope, begin, 0.5, 2 * self.days, 10)[:, 1].exp().T.clamp(0.0, 1.0)
+        states = runge_kutta(slope, begin, 0.5, 2 * self.days, 10)
+        return states[:, 1].T.exp().clamp(0.0, 1.0)
 
     def draw(self, theta: Tensor, generator: torch.Generator) -> Tensor:
         trials = torch.full_like(theta[:, :1], self.tested).expand(-1, 10).contiguous()
@@ -268,7 +270,8 @@ class SIR(Normal):
 
     def log_density(self, theta: Tensor, data: Tensor) -> Tensor:
         share = self.infected(theta)
-        return (torch.xlogy(data, share) + torch.special.xlog1py(self.tested - data, -share)).sum(-1)
+        found: Tensor = torch.xlogy(data, share) + torch.special.xlog1py(self.tested - data, -share)
+        return found.sum(-1)
 
 
 class LotkaVolterra(Normal):
@@ -288,7 +291,7 @@ class LotkaVolterra(Normal):
             return torch.stack([growth - eaten * predators, fed * prey - death])
 
         begin = torch.stack([torch.full_like(growth, math.log(30.0)), torch.zeros_like(growth)])
-        found = runge_kutta(slope, begin, 0.05, 42, 10)
+        found: Tensor = runge_kutta(slope, begin, 0.05, 42, 10)
         return found.permute(2, 1, 0).flatten(1).clamp(math.log(1e-10), math.log(1e4))
 
     def draw(self, theta: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,15 +11,16 @@ from typing import Literal, NamedTuple, get_args
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.update.one_pass import Answer, OnePass, Samples
+from beliefstream.inference.update.one_pass import OnePass
 from research.sbibm import problems
 from research.sbibm.c2st import c2st
-from research.sbibm.files import Array, observation, reference
-from research.sbibm.training import SimulatorOnly, trained_form
+from research.sbibm.files import observation, reference
+from research.sbibm.training import SimulatorOnly, learned_function, trained_form
 
 BUDGETS = (10_000, 100_000)  # simulations
 COMPONENTS = 16  # of each answer
-Kind = Literal["network", "mixture", "samples"]
+FORM_SHARE = 0.1  # of the simulations train the network, where the others teach a likelihood
+Kind = Literal["network", "mixture", "samples", "learned"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -36,7 +37,7 @@ class Row:
     """An answer to one observation.
 
     Attributes:
-        kind: the network alone, the checked and refined mixture, or its samples.
+        kind: the network alone; the checked and refined mixture; its samples; samples by a learned likelihood.
         c2st: against the reference.
         likelihood, efficiency: quality as the answer says it; None if unchecked.
         effective: of the samples; None for a mixture.
@@ -63,44 +64,39 @@ def measured(
     checkpoints: Path,
     seed: int,
 ) -> Iterator[Row]:
-    """Train the task's published form, and score its answers to the observations `numbers`."""
+    """Train what `kinds` need, and score answers to the observations `numbers`; raises RecordingUnavailable."""
     entry = TASKS[name]
     task = entry.make()
-    form = trained_form(task, budget, seed, checkpoints / f"{type(task).__name__}-{budget}-{seed}.pt")
-    alone, checked = (OnePass(form, ProblemFunction.of(each)) for each in (SimulatorOnly(task), task))
+    methods = {kind: _method(task, kind, budget, checkpoints, seed) for kind in kinds}
     for number in numbers:
         known = reference(entry.folder, number, data)
         given = (
             task.prior,
             dict(zip(task.data, observation(entry.folder, number, data).tolist(), strict=True)),
         )
-        for kind in kinds:
+        for kind, (asked, drawn_by) in methods.items():
             begin = time.process_time()
-            which = alone if kind == "network" else checked
-            answer = which.posterior(*given, components=COMPONENTS)
-            drawn = (checked if kind == "samples" else alone).samples(
-                answer, *given, count=len(known), seed=seed
-            )
+            answer = asked.posterior(*given, components=COMPONENTS)
+            drawn = drawn_by.samples(answer, *given, count=len(known), seed=seed)
             spent = time.process_time() - begin
-            yield _row(name, budget, number, kind, _score(task, drawn, known), answer, drawn, spent)
+            score = c2st(known, task.theta_at(torch.from_numpy(drawn.points)).numpy())
+            quality = answer.likelihood, answer.sample_efficiency, drawn.effective
+            yield Row(name, budget, number, kind, score, *quality, spent)
 
 
-def _score(task: problems.Task, drawn: Samples, known: Array) -> float:
-    return c2st(known, task.theta_at(torch.from_numpy(drawn.points)).numpy())
-
-
-def _row(
-    name: str,
-    budget: int,
-    number: int,
-    kind: Kind,
-    score: float,
-    answer: Answer,
-    drawn: Samples,
-    spent: float,
-) -> Row:
-    quality = answer.likelihood, answer.sample_efficiency, drawn.effective
-    return Row(name, budget, number, kind, score, *quality, spent)
+def _method(
+    task: problems.Task, kind: Kind, budget: int, checkpoints: Path, seed: int
+) -> tuple[OnePass, OnePass]:
+    """Return what answers, and what draws the samples of an answer."""
+    label, simulator = type(task).__name__, ProblemFunction.of(SimulatorOnly(task))
+    simulations = round(FORM_SHARE * budget) if kind == "learned" else budget
+    form = trained_form(task, simulations, seed, checkpoints / f"{label}-{simulations}-{seed}.pt")
+    if kind == "learned":
+        rest = budget - simulations
+        function = learned_function(task, rest, seed, checkpoints / f"{label}-likelihood-{rest}-{seed}.pt")
+        return (OnePass(form, function),) * 2
+    alone, checked = OnePass(form, simulator), OnePass(form, ProblemFunction.of(task))
+    return (alone if kind == "network" else checked), (checked if kind == "samples" else alone)
 
 
 def _entry(make: Callable[[], problems.Task], folder: str, *originals: tuple[float, str]) -> Entry:

@@ -4,7 +4,8 @@ The lengthscale has the prior IG(a, b) with a ~ U[100, 105] and b ~ U[100, 700];
 Five outputs are seen at inputs x ~ U(0, 5)⁵, and a sixth is to be predicted. The parameter is u = log l.
 
 The publication leaves two readings of the inputs: five numbers, or points of five coordinates. The second gives its
-figures, so it is ours. It states no noise; a variance of 1e-6 keeps the kernel's matrix regular.
+figures, so it is ours; the configuration in its code is of another problem (docs/paper.md). It states no noise, and its
+code has a variance of 0.001; here 1e-6 keeps the kernel's matrix regular.
 """
 
 from __future__ import annotations

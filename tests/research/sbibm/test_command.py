@@ -32,4 +32,6 @@ def test_a_task_is_trained_and_scored(run: Run, tmp_path: Path, monkeypatch: pyt
 
 def test_bad_options_are_told(run: Run) -> None:
     assert_one_line(run("sbibm", "--task", "three_moons"), "--task: expected two_moons", "three_moons")
-    assert_one_line(run("sbibm", "--kind", "guess"), "--kind: expected network, mixture, samples", "guess")
+    assert_one_line(
+        run("sbibm", "--kind", "guess"), "--kind: expected network, mixture, samples, learned", "guess"
+    )
