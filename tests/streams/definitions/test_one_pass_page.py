@@ -33,9 +33,13 @@ SHORT = (
 )
 
 
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(found)
+    (found,) = blocks(language)
+    return found
 
 
 @pytest.fixture
@@ -56,11 +60,13 @@ def test_the_page_leads_to_the_posterior_in_closed_form(folder: Path, run: Run) 
     assert trained.status == 0, trained.err
     assert (folder / "Arrivals.published.md").exists()
     found: dict[str, Any] = {}
-    exec(block("py"), found)
+    exec("".join(blocks("py")), found)
     answer = found["answer"]
+    law = scipy.stats.gamma(2.0 + 9, scale=1 / (0.5 + 2.0))
+    assert scipy.stats.kstest(np.exp(found["samples"].points[:, 0]), law.cdf).pvalue > 1e-3
     assert (answer.likelihood, answer.outside_training, len(answer.weights)) == ("exact", 0, 8)
     at = np.linspace(-3, 4, 4001)
-    exact = scipy.stats.gamma(2.0 + 9, scale=1 / (0.5 + 2.0)).logpdf(np.exp(at)) + at
+    exact = law.logpdf(np.exp(at)) + at
     laws = scipy.stats.norm(answer.means[:, 0], np.sqrt(answer.covariances[:, 0, 0]))
     density = np.log((answer.weights * laws.pdf(at[:, None])).sum(1))
     divergence = float((np.exp(exact) * (exact - density)).sum() * (at[1] - at[0]))

@@ -88,12 +88,12 @@ def test_a_training_that_diverges_keeps_the_checkpoint_before(tmp_path: Path) ->
 
 
 def test_too_many_parameters_are_refused(tmp_path: Path) -> None:
-    names = [f"x{i}" for i in range(9)]
+    names = [f"x{i}" for i in range(17)]
     many = {
         "parameters": dict.fromkeys(names, "real"),
         "ranges": {**dict.fromkeys(names, (0, 1)), "noise": 1},
     }
-    with pytest.raises(ProblemError, match="takes 8 at most, got 9"):
+    with pytest.raises(ProblemError, match="takes 16 at most, got 17"):
         training(type("Many", (Level,), many)(), tmp_path / "run.pt", **SMALL)
 
 
