@@ -58,15 +58,9 @@ POINTS = 2_048
 TRIED, AT_ONCE = 20, 8_192  # points weighed for each sample, as Rubin advises; and how many at once
 MOST_SAMPLES = 100_000
 NOWHERE = "data: their likelihood is zero in every state of the prior that was tried"
-LEAST, HALVINGS = (
-    100,
-    30,
-)  # effective points for a step of refinement, and halvings of the power that leaves them
-ROUNDS, IDLE, STEPS = (
-    24,
-    6,
-    3,
-)  # of refinement: draws of points, those without a gain, and steps with each draw
+LEAST, HALVINGS = 100, 30  # effective points of a refinement, and halvings of the power that leaves them
+ROUNDS, IDLE = 24, 6  # of refinement: draws of points, and those without a gain after which it ends
+STEPS = 3  # of expectation-maximisation with each draw
 
 
 class MixtureLike(Protocol):
@@ -411,18 +405,19 @@ def checked(
         raise ValueError(NOWHERE)
     best, reached = answer, quality(found)
     refined = torch.zeros_like(reached.sample_efficiency, dtype=torch.bool)
-    current, idle = answer, 0
+    current, idle = answer, torch.zeros_like(refined, dtype=torch.long)
     for turn in range(ROUNDS):
-        if idle == IDLE or bool((reached.sample_efficiency >= DEFAULTS.refine_below).all()):
+        active = (reached.sample_efficiency < DEFAULTS.refine_below) & (idle < IDLE)
+        if not bool(active.any()):
             break
         drawn = weighed(priors, function, numbers, current, points, Seed.REFINEMENT + 10 * turn)
         current = maximise(current, tempered(drawn), STEPS)
         current = current.where(finite(current)[:, None], best)  # no point may have been possible
         after = quality(weighed(priors, function, numbers, current, points, Seed.PUBLISHED_CHECK))
-        better = after.sample_efficiency > reached.sample_efficiency
+        better = active & (after.sample_efficiency > reached.sample_efficiency)
         best = current.where(better[:, None], best)
         reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
-        refined, idle = refined | better, 0 if bool(better.any()) else idle + 1
+        refined, idle = refined | better, torch.where(better, 0, idle + 1)
     if bool(refined.any()):
         reached = quality(weighed(priors, function, numbers, best, points, Seed.PUBLISHED_REPORT))
     return Checked(best, reached, refined)
