@@ -310,13 +310,13 @@ def test_weights_are_raised_to_a_power_that_leaves_enough_points() -> None:
     logs = torch.tensor([[-3.0 * i * i for i in range(500)], [0.001 * (i % 5) for i in range(500)]]).double()
     logs[:, -3:] = -torch.inf
     zeros = torch.zeros_like(logs)
-    found = tempered(Weighted(zeros[..., None], logs, zeros, zeros, zeros[:, None])).target
+    found = tempered(Weighted(zeros[..., None], logs, zeros, zeros)).target
     effective = 1 / torch.softmax(found, 1).square().sum(1)
     assert effective[0] == pytest.approx(LEAST, rel=0.01)
     torch.testing.assert_close(found[1], logs[1])  # already enough
     assert bool((found[:, -3:] == -torch.inf).all())
     few = torch.where(torch.arange(500) < 20, logs, -torch.inf)  # fewer are possible than wanted
-    found = tempered(Weighted(zeros[..., None], few, zeros, zeros, zeros[:, None])).target
+    found = tempered(Weighted(zeros[..., None], few, zeros, zeros)).target
     assert float(1 / torch.softmax(found, 1).square().sum(1)[0]) == pytest.approx(20, rel=0.01)
 
 
