@@ -43,6 +43,7 @@ from beliefstream.inference.likelihood.native_terms import (
     smallest,
     spread_at,
     terms_and_deviation,
+    turns,
 )
 from beliefstream.inference.likelihood.observation_data import (
     ANGLE,
@@ -111,6 +112,7 @@ def seen(observations: ObservationData) -> Seen:
         observations.wraps.cpu().contiguous().numpy(),
         codes,
         parameters,
+        np.zeros(shape, np.int64) if observations.hidden is None else observations.hidden.cpu().numpy(),
     )
 
 
@@ -384,28 +386,29 @@ def _fill_difference(
     seen: Seen, b: int, n: int, block: Block, relative: Array, values: Array, one: Array
 ) -> None:
     """As `difference`, into `block.offset`; `values` are those of a function of the user."""
-    off, value, rows = block.offset, seen.value[b, n, 0], len(relative)
+    off, value, rows = block.offset, block.total, len(relative)
+    for p in range(BLOCK):
+        value[p] = seen.value[b, n, 0]
+    if turns(seen, b, n, rows):
+        for j in range(len(block.points)):
+            turn = seen.heading[b, n, j]
+            for p in range(BLOCK):
+                value[p] += turn * block.points[j, p]
     if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
         for p in range(len(values)):
-            off[p] = of_function(seen, b, n, value - values[p])
+            off[p] = of_function(seen, b, n, value[p] - values[p])
     elif seen.kind[b, n] == FUNCTION and seen.function[b, n] == SIGNAL_STRENGTH and not seen.wraps[b, n]:
-        _fill_loss(seen, b, n, relative, off)
+        _fill_loss(seen, b, n, relative, value, off)
     elif seen.kind[b, n] == FUNCTION:
         for p in range(BLOCK):
             for r in range(rows):
                 one[r] = relative[r, p]
             off[p] = of_function(
-                seen, b, n, value - value_of(seen.function[b, n], seen.parameters[b, n], one)
+                seen, b, n, value[p] - value_of(seen.function[b, n], seen.parameters[b, n], one)
             )
     elif seen.kind[b, n] == ANGLE and rows > 1:
         for p in range(BLOCK):
-            off[p] = value
-        for j in range(len(block.points)):
-            turn = seen.heading[b, n, j]
-            for p in range(BLOCK):
-                off[p] += turn * block.points[j, p]
-        for p in range(BLOCK):
-            off[p] = within_half_a_turn(off[p] - arctangent(relative[1, p], relative[0, p]))
+            off[p] = within_half_a_turn(value[p] - arctangent(relative[1, p], relative[0, p]))
     else:
         for p in range(BLOCK):
             off[p] = SOFT
@@ -413,11 +416,11 @@ def _fill_difference(
             for p in range(BLOCK):
                 off[p] += relative[r, p] * relative[r, p]
         for p in range(BLOCK):
-            off[p] = value - math.sqrt(off[p])
+            off[p] = value[p] - math.sqrt(off[p])
 
 
 @borrowing
-def _fill_loss(seen: Seen, b: int, n: int, relative: Array, off: Array) -> None:
+def _fill_loss(seen: Seen, b: int, n: int, relative: Array, value: Array, off: Array) -> None:
     """As `of_function`, of a signal strength: `native_functions` has its formula."""
     for p in range(BLOCK):
         off[p] = SOFT
@@ -426,9 +429,9 @@ def _fill_loss(seen: Seen, b: int, n: int, relative: Array, off: Array) -> None:
             off[p] += relative[r, p] * relative[r, p]
     exponent, distance, power = seen.parameters[b, n, 2], seen.parameters[b, n, 3], seen.parameters[b, n, 4]
     scale, most = 10 * exponent / math.log(10.0), FAR * seen.deviation[b, n]
-    at_zero = seen.value[b, n, 0] - power - scale * math.log(distance)
+    at_zero = -power - scale * math.log(distance)
     for p in range(BLOCK):
-        found = at_zero + 0.5 * scale * logarithm(off[p])
+        found = value[p] + at_zero + 0.5 * scale * logarithm(off[p])
         # what is not a number is as far off as can be
         off[p] = max(found, -most) if found < most else most
 

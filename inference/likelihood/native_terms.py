@@ -59,6 +59,7 @@ class Seen(NamedTuple):
     wraps: Bits  # whether the value is an angle
     function: Count  # code of `native_functions`
     parameters: Array  # (B, N, Q) of the function
+    hidden: Count  # how many of the last coordinates are errors of sensors
 
 
 class Space(NamedTuple):
@@ -76,7 +77,7 @@ def smallest() -> tuple[Seen, Tensor, Tensor]:
     ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
     kind = torch.zeros(1, 1, dtype=torch.int64)
     plain = (one, one[..., None], one, one, ones, ones, ones, ones, ones, ones, 0 * ones)
-    rest = (torch.zeros(1, 1, 0, 3, dtype=torch.float64), kind > 0, kind, one)
+    rest = (torch.zeros(1, 1, 0, 3, dtype=torch.float64), kind > 0, kind, one, kind)
     return Seen(*(part.numpy() for part in (kind, kind == 0, *plain, *rest))), one, one[..., None]
 
 
@@ -128,17 +129,24 @@ def relative_to(seen: Seen, b: int, n: int, point: Array, relative: Array) -> fl
 @borrowing
 def difference(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
     """``z − h(x)`` of one observation that is not linear, wrapped, in the units of its value."""
-    value = seen.value[b, n, 0]
+    value, turn = seen.value[b, n, 0], 0.0
+    if turns(seen, b, n, len(relative)):
+        for j in range(len(point)):
+            turn += seen.heading[b, n, j] * point[j]
+    value += turn
     if seen.kind[b, n] == FUNCTION:
         predicted = value_of(seen.function[b, n], seen.parameters[b, n], relative)
         return of_function(seen, b, n, value - predicted)
     if seen.kind[b, n] == ANGLE and len(relative) > 1:
-        turn = 0.0
-        for j in range(len(point)):
-            turn += seen.heading[b, n, j] * point[j]
-        return wrapped(value - (math.atan2(relative[1], relative[0]) - turn))
+        return wrapped(value - math.atan2(relative[1], relative[0]))
     off: float = value - distance
     return off
+
+
+@borrowing
+def turns(seen: Seen, b: int, n: int, rows: int) -> bool:
+    """Whether the heading of an observation may differ from zero."""
+    return seen.hidden[b, n] > 0 or (seen.kind[b, n] == ANGLE and rows > 1)
 
 
 @borrowing
@@ -238,33 +246,41 @@ def fill_shapes(
             matrix[r, j] = 0.0
             for i in range(size):
                 matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
+    turned = turns(seen, b, n, rows)
+    for j in range(size):
+        heading[j] = 0.0
+        if turned:
+            for i in range(size):
+                heading[j] += seen.heading[b, n, i] * factor[i, j]
     if seen.kind[b, n] == FUNCTION:
         parameters = seen.parameters[b, n]
         derivatives_of(seen.function[b, n], parameters, relative, space.gradient, space.hessian)
-        _function(matrix, space.gradient, space.hessian, deviation, signed, into)
+        _function(matrix, heading, space.gradient, space.hessian, deviation, signed, into)
     elif seen.kind[b, n] == ANGLE and rows > 1:
-        for j in range(size):
-            heading[j] = 0.0
-            for i in range(size):
-                heading[j] += seen.heading[b, n, i] * factor[i, j]
         angle(matrix, heading, relative, deviation, signed, into)
     else:
-        length(matrix, relative, distance, deviation, signed, into)
+        length(matrix, heading, relative, distance, deviation, signed, into)
     if seen.kind[b, n] == LINEAR:
         _straight(matrix, relative, seen.value[b, n], into)
 
 
 @borrowing
 def _function(
-    matrix: Array, by_place: Array, hessian: Array, deviation: float, signed: float, into: Shapes
+    matrix: Array,
+    heading: Array,
+    by_place: Array,
+    hessian: Array,
+    deviation: float,
+    signed: float,
+    into: Shapes,
 ) -> None:
-    """Effect of a function, by the chain rule: ``J = ∇fᵀ A L`` and ``(A L)ᵀ ∇²f A L``."""
+    """Effect of a function, by the chain rule: ``J = ∇fᵀ A L − cᵀL`` and ``(A L)ᵀ ∇²f A L``."""
     gradient, information, curvature, slope = into
     for i in range(len(slope)):
         slope[i] = 0.0
         for r in range(len(by_place)):
             slope[i] += by_place[r] * matrix[r, i]
-        slope[i] = limited(slope[i], STEEP * deviation)
+        slope[i] = limited(slope[i] - heading[i], STEEP * deviation)
         for j in range(i + 1):
             total = 0.0
             for r in range(len(by_place)):
@@ -278,7 +294,13 @@ def _function(
 
 @borrowing
 def length(
-    matrix: Array, relative: Array, distance: float, deviation: float, signed: float, into: Shapes
+    matrix: Array,
+    heading: Array,
+    relative: Array,
+    distance: float,
+    deviation: float,
+    signed: float,
+    into: Shapes,
 ) -> None:
     """Effect of a distance, from the derivative `matrix` of the coordinates."""
     gradient, information, curvature, slope = into
@@ -294,6 +316,8 @@ def length(
                 total += matrix[r, i] * matrix[r, j]
             bent = (total - slope[i] * slope[j]) / (distance * deviation)
             curvature[i, j] = curvature[j, i] = limited(bent, BENT)
+    for j in range(size):
+        slope[j] -= heading[j]
     _scale(deviation, signed, gradient, information, slope)
 
 

@@ -43,6 +43,7 @@ class ObservationData:
     mixture: NoiseMixture | None = None  # its ratios multiply the standard deviation
     deviation_slope: Tensor | None = None  # (B, N): the deviation is standard_deviation + slope · |h(x)|
     functions: Functions | None = None
+    hidden: Tensor | None = None  # (B, N) int64: how many of the last coordinates are errors of sensors
     likelihoods: Likelihoods | None = None
 
     @property
@@ -102,14 +103,14 @@ class ObservationData:
         factor = scale[:, None]
         linear, is_range = self.kind == LINEAR, self.kind == RANGE
         turn = (self.heading * shift[:, None]).sum(-1)
-        first = torch.where(is_range, self.value[..., 0] / factor, wrap(self.value[..., 0] + turn))
+        value = self.value[..., 0] + turn
+        first = torch.where(is_range, value / factor, torch.where(self.wraps, wrap(value), value))
         matrix, mixture = self.matrix * factor[..., None, None], self.mixture
         origin = (self.origin - image) / factor[..., None]
         if self.functions is None and self.likelihoods is None:
             matrix = torch.where(linear[..., None, None], matrix, self.matrix)
         else:  # a function or a problem takes u = A x − a, which must not change
             function = self.takes_coordinates
-            first = torch.where(function, self.value[..., 0], first)
             matrix = torch.where((linear | function)[..., None, None], matrix, self.matrix)
             origin = torch.where(function[..., None], self.origin - image, origin)
         if mixture is not None:
@@ -122,7 +123,7 @@ class ObservationData:
             value=torch.where(linear[..., None], self.value - image, scalar),
             matrix=matrix,
             origin=torch.where(linear[..., None], self.origin, origin),
-            heading=self.heading * factor[..., None],
+            heading=torch.where(is_range[..., None], self.heading, self.heading * factor[..., None]),
             standard_deviation=deviation,
             mixture=mixture,
         )

@@ -3,14 +3,15 @@
 Every measurement model has one of five forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
 
 - linear    ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
-- range     ``h(x) = |A x − a|``;
+- range     ``h(x) = |A x − a| − cᵀx``;
 - angle     ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped;
-- function  ``h(x) = f(A x − a, parameters)``: built in (`native_functions`), or any registered one
+- function  ``h(x) = f(A x − a, parameters) − cᵀx``: built in (`native_functions`), or any registered one
   (`measurement_functions`), which PyTorch differentiates;
 - likelihood: the log likelihood of a problem (`inference.likelihood.problems`) at the parameters ``A x − a``, without
   a residual or noise of its own. Near a state it acts by its gradient and curvature (`problem_functions`).
 
-Noise is Gaussian. For a scalar it may also be a mixture, or have a deviation that grows with the value
+The last coordinates may be errors of sensors (`hidden`); of a range or a function, c is zero but for these. Noise is
+Gaussian. For a scalar it may also be a mixture, or have a deviation that grows with the value
 (`inference.likelihood.noise`). With probability p the value is an outlier: ten times as wide for a linear sensor,
 else of a known density. All quantities below are in units of the noise, so they do not depend on the units of state
 or sensor. `native_observations` computes them, but for problems, on the processor and without gradients.

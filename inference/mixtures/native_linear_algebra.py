@@ -165,12 +165,17 @@ def affine_all(
                 for j in range(wide):
                     value += matrix[i, j] * mean[j]
                     product[i, j] = 0.0
-                    for m in range(wide):
-                        product[i, j] += matrix[i, m] * 0.5 * (covariance[m, j] + covariance[j, m])
                 means[b, k, i] = value + shifts[b, i]
-            for i in range(size):
-                for j in range(i + 1):
-                    entry = 0.5 * (noise[i, j] + noise[j, i])
-                    for m in range(wide):
-                        entry += product[i, m] * matrix[j, m]
-                    covariances[b, k, i, j] = covariances[b, k, j, i] = entry
+                for m in range(wide):
+                    if matrix[i, m] != 0:  # most are zero where there are hidden coordinates
+                        for j in range(wide):
+                            product[i, j] += matrix[i, m] * 0.5 * (covariance[m, j] + covariance[j, m])
+            for j in range(size):
+                for i in range(j, size):
+                    covariances[b, k, i, j] = 0.5 * (noise[i, j] + noise[j, i])
+                for m in range(wide):
+                    if matrix[j, m] != 0:
+                        for i in range(j, size):
+                            covariances[b, k, i, j] += product[i, m] * matrix[j, m]
+                for i in range(j, size):
+                    covariances[b, k, j, i] = covariances[b, k, i, j]

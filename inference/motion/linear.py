@@ -32,6 +32,12 @@ class LinearMotion(Motion):
     ) -> GaussianMixture:
         """See `Motion.predict`; exact."""
         matrix, shift, noise = self.change(interval, control)
+        more = mixture.dimension - self.dimension
+        if more:
+            matrix = torch.nn.functional.pad(matrix, (0, more, 0, more))
+            matrix.diagonal(dim1=1, dim2=2)[:, self.dimension :] = 1.0
+            noise = torch.nn.functional.pad(noise, (0, more, 0, more))
+            shift = torch.nn.functional.pad(shift, (0, more))
         return mixture.affine(matrix, noise, shift)
 
     def change(self, interval: Tensor, control: Control | None = None) -> tuple[Tensor, Tensor, Tensor]:

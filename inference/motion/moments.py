@@ -105,6 +105,20 @@ class Path:
     offset: Tensor
     rest: Tensor
 
+    def beside(self, place: int, count: int) -> Path:
+        """The path with `count` more numbers at `place` in ``a``, which do not change, at the end of the outcome."""
+        if not count:
+            return self
+
+        def wider(rows: Tensor) -> Tensor:
+            before, after = rows.tensor_split([place], -1)
+            return torch.cat([before, rows.new_zeros(*rows.shape[:-1], count), after], -1)
+
+        turn, velocity, offset, rest = map(wider, (self.turn, self.velocity, self.offset, self.rest))
+        still = rest.new_zeros(len(rest), count, rest.shape[-1])
+        still[..., place : place + count] = torch.eye(count, dtype=rest.dtype, device=rest.device)
+        return Path(turn, velocity, self.weights, offset, torch.cat([rest, still], 1))
+
     def evaluate(self, points: Tensor) -> Tensor:
         """Return ``(Re Y, Im Y, R)`` at `points` ``(B, P, A)``, ``(B, P, 2 M + R)``."""
         turn = points @ self.turn.mT

@@ -50,7 +50,7 @@ class Motion(ABC):
     ) -> GaussianMixture:
         """Return `mixture` ``(B, K, D)`` after `interval` ``(B,)``, seconds, with the same weights.
 
-        Without a control the inputs are exactly zero.
+        Without a control the inputs are exactly zero. More coordinates after the D of the state do not change.
 
         Raises:
             ValueError: the control has a wrong shape, or the motion takes none.

@@ -56,7 +56,7 @@ class Turning(Motion):
         An interval with a turn too large for the finest resolution is divided into up to `MOST_PIECES` pieces. Each
         component is replaced by a Gaussian after each piece, which is the only approximation.
         """
-        size, rate = self.dimension, self._rate
+        rate, kept = self._rate, self.without_inputs(mixture)
         means, covariances = self.with_inputs(mixture, control)
 
         def speed() -> Tensor:
@@ -65,10 +65,10 @@ class Turning(Motion):
 
         for rows, piece, resolution in self._pieces(interval.double(), speed, means.shape[1]):
             means[rows], covariances[rows] = self._move(means[rows], covariances[rows], piece, resolution)
-        covariances = covariances[..., :size, :size].contiguous()
+        covariances = covariances[..., kept, :][..., kept].contiguous()
         for axis, density in self._diffusion:
             covariances[..., axis, axis] += density * interval.double()[:, None]
-        return GaussianMixture(mixture.log_weights, means[..., :size].contiguous(), covariances)
+        return GaussianMixture(mixture.log_weights, means[..., kept].contiguous(), covariances)
 
     def sample(
         self,
@@ -122,21 +122,30 @@ class Turning(Motion):
                 return
 
     def with_inputs(self, mixture: GaussianMixture, control: Control | None) -> tuple[Tensor, Tensor]:
-        """Return mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""
+        """Return mean ``(B, K, A)`` and covariance ``(B, K, A, A)`` of state, inputs, and any other coordinates."""
         held = checked(control, mixture.batch, self.inputs)
-        pad, size, more = torch.nn.functional.pad, self.dimension, self.inputs
-        mean = pad(mixture.means.double(), (0, more))  # a copy, even without padding
-        covariance = pad(mixture.covariances.double(), (0, more, 0, more))
+        shape = (*mixture.log_weights.shape, mixture.dimension + self.inputs)
+        mean = torch.zeros(shape, dtype=torch.float64, device=mixture.means.device)
+        covariance = torch.zeros(*shape, shape[-1], dtype=torch.float64, device=mean.device)
+        kept, inputs = self.without_inputs(mixture), slice(self.dimension, self.dimension + self.inputs)
+        mean[..., kept] = mixture.means.double()
+        covariance[..., kept[:, None], kept] = mixture.covariances.double()
         if held is not None:
-            mean[..., size:], covariance[..., size:, size:] = held.value[:, None], held.covariance[:, None]
+            mean[..., inputs], covariance[..., inputs, inputs] = held.value[:, None], held.covariance[:, None]
         return mean, covariance
+
+    def without_inputs(self, mixture: GaussianMixture) -> Tensor:
+        """Indices of the mixture's coordinates among those of `with_inputs`."""
+        places = torch.arange(mixture.dimension, device=mixture.means.device)
+        return places + self.inputs * (places >= self.dimension)
 
     def _move(
         self, mean: Tensor, covariance: Tensor, interval: Tensor, resolution: Resolution
     ) -> tuple[Tensor, Tensor]:
-        noise = self._deviations(resolution, mean.device).square()
-        moved, spread = self._path(interval, resolution).moments(mean, covariance, noise)
-        back = self._back(interval)
+        noise, size = self._deviations(resolution, mean.device).square(), self.dimension + self.inputs
+        path = self._path(interval, resolution).beside(size, mean.shape[-1] - size)
+        moved, spread = path.moments(mean, covariance, noise)
+        back = torch.cat([self._back(interval), torch.arange(size, mean.shape[-1], device=mean.device)])
         return moved[..., back], spread[..., back, :][..., back]
 
     def _quiet(self, points: Tensor, interval: Tensor, resolution: Resolution) -> Tensor:

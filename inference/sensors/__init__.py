@@ -1,8 +1,9 @@
 """Sensors: measurement models with their noise and calibration.
 
 The functions below make a `Sensor` over a state of ``D`` coordinates. `encode` converts reports of many sensors to one
-batch of observations. A reported value is ``scale · h(state) + bias + noise``. Angles are in radians, counter-clockwise
-from the first axis; a compass is a heading with ``scale=-1, bias=math.pi / 2``. Common arguments are
+batch of observations. A reported value is ``scale · h(state) + bias + noise``, plus errors that last (`with_errors`).
+Angles are in radians, counter-clockwise from the first axis; a compass is a heading with ``scale=-1`` and
+``bias=math.pi / 2``. Common arguments are
 
 - `axes`, `dimension`: indices of the observed coordinates in the state, and ``D``;
 - `origin`: position of the sensor, one number per axis, in the units of the coordinates;
@@ -47,6 +48,10 @@ from beliefstream.inference.sensors.lengths import (
     position as position,
     range_to as range_to,
     speed as speed,
+)
+from beliefstream.inference.sensors.persistent import (
+    PersistentError as PersistentError,
+    with_errors as with_errors,
 )
 from beliefstream.inference.sensors.placement import (
     WrongLength as WrongLength,

@@ -166,6 +166,7 @@ def _observations(
         mixture=_mixture(numbers.noise[index], where) if numbers.noise.size else None,
         deviation_slope=where.put(numbers.slope[index], 0.0) if numbers.slope.any() else None,
         functions=_functions(table, index, where),
+        hidden=where.put(numbers.hidden[index], 0) if numbers.hidden.any() else None,
     )
 
 

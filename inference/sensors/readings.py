@@ -17,6 +17,7 @@ from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, padded
+from beliefstream.inference.sensors.persistent import OfRow
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -54,9 +55,12 @@ class Sensor:
         placement: how its position enters; None for a sensor without one. See `inference.sensors.placement`.
         problem: of a sensor of kind LIKELIHOOD; noise, outliers and calibration do not apply.
         reported: which of a problem's numbers each reported value is, in order.
+        errors: of its numbers, that last; see `inference.sensors.persistent`.
+        hidden: how many of the last coordinates are such errors, of this sensor and others.
 
     Raises:
-        ValueError: a number is outside its range, or the covariance has a wrong shape or is not positive definite.
+        ValueError: a number is outside its range, the covariance has a wrong shape or is not positive definite, or an
+            error is of no row, or of noise that is not Gaussian.
     """
 
     kind: int
@@ -75,6 +79,8 @@ class Sensor:
     placement: Placement | None = None
     problem: ProblemFunction | None = None
     reported: tuple[int, ...] = ()
+    errors: tuple[OfRow, ...] = ()
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0
@@ -92,6 +98,17 @@ class Sensor:
             np.linalg.cholesky(self.covariance)
         except np.linalg.LinAlgError:
             raise ValueError(f"covariance: not positive definite: {self.covariance.tolist()}") from None
+        if self.errors:
+            self._check_errors()
+
+    def _check_errors(self) -> None:
+        if self.noise is not None or self.kind in (LIKELIHOOD, COMPOSITE):
+            what = "Gaussian noise" if self.noise is not None else "noise of its own"
+            raise ValueError(f"persistent_deviation: expected a sensor with {what}")
+        for row, error in self.errors:
+            error.check()
+            if not 0 <= row < self.noise_length:
+                raise ValueError(f"row: expected one of {self.noise_length} numbers, got {row}")
 
     @functools.cached_property
     def content(self) -> tuple[Any, ...]:
@@ -111,7 +128,7 @@ class Sensor:
                 for part in (self.matrix, self.origin, self.covariance, heading, self.parameters)
             ),
             (self.outlier_probability, self.outlier_span or 0.0, self.scale, self.bias),
-            (repr(self.noise), function),
+            (repr(self.noise), function, self.errors),
             tuple(part.content for part in self.parts),
         )
 
@@ -152,6 +169,11 @@ class Sensor:
         return self.is_built_in and not clutter and all(part.is_simple for part in self.parts)
 
     @functools.cached_property
+    def has_errors(self) -> bool:
+        """Whether a part of its error lasts."""
+        return bool(self.errors) or any(part.has_errors for part in self.parts)
+
+    @functools.cached_property
     def is_one_number(self) -> bool:
         """Whether a report is one number, of a sensor without parts."""
         return not self.parts and self.value_length == 1
@@ -169,6 +191,7 @@ class Sensor:
                 matrix=self.matrix[row : row + 1],
                 origin=self.origin[row : row + 1],
                 covariance=self.covariance[row : row + 1, row : row + 1],
+                errors=tuple(OfRow(0, each.error) for each in self.errors if each.row == row),
             )
             for row in range(self.value_length)
         )

@@ -48,6 +48,7 @@ class Numbers(NamedTuple):
     wraps: NDArray[np.bool_]
     function: NDArray[np.int64]
     parameters: Array  # (S, Q)
+    hidden: NDArray[np.int64]  # how many of the last coordinates are errors of sensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +160,7 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
         wraps=np.array([s.wraps for s in sensors], bool),
         function=codes,
         parameters=parameters,
+        hidden=np.array([s.hidden for s in sensors], np.int64),
     )
     return SensorTable(sensors, Numbers._make(map(np.ascontiguousarray, numbers)))
 

@@ -20,7 +20,7 @@ Every update, reduction and motion loses some nats. Losses add up, and fade for 
 - The rest of a loss may be a missed mode. It does not shrink with P; only information can correct it. Of L nats,
   ``L / (1 + n)`` remain after later updates have gained n nats of information, the decrease of ``½ log det P``.
 
-P is the covariance of the whole mixture.
+P is the covariance of the whole mixture, over the state.
 """
 
 from __future__ import annotations

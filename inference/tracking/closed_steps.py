@@ -21,6 +21,7 @@ from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
+from beliefstream.inference.tracking.hidden import fading
 from beliefstream.inference.tracking.native_bent_steps import follow
 from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
@@ -89,6 +90,7 @@ def _given(steps: Sequence[Step]) -> Given:
         errors.reshape(len(beliefs), -1),
         intervals,
         *_changes(steps, beliefs, intervals),
+        steps[0].model.motion.dimension,
     )
 
 
@@ -99,14 +101,18 @@ def _flat(parts: Sequence[Array]) -> Array:
 def _changes(
     steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array
 ) -> tuple[Array, Array, Array]:
-    """Matrix ``(B, D, D)``, shift ``(B, D)`` and noise ``(B, D, D)`` of every motion."""
-    batch, size = len(steps), steps[0].model.motion.dimension
-    found = np.empty((batch, size, size)), np.empty((batch, size)), np.empty((batch, size, size))
+    """Matrix ``(B, D, D)``, shift ``(B, D)`` and noise ``(B, D, D)`` of every motion, and of hidden coordinates."""
+    batch, state, size = len(steps), steps[0].model.motion.dimension, beliefs[0].means.shape[1]
+    found = np.zeros((batch, size, size)), np.zeros((batch, size)), np.zeros((batch, size, size))
     for index, motion, control in by_motion(steps, beliefs):
         assert isinstance(motion, LinearMotion)
         rows = index.numpy()
-        for whole, part in zip(found, motion.change(torch.from_numpy(intervals[rows]), control), strict=True):
-            whole[rows] = part.numpy()
+        matrix, shift, noise = motion.change(torch.from_numpy(intervals[rows]), control)
+        found[0][rows, :state, :state], found[1][rows, :state] = matrix.numpy(), shift.numpy()
+        found[2][rows, :state, :state] = noise.numpy()
+    if size > state:
+        places = np.arange(state, size)
+        found[0][:, places, places], found[2][:, places, places] = fading(beliefs, intervals)
     return found
 
 

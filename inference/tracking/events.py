@@ -20,6 +20,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Motion
 from beliefstream.inference.sensors.readings import ControlReading, Reading, together
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.hidden import NO_HIDDEN, Hidden
 
 Array = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ class Belief(msgspec.Struct, frozen=True, eq=False):
         covariances: ``(k, D, D)``.
         control: all inputs of the motion from that time on; None for zero.
         error: estimated divergence from the exact belief; zero for a stated belief.
+        hidden: the last of the D coordinates, which are not of the state.
     """
 
     time: float
@@ -42,6 +44,7 @@ class Belief(msgspec.Struct, frozen=True, eq=False):
     covariances: Array
     control: ControlReading | None = None
     error: AccumulatedError = NO_ERROR
+    hidden: Hidden = NO_HIDDEN
 
     def mixture(self) -> GaussianMixture:
         """Return the belief as a batch of one, float64."""

@@ -28,6 +28,7 @@ from beliefstream.inference.tracking.events import (
     with_axes,
 )
 from beliefstream.inference.tracking.health.fits import fits
+from beliefstream.inference.tracking.hidden import prepared, with_hidden
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
 from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.prediction import Step, moved, without_expired
@@ -65,22 +66,24 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
 
 def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     """Advance by the instants of the steps alone."""
-    given = [without_light(without_expired(step)) for step in steps]
+    given = [without_light(prepared(without_expired(step))) for step in steps]
     steps = [each.step for each in given]
-    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch
         built_in = all(reading.sensor.is_built_in for reading in step.instant.readings)
-        groups[step.model.motion.dimension, step.model.components, built_in].append(index)
+        hidden = len(step.belief.hidden.errors) if step.belief is not None else 0
+        groups[step.model.motion.dimension, hidden, step.model.components, built_in].append(index)
     outcomes: dict[int, Outcome] = {}
-    for (_, components, _), indices in groups.items():
+    for (_, _, components, _), indices in groups.items():
         tuned = updater.with_components(components)
         alike = _advance_alike([steps[i] for i in indices], tuned, with_fits)
         outcomes.update(zip(indices, alike, strict=True))
     found = []
     for i, each in enumerate(given):
         settings = updater.with_components(each.step.model.components).settings
-        found.append(with_light(with_doubt(outcomes[i], each.step), each, settings))
+        outcome = with_hidden(outcomes[i], each.step)
+        found.append(with_light(with_doubt(outcome, each.step), each, settings))
     return found
 
 
@@ -121,7 +124,9 @@ def _by_operators(steps: Sequence[Step], updater: Updater, with_fits: bool) -> l
             for trust, p_value in zip(map(trust_in, readings), update.p_value.tolist(), strict=True)
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
-        after = errors.rows(index).updated(prior, update.posterior).plus(counted(update) + lost)
+        state = range(steps[0].model.motion.dimension)
+        after = errors.rows(index).updated(prior.marginal(state), update.posterior.marginal(state))
+        after = after.plus(counted(update) + lost)
         found = fits(readings, prior, shared) if with_fits else None
         updated = split(update, times, after.single(), found)
         for i, each, trust in zip(observed, updated, trusts, strict=True):
@@ -195,12 +200,12 @@ def _state_prior(
     predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
 ) -> Outcome:
     """Apply a prior; if it replaces the whole belief, the accumulated error restarts at zero."""
-    change = step.instant.prior
+    change, dimension = step.instant.prior, step.model.motion.dimension
     assert change is not None
     stated = change.mixture.mixture()
     if change.mode == "product":
-        mixture = predicted.product(stated, change.axes)
-    elif change.states_all(predicted.dimension):
+        mixture = predicted.product(stated, change.axes or range(dimension))
+    elif change.states_all(dimension):
         mixture, errors = change.whole(), AccumulatedErrors.of([NO_ERROR])
     else:
         assert change.axes is not None

@@ -154,7 +154,7 @@ def _keep_all(
             posterior.covariances[i : i + 1, :count],
         )
         found.numbers[b, EVIDENCE], found.numbers[b, EFFICIENCY] = numbers[i, 0], np.exp(-2 * numbers[i, 1])
-        if keep(before, after, numbers[i, 1], b, found):
+        if keep(before, after, numbers[i, 1], b, prior[1].shape[2], found):
             found.method[b] = method[i]
 
 

@@ -59,6 +59,7 @@ class Given(NamedTuple):
     matrix: Array  # (B, D, D), of the motion
     shift: Array  # (B, D)
     noise: Array  # (B, D, D)
+    state: int  # coordinates before the hidden ones
 
 
 class Reported(NamedTuple):
@@ -96,7 +97,7 @@ def smallest() -> tuple[Given, Reported, Found]:
     one, few = np.ones(1), np.ones(1, np.int64)
     matrix = one.reshape(1, 1, 1)
     table = sensor_table([linear(matrix[0], matrix[0])], None, 1).numbers
-    given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix)
+    given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix, 1)
     found = space_for_answers(given, 1)
     found.method[0] = BENT
     return given, Reported(few, few - 1, matrix[0], table), found
@@ -129,6 +130,7 @@ def _space_for_readings(number: int, table: Numbers) -> Seen:
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
         np.empty((1, number, table.noise.shape[1], 3)), np.zeros((1, number), np.bool_),
         np.zeros((1, number), np.int64), np.empty((1, number, table.parameters.shape[1])),
+        np.zeros((1, number), np.int64),
     )  # fmt: skip
 
 
@@ -153,7 +155,7 @@ def _fill_readings(reported: Reported, start: int, into: Seen) -> None:
         into.constant[0, n], into.log_inlier[0, n] = table.constant[s], table.log_inlier[s]
         into.log_outlier[0, n], into.outlier[0, n] = table.log_outlier[s], table.outlier[s]
         into.slope[0, n], into.wraps[0, n] = table.slope[s], table.wraps[s]
-        into.function[0, n] = table.function[s]
+        into.function[0, n], into.hidden[0, n] = table.function[s], table.hidden[s]
         put_matrix(into.noise[0, n], table.noise[s])
         put_vector(into.parameters[0, n], table.parameters[s])
 
@@ -193,7 +195,7 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
             method, posterior, loss = update(prior, seen, limits, found.numbers[b], space)
             found.method[b] = method
             loss *= OF_BOUND if method == LINEARISED else 1.0
-            if method >= 0 and not keep(prior, posterior, loss, b, found):
+            if method >= 0 and not keep(prior, posterior, loss, b, given.state, found):
                 found.method[b] = OPEN
             _judge(prior, judged, channels[b], judged.reported.counts[b], to_judge)
 
@@ -228,12 +230,12 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
     found.errors[b, 3] = 1.0
     if given.errors[b, 0] * given.intervals[b] > 0:
         one = (log_weights[0], means[0], covariances[0])
-        fade_by_motion(one, given.noise[b], space_for(size), found.errors[b])
+        fade_by_motion(one, given.noise[b], space_for(given.state), found.errors[b])
     return log_weights, means, covariances
 
 
 @inlined
-def keep(prior: Components, posterior: Components, loss: float, b: int, found: Found) -> bool:
+def keep(prior: Components, posterior: Components, loss: float, b: int, state: int, found: Found) -> bool:
     """Keep the answer and its error; False if a number is not finite, or a covariance not positive definite."""
     log_weights, means, covariances = posterior
     count, size, total = log_weights.shape[1], means.shape[2], loss
@@ -260,7 +262,7 @@ def keep(prior: Components, posterior: Components, loss: float, b: int, found: F
     error = found.errors[b]
     if error[0] > 0 or error[1] > 0:
         one, other = (prior[0][0], prior[1][0], prior[2][0]), (posterior[0][0], means[0], covariances[0])
-        fade_by_update(one, other, factor, space_for(size), error)
+        fade_by_update(one, other, factor, space_for(state), error)
     add_loss(loss, error)
     return math.isfinite(error[0] + error[1] + error[2])
 

@@ -27,6 +27,7 @@ from beliefstream.inference.motion.bend import TINY, Bend, bend
 from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel, stacked
+from beliefstream.inference.tracking.hidden import fading
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -88,7 +89,7 @@ class _Bends(NamedTuple):
     bend: Bend  # of N components
     row: Tensor  # (N,)
     place: Tensor  # (N,)
-    factor: Tensor  # of state and inputs, (N, A, A)
+    factor: Tensor  # of state and inputs, and of hidden coordinates in the rows that follow, (N, A + m, A)
     loss: Tensor  # nats of each component, (B, K)
     total: Tensor  # weighted sum, (B,)
 
@@ -102,9 +103,10 @@ def _bends(
 ) -> _Bends:
     row, place = torch.nonzero(mixture.present & (interval > 0)[:, None], as_tuple=True)
     mean, covariance = motion.with_inputs(mixture, control)
-    factor = la.cholesky(covariance[row, place], TINY)
-    predicted = moved.covariances[row, place]
-    found = bend(motion, mean[row, place], factor, interval[row].double(), predicted)
+    size, state = motion.dimension + motion.inputs, motion.dimension
+    factor = la.cholesky(covariance[row, place], TINY)[..., :size]
+    predicted = moved.covariances[row, place, :state, :state]
+    found = bend(motion, mean[row, place, :size], factor[:, :size], interval[row].double(), predicted)
     loss = torch.zeros_like(mixture.log_weights)
     loss[row, place] = found.loss()
     return _Bends(found, row, place, factor, loss, (mixture.log_weights.exp() * loss).sum(1))
@@ -122,7 +124,7 @@ def _divided(
     moved = motion.predict(mixture, interval, control)
     found = _bends(motion, mixture, moved, interval, control)
     while True:
-        division, direction = _plan(mixture, found, settings.bend_below)
+        division, direction = _plan(motion, mixture, found, settings.bend_below)
         if not bool((division > 0).any()):  # at last because there is no room for more
             break
         cost = torch.tensor([each.divergence for each in DIVISIONS], dtype=torch.float64)[division]
@@ -134,7 +136,9 @@ def _divided(
     return Moved(reduced, found.total + spent + lost)
 
 
-def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Tensor, Tensor]:
+def _plan(
+    motion: Turning, mixture: GaussianMixture, found: _Bends, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Return how to split each component, as indices of `DIVISIONS` ``(B, K)``, and along which line ``(B, K, D)``."""
     weight = mixture.log_weights.exp()
     lost = weight * found.loss
@@ -146,9 +150,9 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
         return division, direction
     row, place = found.row[chosen], found.place[chosen]
     bent, factor = found.bend.rows(chosen), found.factor[chosen]
-    line = _direction(bent, factor, mixture.dimension)
+    line = _direction(bent, factor, motion.dimension)
     division[row, place] = _parts(bent, line, tolerance)
-    direction[row, place] = la.times(factor, line)[:, : mixture.dimension]
+    direction[row, place] = la.times(factor, line)[:, motion.without_inputs(mixture)]
     return _with_room(division, lost, mixture.present.sum(1)), direction
 
 
@@ -218,11 +222,24 @@ def moved(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, Accum
     intervals = torch.tensor(times, dtype=torch.float64)
     mixture = stacked(beliefs)
     groups = list(by_motion(steps, beliefs))
-    predicted = _moved(groups, mixture, intervals, settings)
+    moved = _moved(groups, mixture, intervals, settings)
+    predicted = Moved(_faded(moved.mixture, beliefs, intervals), moved.loss)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.table[:, 0] * intervals.numpy() > 0).any()):
-        errors = errors.moved(predicted.mixture, _noise(groups, mixture, intervals))
+        state = range(mixture.dimension - len(beliefs[0].hidden.errors))
+        noise = _noise(groups, mixture.marginal(state), intervals)
+        errors = errors.moved(predicted.mixture.marginal(state), noise)
     return predicted, errors.plus(predicted.loss)
+
+
+def _faded(mixture: GaussianMixture, beliefs: Sequence[Belief], intervals: Tensor) -> GaussianMixture:
+    """Let the hidden coordinates of a mixture fade."""
+    if not beliefs[0].hidden.errors:
+        return mixture
+    factors, variances = map(torch.from_numpy, fading(beliefs, intervals.numpy()))
+    before = (mixture.dimension - factors.shape[1], 0)
+    matrix = torch.nn.functional.pad(factors, before, value=1.0).diag_embed()
+    return mixture.affine(matrix, torch.nn.functional.pad(variances, before).diag_embed())
 
 
 def begun(steps: Sequence[Step]) -> tuple[list[Belief], list[float]]:

@@ -198,7 +198,7 @@ def _derivatives(sensor: Sensor, frame: Frame) -> tuple[float, float]:
         angle(frame.plain, frame.heading[0], relative, sensor.deviation, off / sensor.deviation, into)
         return off / sensor.deviation, distance
     off = sensor.value - distance
-    length(frame.plain, relative, distance, sensor.deviation, off / sensor.deviation, into)
+    length(frame.plain, frame.heading[0], relative, distance, sensor.deviation, off / sensor.deviation, into)
     return off / sensor.deviation, distance
 
 

@@ -382,7 +382,9 @@ def linear_share(posed: Posed, observations: Observations, settings: UpdateSetti
     """
     if observations.functions is None or settings.quadrature_below <= 0:
         return 1.0
-    replaced = observations.has_functions & (posed.touched.sum(1) < max(RULES))
+    hidden = 0 if observations.hidden is None else int(observations.hidden.max())
+    touched = posed.touched[:, : posed.touched.shape[1] - hidden]
+    replaced = observations.has_functions & (touched.sum(1) < max(RULES))
     return torch.where(replaced, LESS_LINEAR, 1.0).double()
 
 

@@ -12,7 +12,8 @@
    (`plane.several_observations`). Of others that are weak beside the prior, the prior's nodes give exact moments
    (`quadrature`). Where it fails for outliers or noise of several parts, each hypothesis about them is updated alone
    (`plane.hypotheses`).
-5. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
+5. Errors of sensors that last are hidden coordinates. Where they are not nearly linear, `persistent` takes them out.
+6. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
    (`network`).
 """
 
@@ -29,6 +30,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
+from beliefstream.inference.update import persistent
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
@@ -148,6 +150,10 @@ class Updater:
         code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
         code = torch.where(posed.closed, _CLOSED, code)
         parts: list[tuple[Tensor, Update]] = []
+        if observations.hidden is not None and bool((code == _OPEN).any()):
+            index = torch.nonzero(code == _OPEN)[:, 0]
+            code[index] = _SETTLED
+            parts.append((index, self._with_errors(posed, observations, index)))
         # where light hypotheses count, quadrature in the plane is exact, and a mixture of hypotheses is not
         open_ = (code == _OPEN) | (
             (code == _NEARLY_LINEAR) & (posed.touched.sum(1) == PLANE) & disagree(posed.scaled)
@@ -170,6 +176,12 @@ class Updater:
         if _NEARLY_LINEAR in kinds:
             index = torch.nonzero(code == _NEARLY_LINEAR)[:, 0]
             yield index, linearised(posed.scaled, index, posed.divergence[index], self.settings)
+
+    def _with_errors(self, posed: Posed, observations: Observations, index: Tensor) -> Update:
+        """Update the entities at `index`, whose sensors have errors that last."""
+        p_value = posed.scaled.prediction.rows_of(index).p_value(posed.scaled.prior.rows(index))
+        given = posed.prior.rows(index), observations.rows_of(index)
+        return persistent.update(*given, p_value, self._updated, self.settings)
 
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor

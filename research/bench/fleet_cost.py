@@ -35,11 +35,26 @@ DENSITY = 0.2  # m²/s³, of the motion
 INTERVAL = 0.5  # s between the reports of an entity, on average
 PRIOR = (60.0, 60.0, 2.0, 2.0)  # standard deviations of x, y (m), vx, vy (m/s)
 HALF_WIDTH = 100.0  # m
+CORRELATION_TIME = 5.0  # s, of errors that last
 ALONE = 500  # steps of one entity alone, of each method
 
 
-def fleet_sensors() -> list[Sensor]:
-    """Two positions, ranges to the corners and bearings from outside; some with outliers."""
+def fleet_sensors(errors: bool = False) -> list[Sensor]:
+    """Two positions, ranges to the corners and bearings from outside; some with outliers.
+
+    With `errors`, each number has an error that lasts, as large as its noise; only the cost of it is simulated.
+    """
+    return [_lasting(sensor, number) if errors else sensor for number, sensor in enumerate(_plain_sensors())]
+
+
+def _lasting(sensor: Sensor, number: int) -> Sensor:
+    for row, variance in enumerate(sensor.covariance.diagonal()):
+        error = sensors.PersistentError(f"{number}/{row}", math.sqrt(variance), CORRELATION_TIME)
+        sensor = sensors.with_errors(sensor, error, row=row)
+    return sensor
+
+
+def _plain_sensors() -> list[Sensor]:
     axes, size = [0, 1], 4
     corners = [(side * HALF_WIDTH, end * HALF_WIDTH) for side in (-1, 1) for end in (-1, 1)]
     stations = [(0.0, -110.0), (-110.0, 55.0), (110.0, 55.0)]
@@ -71,9 +86,11 @@ def report(sensor: Sensor, number: int, state: Array, random: np.random.Generato
     return np.array([math.remainder(angle, math.tau)])
 
 
-def simulate(entities: int, reports: int, seed: int) -> tuple[list[Event], dict[tuple[str, float], Array]]:
+def simulate(
+    entities: int, reports: int, seed: int, errors: bool = False
+) -> tuple[list[Event], dict[tuple[str, float], Array]]:
     """Events of all entities in order of time, and the true state at each."""
-    random, known = np.random.default_rng(seed), fleet_sensors()
+    random, known = np.random.default_rng(seed), fleet_sensors(errors)
     log, truth = [], {}
     for entity in range(entities):
         speed, course = random.uniform(1, 3), random.uniform(-math.pi, math.pi)
@@ -105,12 +122,12 @@ def make_model() -> StateModel:
     return StateModel(ConstantVelocity((0, 1), (2, 3), DENSITY), belief)
 
 
-def measure_alone(reports: int, seed: int) -> dict[str, float]:
+def measure_alone(reports: int, seed: int, errors: bool = False) -> dict[str, float]:
     """Processor milliseconds of a step of one entity alone, by method; each of its steps is taken again and again."""
     model, updater = make_model(), make_updater()
     steps: dict[str, list[filtering.Step]] = defaultdict(list)
     belief = None
-    for instant in instants(simulate(1, reports, seed)[0]):
+    for instant in instants(simulate(1, reports, seed, errors)[0]):
         step = filtering.Step(belief, model, instant)
         outcome = filtering.advance([step], updater)[0]
         steps[outcome.method].append(step)
@@ -124,10 +141,10 @@ def measure_alone(reports: int, seed: int) -> dict[str, float]:
     return found
 
 
-def measure(entities: int, reports: int, seed: int, updater: Updater) -> dict[str, Any]:
+def measure(entities: int, reports: int, seed: int, updater: Updater, errors: bool = False) -> dict[str, Any]:
     """Processor seconds of the fleet, of its start and of the rest, with the error and the losses of its beliefs."""
     model = make_model()
-    log, truth = simulate(entities, reports, seed)
+    log, truth = simulate(entities, reports, seed, errors)
     seconds, seen = {"cold": 0.0, "later": 0.0}, Counter[str]()
     methods, squares, losses, poor = Counter[str](), [], [], 0
     before = time.process_time()
@@ -137,8 +154,8 @@ def measure(entities: int, reports: int, seed: int, updater: Updater) -> dict[st
         seconds["cold" if seen[entity] <= COLD else "later"] += time.process_time() - before
         methods[outcome.method] += 1
         poor += outcome.sample_efficiency < 0.5
-        state, found = truth[entity, outcome.belief.time], outcome.belief.mixture()
-        squares.append(float(np.square(outcome.belief.weights @ outcome.belief.means - state)[:2].sum()))
+        state, found = truth[entity, outcome.belief.time], outcome.belief.mixture().marginal(range(4))
+        squares.append(float(np.square(found.moments()[0][0].numpy() - state)[:2].sum()))
         losses.append(-float(found.log_density(torch.as_tensor(state)[None, None])[0, 0]))
         before = time.process_time()
     return {
@@ -161,11 +178,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--alone", action="store_true", help="milliseconds of a step of one entity, by method"
     )
+    parser.add_argument("--errors", action="store_true", help="each number has an error that lasts")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.alone:
-        print(json.dumps(measure_alone(given.reports, given.seed), indent=2))
+        print(json.dumps(measure_alone(given.reports, given.seed, given.errors), indent=2))
         raise SystemExit
-    figures = measure(given.entities, given.reports, given.seed, make_updater())
+    figures = measure(given.entities, given.reports, given.seed, make_updater(), given.errors)
     del figures["losses"]
     print(json.dumps(figures, indent=2))

@@ -11,6 +11,7 @@ import torch
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expand
+from beliefstream.inference.tracking.hidden import prepared
 from beliefstream.inference.tracking.prediction import Step, predict, without_expired
 
 
@@ -21,10 +22,11 @@ def innovations(steps: Sequence[Step]) -> list[list[float]]:
     prediction and noise. Outliers of the sensor do not widen its noise here. A composite reading has the largest
     distance of its parts.
     """
-    steps = [without_expired(step) for step in steps]
-    alike: dict[int, list[int]] = defaultdict(list)
+    steps = [prepared(without_expired(step)) for step in steps]
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
-        alike[step.model.motion.dimension].append(index)
+        hidden = len(step.belief.hidden.errors) if step.belief is not None else 0
+        alike[step.model.motion.dimension, hidden].append(index)
     found: list[list[float]] = [[] for _ in steps]
     for indices in alike.values():
         distances = _innovations_alike([steps[index] for index in indices])

@@ -40,10 +40,11 @@ def number_of(step: Step, outcome: Outcome, last: int, is_same_time: bool = Fals
 
 def _has_grown(step: Step, before: Belief, after: Belief) -> bool:
     """Whether the belief was much wider at the instant than before."""
-    if not (_variances(after) > WIDER * _variances(before)).any():
+    size = step.model.motion.dimension
+    if not (_variances(after)[:size] > WIDER * _variances(before)[:size]).any():
         return False
-    growth = _log_volume(predict([step])) - _log_volume(before.mixture())
-    return growth > 0.5 * step.model.motion.dimension * math.log(GROWN)
+    growth = _log_volume(predict([step]), size) - _log_volume(before.mixture(), size)
+    return growth > 0.5 * size * math.log(GROWN)
 
 
 def _variances(belief: Belief) -> Array:
@@ -52,8 +53,8 @@ def _variances(belief: Belief) -> Array:
     return variances
 
 
-def _log_volume(mixture: GaussianMixture) -> float:
-    return 0.5 * float(mixture.moments()[1].logdet())
+def _log_volume(mixture: GaussianMixture, size: int) -> float:
+    return 0.5 * float(mixture.moments()[1][:, :size, :size].logdet())
 
 
 class _Entry(NamedTuple):

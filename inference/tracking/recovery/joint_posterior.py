@@ -82,8 +82,8 @@ def since_prior(
 ) -> tuple[GaussianMixture, list[Reading]] | None:
     """Return what was stated about the state, and all readings since; None if they cannot be taken together.
 
-    That is so if there are too many, if a prior replaced a part of the state, or if a likelihood was learned, whose
-    error counts for each report.
+    That is so if there are too many, if a prior replaced a part of the state, if a likelihood was learned, whose error
+    counts for each report, or if a part of a sensor's error lasts.
     """
     prior, readings, last = model.prior.mixture(), list[Reading](), math.inf
     for instant in instants:
@@ -99,6 +99,6 @@ def since_prior(
                 return None
         readings += expanded(instant.readings)
     too_many = len(readings) > MOST_TOGETHER or prior.components > MOST_COMPONENTS
-    if too_many or any(each.sensor.kind == LIKELIHOOD for each in readings):
+    if too_many or any(each.sensor.kind == LIKELIHOOD or each.sensor.errors for each in readings):
         return None
     return prior, readings

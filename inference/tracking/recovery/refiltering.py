@@ -9,9 +9,9 @@ its update loses nothing far; no approximation is new.
 Only parts that matter in the end are filtered. They are found on a finer lattice, by the likelihood of all reports
 together, smoothed over its cells and the way that the entity may have moved since the first report.
 
-It is done where a report is surprising, for sensors that see one or two coordinates. What is found is used if it has
-the evidence that the whole belief finds on the same way: one that was carried within the window is found by light
-components alone.
+It is done where a report is surprising, for sensors that see one or two coordinates, with noise alone. What is found is
+used if it has the evidence that the whole belief finds on the same way: one that was carried within the window is found
+by light components alone.
 """
 
 from __future__ import annotations
@@ -99,12 +99,14 @@ def _window(step: Step, p_value: float) -> list[Step]:
     if without_expired(step).belief is None:
         return []
     before, instants = earlier.before(), earlier.read()
-    if instants is None or before is None or before.control is not None:
+    if instants is None or before is None or before.control is not None or before.hidden.errors:
         return []
     instants = [*instants, step.instant]
     readings = [expanded(instant.readings) for instant in instants]
-    kinds = {each.sensor.kind for some in readings for each in some}
-    if not all(readings) or sum(map(len, readings)) > MOST_TOGETHER or LIKELIHOOD in kinds:
+    sensors = {each.sensor for some in readings for each in some}
+    if not all(readings) or sum(map(len, readings)) > MOST_TOGETHER:
+        return []
+    if any(sensor.kind == LIKELIHOOD or sensor.errors for sensor in sensors):
         return []
     return [Step(heavy_part(before), step.model, instant) for instant in instants]
 

@@ -12,8 +12,10 @@ numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is
 of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one: by that at m or,
 if no observation may be an outlier and that is less, by what the joint linear update leaves of it, and by the square of
 how many standard deviations the update moves m. The resulting divergence is about its square. No expansion at a mean
-sees that a distance turns back at its sensor, as on a line that leads to it: `turns_back`. Against grids, for ranges at
-5 to 40 times a position's spread, it was just over half the square on average, and at most twice it.
+sees that a distance turns back at its sensor, as on a line that leads to it: `turns_back`. Errors of sensors are hidden
+coordinates that enter linearly. They are the last ones, so that in the frame of a component the state is given by the
+others, and what is left of an error is noise. All numbers above are in units of the noise and that rest. Against grids,
+for ranges at 5 to 40 times a position's spread, it was just over half the square on average, and at most twice it.
 """
 
 from __future__ import annotations
@@ -341,6 +343,8 @@ def _total(
             if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
                 # in units of the narrowest component of the noise
                 narrow = _narrowest(seen, b, n) * seen.deviation[b, n] / linear.deviation[b, k, n]
+                rest = _rest(linear.slope[b, k, n], seen.hidden[b, n])
+                narrow *= math.sqrt(rest)
                 bent = _bent(linear.curvature[b, k, n]) / (narrow * narrow)
                 if beyond:
                     other = 0.0
@@ -351,7 +355,8 @@ def _total(
                         other /= narrow * narrow
                     if other > bent or other != other:
                         bent = other
-                factor = _residual(linear.signed[b, k, n], linear.slope[b, k, n], move, certain)
+                state = len(move) - seen.hidden[b, n]
+                factor = _residual(linear.signed[b, k, n], linear.slope[b, k, n], move, certain, state, rest)
                 defects += _defect(seen, linear, b, k, n, bent * factor)
         total += share * defects
     return total
@@ -376,17 +381,27 @@ def _fill_move(gain: Array, gradient: Array, move: Array) -> None:
 
 
 @borrowing
-def _residual(signed: float, slope: Array, move: Array, certain: bool) -> float:
+def _rest(slope: Array, hidden: int) -> float:
+    """Variance of the noise and of what the state leaves of errors, in units of the noise."""
+    total, size = 1.0, len(slope)
+    for i in range(size - hidden, size):
+        total += slope[i] * slope[i]
+    return total
+
+
+@borrowing
+def _residual(signed: float, slope: Array, move: Array, certain: bool, state: int, rest: float) -> float:
     """The squared residual that counts, at least one; `certain` if none of the observations may be an outlier."""
-    before = signed * signed
+    before = signed * signed / rest
     if before < 1.0:
         before = 1.0
     if certain:
-        left = signed
-        for i in range(len(move)):
+        left, far = signed, 0.0
+        for i in range(state):
             left -= slope[i] * move[i]
-        far = max(_squared(move), 1.0)
-        after = max(left * left, 1.0) * far * far
+            far += move[i] * move[i]
+        far = max(far, 1.0)
+        after = max(left * left / rest, 1.0) * far * far
         if after < before:
             return after
     return before
@@ -427,7 +442,7 @@ def _missed(
     point: Array,
 ) -> float:
     """As `missed`, of one component and observation, in units of the noise that linearisation takes."""
-    total, size = 0.0, len(mean)
+    total, size = 0.0, len(mean) - seen.hidden[b, n]
     units = seen.deviation[b, n] / linear.deviation[b, k, n]
     start = linear.signed[b, k, n]
     if seen.noise.shape[2] > 0 and not has_one_gaussian(seen, b, n):
@@ -435,12 +450,13 @@ def _missed(
     for column in range(size):
         for side in range(2):
             way = 4.0 * side - 2.0
-            for i in range(size):
+            for i in range(len(mean)):
                 point[i] = mean[i] + way * factor[i, column]
             expected = start - way * linear.slope[b, k, n, column]
             signed = units * scalar_residual(seen, b, n, point, space)
             total += (signed - expected) * (signed - expected)
-    return total / (2 * size) / 16
+    mean_square: float = total / (2 * size) / 16
+    return mean_square
 
 
 @borrowing
@@ -459,13 +475,13 @@ def _turns_back(
         odds = seen.log_inlier[b, n] - seen.constant[b, n] - seen.log_outlier[b, n] - seen.outlier[b, n]
         least = -math.inf
         for k in range(factors.shape[1]):
-            spread, signed = _squared(linear.slope[b, k, n]), linear.signed[b, k, n]
+            spread, signed = _beside_rest(linear, b, k, n, seen.hidden[b, n])
             unlikely = 0.5 * signed * signed / (1 + spread) + 0.5 * math.log1p(spread)
             least = max(least, prior[0][b, k] - min(unlikely, max(odds, 0.0)))
         for k in range(factors.shape[1]):
             if prior[0][b, k] > -math.inf:
                 foot = _foot(prior[1][b, k], factors[b, k], seen, b, n, space, point)
-                spread, signed = _squared(linear.slope[b, k, n]), linear.signed[b, k, n]
+                spread, signed = _beside_rest(linear, b, k, n, seen.hidden[b, n])
                 off = math.log(4 * spread * (1 + signed * signed))
                 if not prior[0][b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
                     return True
@@ -473,11 +489,14 @@ def _turns_back(
 
 
 @borrowing
-def _squared(vector: Array) -> float:
-    total = 0.0
-    for i in range(len(vector)):
-        total += vector[i] * vector[i]
-    return total
+def _beside_rest(linear: Shapes, b: int, k: int, n: int, hidden: int) -> tuple[float, float]:
+    """Variance over the state, and residual, beside the noise and what the state leaves of errors."""
+    slope = linear.slope[b, k, n]
+    rest, spread = _rest(slope, hidden), 0.0
+    for i in range(len(slope) - hidden):
+        spread += slope[i] * slope[i]
+    signed: float = linear.signed[b, k, n] / math.sqrt(rest)
+    return spread / rest, signed
 
 
 @borrowing

@@ -225,7 +225,7 @@ def new_pose(shape: tuple[int, int, int], seen: Seen) -> Pose:
         np.empty_like(seen.heading), np.empty_like(seen.deviation),
         seen.rows, seen.constant, seen.log_inlier, seen.log_outlier, seen.outlier, seen.slope,
         np.empty_like(seen.noise),
-        seen.wraps, seen.function, seen.parameters,
+        seen.wraps, seen.function, seen.parameters, seen.hidden,
     )  # fmt: skip
     return Pose(
         (log_weights, means[0], covariances[0]),
@@ -328,10 +328,13 @@ def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, th
         there.noise[b, n, c, 0], there.noise[b, n, c, 2] = seen.noise[b, n, c, 0], seen.noise[b, n, c, 2]
         there.noise[b, n, c, 1] = seen.noise[b, n, c, 1] / scale if kind == RANGE else seen.noise[b, n, c, 1]
     if kind == RANGE:
-        there.value[b, n, 0] = seen.value[b, n, 0] / scale
+        there.value[b, n, 0] = (seen.value[b, n, 0] + turn) / scale
         there.deviation[b, n] /= scale
-    elif not is_linear and not takes_place:
-        there.value[b, n, 0] = wrapped(seen.value[b, n, 0] + turn)
+        for i in range(len(shift)):
+            there.heading[b, n, i] = seen.heading[b, n, i]
+    elif not is_linear:
+        value = seen.value[b, n, 0] + turn
+        there.value[b, n, 0] = wrapped(value) if seen.wraps[b, n] else value
 
 
 @inner

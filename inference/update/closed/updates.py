@@ -177,8 +177,10 @@ def update(
 @borrowing
 def _limit(posed: Pose, limits: Limits) -> float:
     """The loss that a linearised update may have, as `quadrature.linear_share`."""
-    touched, functions = 0, False
-    for i in range(posed.frame.touched.shape[1]):
+    touched, functions, hidden = 0, False, 0
+    for n in range(posed.there.kind.shape[1]):
+        hidden = max(hidden, posed.there.hidden[0, n])
+    for i in range(posed.frame.touched.shape[1] - hidden):
         touched += posed.frame.touched[0, i]
     for n in range(posed.there.kind.shape[1]):
         functions |= posed.there.mask[0, n] and posed.there.kind[0, n] == FUNCTION
@@ -196,10 +198,10 @@ def _outliers(seen: Seen) -> int:
 
 @borrowing
 def _is_located(seen: Seen) -> bool:
-    """Whether all observations are linear, ranges or bearings, with plain noise."""
+    """Whether all observations are linear, ranges or bearings, with plain noise and without errors that last."""
     located = is_plain(seen, 0)
     for n in range(seen.kind.shape[1]):
-        located &= seen.kind[0, n] != FUNCTION
+        located &= seen.kind[0, n] != FUNCTION and seen.hidden[0, n] == 0
     return located
 
 
