@@ -31,6 +31,7 @@ from beliefstream.schemas import (
     Quality,
     Replay,
     Reset,
+    SensorError,
     SensorHealth,
 )
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
@@ -115,6 +116,7 @@ def messages() -> str:
         Mixture,
         Posterior,
         Quality,
+        SensorError,
         Coordinate,
         Replay,
         SensorHealth,

@@ -15,7 +15,11 @@ from beliefstream.schemas.base import (
     reason_of as reason_of,
 )
 from beliefstream.schemas.beliefs.mixture import Mixture as Mixture
-from beliefstream.schemas.beliefs.posterior import Posterior as Posterior, Quality as Quality
+from beliefstream.schemas.beliefs.posterior import (
+    Posterior as Posterior,
+    Quality as Quality,
+    SensorError as SensorError,
+)
 from beliefstream.schemas.beliefs.prior import (
     LogPosition as LogPosition,
     Prior as Prior,

@@ -63,6 +63,8 @@ class Model(Message):
     live_time: Annotated[bool, Field(strict=True)] = True
     """whether times are wall-clock times, so that a time in the future is rejected; false for simulated clocks and for
     logs with times ahead of the clock; no unit"""
+    include_errors: Annotated[bool, Field(strict=True)] = False
+    """whether posteriors have the errors of sensors that last; no unit"""
 
     @field_validator("coordinates")
     @classmethod

@@ -17,7 +17,7 @@ from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, padded
-from beliefstream.inference.sensors.persistent import OfRow
+from beliefstream.inference.sensors.persistent import OfRow, PersistentError, errors_of
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -169,9 +169,14 @@ class Sensor:
         return self.is_built_in and not clutter and all(part.is_simple for part in self.parts)
 
     @functools.cached_property
+    def all_errors(self) -> tuple[PersistentError, ...]:
+        """Its errors that last, and those of its parts."""
+        return errors_of(self)
+
+    @functools.cached_property
     def has_errors(self) -> bool:
         """Whether a part of its error lasts."""
-        return bool(self.errors) or any(part.has_errors for part in self.parts)
+        return bool(self.all_errors)
 
     @functools.cached_property
     def is_one_number(self) -> bool:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from beliefstream.inference.sensors.persistent import (
     MOST_ERRORS,
     PersistentError,
-    errors_of,
     over_hidden,
     require_room,
 )
@@ -61,7 +60,7 @@ def prepared(step: Step) -> Step:
     if belief is None:
         belief = replace(step.model.prior, time=time)
     belief = _arranged(belief, _hidden_at(time, belief.hidden, _reported(readings)))
-    places = {error.name: place for place, error in enumerate(belief.hidden.errors)}
+    places = places_of(belief.hidden.errors)
     instant = replace(step.instant, readings=tuple(_over(reading, places) for reading in readings))
     return replace(step, belief=belief, instant=instant)
 
@@ -71,7 +70,7 @@ def _reported(readings: Iterable[Reading]) -> dict[str, PersistentError]:
     found: dict[str, PersistentError] = {}
     for reading in readings:
         if reading.sensor.has_errors:
-            for error in errors_of(reading.sensor):
+            for error in reading.sensor.all_errors:
                 if found.setdefault(error.name, error) != error:
                     raise ValueError(f"persistent_deviation: {found[error.name]} and {error} have one name")
     return found
@@ -79,6 +78,15 @@ def _reported(readings: Iterable[Reading]) -> dict[str, PersistentError]:
 
 def _hidden_at(time: float, before: Hidden, reported: dict[str, PersistentError]) -> Hidden:
     """The hidden coordinates after reports with these errors."""
+    known, times = places_of(before.errors), list(before.seen)
+    for name, error in reported.items():
+        place = known.get(name)
+        if place is None or before.errors[place] != error:
+            break
+        times[place] = time
+    else:
+        if all(time - last <= LASTING * error[2] for error, last in zip(before.errors, times, strict=True)):
+            return Hidden(before.errors, tuple(times))  # nearly always
     seen = dict.fromkeys(reported.values(), time)
     for error, last in zip(*before, strict=True):
         if (
@@ -115,7 +123,7 @@ def _arranged(belief: Belief, hidden: Hidden) -> Belief:
 
 def _over(reading: Reading, places: dict[str, int]) -> Reading:
     sensor = reading.sensor
-    own = tuple(places[error.name] for error in errors_of(sensor)) if sensor.has_errors else ()
+    own = tuple([places[error.name] for error in sensor.all_errors]) if sensor.has_errors else ()
     return replace(reading, sensor=over_hidden(sensor, len(places), own))
 
 
@@ -136,6 +144,12 @@ def state_part(belief: Belief) -> Belief:
     state = belief.means.shape[1] - len(belief.hidden.errors)
     means, covariances = belief.means[:, :state], belief.covariances[:, :state, :state]
     return replace(belief, means=means, covariances=covariances, hidden=NO_HIDDEN)
+
+
+@functools.lru_cache(4096)
+def places_of(errors: tuple[PersistentError, ...]) -> dict[str, int]:
+    """The place of each error by its name."""
+    return {error.name: place for place, error in enumerate(errors)}
 
 
 @functools.lru_cache(4096)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from beliefstream.schemas.base import Count, Identifier, Message, Name, Number, Several
+from beliefstream.schemas.base import Count, Identifier, Message, Name, Number, Positive, Several
 from beliefstream.schemas.model import Coordinate, MixtureOverCoordinates
 from beliefstream.schemas.time import Time
 
@@ -40,6 +40,17 @@ class Quality(Message):
     alone, in nats; absent: unknown, from a worker of an older version"""
 
 
+class SensorError(Message):
+    """What is known of an error that lasts: of one number of a sensor, or of a device, for this entity."""
+
+    name: Annotated[str, Field(strict=True, max_length=512)]
+    """device or sensor, then what is reported, then `bias` of a constant one, separated by /; no unit"""
+    mean: Number
+    """expected error, in the reported unit"""
+    standard_deviation: Positive
+    """standard deviation of the error, in the reported unit"""
+
+
 class Posterior(Message):
     """The belief about one entity at one time."""
 
@@ -69,6 +80,8 @@ class Posterior(Message):
     """name of the model"""
     model_version: Annotated[int, Field(strict=True, ge=1)]
     """version of the model; no unit"""
+    errors: Annotated[tuple[SensorError, ...], Field(fail_fast=True)] = ()
+    """errors of sensors that last; empty unless the model has include_errors, and where no sensor has any"""
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -173,7 +173,65 @@ class Calibrated(Message):
         return scale
 
 
-class Channel(Calibrated):
+class Lasting(Message):
+    """Mixin for sensors of whose error a part lasts from one report to the next, for each entity.
+
+    The reported number is longer by an Ornstein-Uhlenbeck process of that stationary deviation and correlation time,
+    and by a constant; both are learned with the state.
+    """
+
+    persistent_deviation: Positive | None = None
+    """standard deviation of the part of the error that lasts, in the reported unit; standard_deviation is then that of
+    the rest, which is independent; absent: none lasts"""
+    correlation_time: Annotated[Positive | None, Field(validate_default=True)] = None
+    """time after which the correlation of the part that lasts has fallen to 1/e, in seconds; required with
+    persistent_deviation"""
+    bias_deviation: Positive | None = None
+    """standard deviation of a constant error that is not known, in the reported unit; absent: there is none"""
+
+    @field_validator("correlation_time")
+    @classmethod
+    def _both_or_none(cls, time: float | None, info: ValidationInfo) -> float | None:
+        if "persistent_deviation" in info.data and (info.data["persistent_deviation"] is None) != (
+            time is None
+        ):
+            raise PydanticCustomError(
+                "invalid_noise", "expected both persistent_deviation and correlation_time, or neither"
+            )
+        return time
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a part of the error lasts."""
+        return self.persistent_deviation is not None or self.bias_deviation is not None
+
+
+class Shared(Message):
+    """Mixin for sensors that may share errors that last with other sensors of their device."""
+
+    device: Name | None = None
+    """name of the device; sensors of one device share the errors that last of what they report, and state the same
+    numbers for them; absent: the sensor is a device of its own"""
+
+    @property
+    def owner(self) -> str:
+        """The device, or else the sensor."""
+        return self.device or str(getattr(self, "sensor", ""))
+
+
+def with_gaussian_noise(noise: Noise | None, info: ValidationInfo) -> Noise | None:
+    """Check that a sensor of whose error a part lasts has Gaussian noise."""
+    lasting = [name for name in ("persistent_deviation", "bias_deviation") if info.data.get(name) is not None]
+    if noise is not None and lasting:
+        raise PydanticCustomError(
+            "invalid_noise",
+            "expected no noise with {lasting}: the rest must be Gaussian",
+            {"lasting": lasting[0]},
+        )
+    return noise
+
+
+class Channel(Calibrated, Lasting):
     """One reported number: its noise, outliers and calibration."""
 
     standard_deviation: Positive
@@ -191,10 +249,10 @@ class Channel(Calibrated):
                 "expected probabilities of clutter and outliers with a sum below 1, got {total}",
                 {"total": f"{outliers + noise.clutter_probability:g}"},
             )
-        return noise
+        return with_gaussian_noise(noise, info)
 
 
-class ScalarSensor(Channel, SensorBase):
+class ScalarSensor(Shared, Channel, SensorBase):
     """A sensor that reports one number."""
 
 

@@ -19,11 +19,14 @@ from beliefstream.schemas.base import (
 from beliefstream.schemas.sensors.base import (
     Calibrated,
     Covariance,
+    Lasting,
     Noise,
     OutlierProbability,
     SensorBase,
+    Shared,
     StandardDeviation,
     one_noise,
+    with_gaussian_noise,
 )
 
 NoiseOfOne = Annotated[
@@ -59,14 +62,14 @@ class VectorSensor(SensorBase):
                 "invalid_noise",
                 "expected an outlier_probability of 0 with noise; describe outliers as a component",
             )
-        return noise
+        return with_gaussian_noise(noise, info)
 
     @property
     def value_length(self) -> int:
         return len(getattr(self, self.numbered))
 
 
-class PositionSensor(Calibrated, VectorSensor):
+class PositionSensor(Shared, Calibrated, Lasting, VectorSensor):
     """Observes coordinates of the state: h(state) is the coordinates, in the given order.
 
     An outlier has ten times the standard deviation.
@@ -82,7 +85,7 @@ class PositionSensor(Calibrated, VectorSensor):
     noise: NoiseOfOne = None
 
 
-class LinearSensor(Calibrated, VectorSensor):
+class LinearSensor(Shared, Calibrated, Lasting, VectorSensor):
     """Observes linear combinations of the state: each row gives one number, the sum of coefficient times coordinate.
 
     An outlier has ten times the standard deviation.
@@ -121,7 +124,7 @@ class Geodetic(Message):
     """height above the ellipsoid, in metres"""
 
 
-class GeodeticSensor(VectorSensor):
+class GeodeticSensor(Shared, Lasting, VectorSensor):
     """Observes latitude and longitude in degrees, and altitude in metres if there is a third coordinate.
 
     The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin. The noise is

@@ -13,6 +13,7 @@ from beliefstream.schemas.sensors.base import (
     Placed,
     ScalarSensor,
     SensorBase,
+    Shared,
 )
 from beliefstream.schemas.sensors.distances import RangeChannel
 
@@ -131,7 +132,7 @@ class PlacedInSpace(Placed):
     at 0 are those of the coordinates"""
 
 
-class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
+class RangeBearingSensor(Shared, Turning, OrientedInPlane, SensorBase):
     """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
 
     kind: Literal["range_bearing"] = "range_bearing"
@@ -139,7 +140,7 @@ class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
     bearing: _Bearing
 
 
-class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
+class RangeRelativeBearingSensor(Shared, Turning, Headed, PlacedInPlane, SensorBase):
     """Observes distance and direction of a landmark, relative to the entity's heading: see `relative_bearing`."""
 
     kind: Literal["range_relative_bearing"] = "range_relative_bearing"
@@ -147,7 +148,7 @@ class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
     bearing: _Bearing
 
 
-class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
+class AzimuthElevationSensor(Shared, Turning, PlacedInSpace, SensorBase):
     """Observes the direction of the entity from a place in space.
 
     The azimuth is atan2(dy, dx), the elevation atan2(dz, |(dx, dy)|), of d = coordinates - position, on the axes of
@@ -159,7 +160,7 @@ class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     elevation: _Elevation
 
 
-class RangeAzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
+class RangeAzimuthElevationSensor(Shared, Turning, PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
 
     kind: Literal["range_azimuth_elevation"] = "range_azimuth_elevation"

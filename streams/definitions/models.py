@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import assert_never
+from collections.abc import Iterator
+from typing import Any, assert_never
 
 import numpy as np
 import orjson
@@ -12,6 +13,7 @@ from torch import Tensor
 from beliefstream.inference import motion as moving
 from beliefstream.inference.tracking.events import Belief, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.tracking.hidden import state_part
 from beliefstream.inference.tracking.recovery.light_components import heavy_part
 from beliefstream.schemas import Mixture, Model, Prior, Reason, Unusable
 from beliefstream.schemas.motions import (
@@ -45,7 +47,7 @@ class PosteriorWriter:
     """Writes posterior messages as JSON directly from arrays; `schemas.Posterior` reads them."""
 
     def __init__(self, model: Model) -> None:
-        self._name, self._version = model.name, model.version
+        self._name, self._version, self._include_errors = model.name, model.version, model.include_errors
         coordinates = [coordinate.model_dump() for coordinate in model.coordinates]
         self._coordinates = orjson.Fragment(orjson.dumps(coordinates))
 
@@ -59,7 +61,8 @@ class PosteriorWriter:
         revision: int = 0,
     ) -> bytes:
         """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
-        belief = heavy_part(outcome.belief)
+        whole = heavy_part(outcome.belief)
+        belief = state_part(whole)
         quality: dict[str, float | str | None] = {
             "sample_efficiency": outcome.sample_efficiency,
             "log_evidence": outcome.log_evidence,
@@ -72,7 +75,7 @@ class PosteriorWriter:
             quality["likelihood"] = "learned"
             quality["likelihood_error"] = outcome.learned.error
             quality["outside_training"] = outcome.learned.outside
-        message = {
+        message: dict[str, Any] = {
             "entity": entity,
             "time": belief.time,
             "sequence": sequence,
@@ -89,7 +92,19 @@ class PosteriorWriter:
             "model": self._name,
             "model_version": self._version,
         }
+        if self._include_errors and whole.hidden.errors:
+            message["errors"] = list(_errors(whole))
         return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _errors(belief: Belief) -> Iterator[dict[str, str | float]]:
+    """The errors of sensors that last, as `schemas.SensorError`."""
+    mean, covariance = belief.mixture().moments()
+    state = mean.shape[1] - len(belief.hidden.errors)
+    deviations = covariance[0].diagonal().clamp_min(1e-300).sqrt().tolist()
+    each = zip(belief.hidden.errors, mean[0].tolist()[state:], deviations[state:], strict=True)
+    for error, expected, deviation in each:
+        yield {"name": error.name, "mean": expected, "standard_deviation": deviation}
 
 
 class _NearestStep(moving.FixedStep):

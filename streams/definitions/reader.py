@@ -23,6 +23,7 @@ from beliefstream.inference.sensors import Sensor
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
 from beliefstream.schemas.base import check_size
+from beliefstream.streams.definitions.errors import Devices
 from beliefstream.streams.definitions.models import PosteriorWriter, state_model
 from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer
@@ -123,6 +124,7 @@ class Definitions:
         self.removals = 0
         self.topics = sensors_topic, models_topic
         self._expiring: set[str] = set()
+        self._devices = Devices()
 
     @property
     def expire(self) -> bool:
@@ -132,6 +134,11 @@ class Definitions:
     def model_for(self, entity: str) -> EntityModel | None:
         """Return the entity's own model, otherwise the model of `*`."""
         return self.models.get(entity) or self.models.get(ANY)
+
+    def define(self, sensor: SensorMessage) -> None:
+        """Define or replace a sensor; raises Unusable if it shares an error with another, and states other numbers."""
+        self._devices.add(sensor)
+        self.sensors[sensor.sensor] = sensor
 
     def apply(self, record: ConsumerRecord) -> None:
         """Apply one record of either topic.
@@ -144,13 +151,14 @@ class Definitions:
         if record.value is None:
             if record.topic == self.topics[0]:
                 self.removals += self.sensors.pop(key, None) is not None
+                self._devices.remove(key)
             else:
                 self.models.pop(key, None)
                 self._expiring.discard(key)
         elif record.topic == self.topics[0]:
             sensor = parse_sensor(record.value)
             _check_key("sensor", sensor.sensor, key)
-            self.sensors[key] = sensor
+            self.define(sensor)
         else:
             model = parse(Model, record.value)
             _check_key("entity", model.entity, key)

@@ -46,6 +46,7 @@ from beliefstream.schemas import (
 from beliefstream.schemas.sensors.base import Placed
 from beliefstream.schemas.sensors.directions import OrientedInPlane, PlacedInSpace
 from beliefstream.streams.definitions import own_code
+from beliefstream.streams.definitions.errors import with_errors
 from beliefstream.streams.definitions.observations import LocalPosition
 
 
@@ -64,7 +65,7 @@ def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
             f"sensor: {sensor.sensor} observes {', '.join(missing)}, which the model's state {list(names)} lacks",
         )
     try:
-        found = _sensor_over(sensor, _State(names))
+        found = with_errors(_sensor_over(sensor, _State(names)), sensor)
         if isinstance(sensor, (OrientedInPlane, PlacedInSpace)) and np.any(sensor.orientation):
             found = measurement.placed(found, orientation=sensor.orientation)
         return measurement.without_position(found) if isinstance(sensor, Placed) and sensor.moves else found

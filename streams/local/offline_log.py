@@ -109,9 +109,13 @@ class Log:
         return len({each.event.entity for each in self._added} | self._resets.keys())
 
     def define_sensor(self, definition: Sensor | bytes) -> Sensor:
-        """Define or replace a sensor, and return it; raises Unusable if the JSON is not a valid sensor."""
+        """Define or replace a sensor, and return it.
+
+        Raises Unusable if the JSON is not a valid sensor, or if it shares an error with another, and states other
+        numbers.
+        """
         sensor = parse_sensor(definition) if isinstance(definition, bytes) else definition
-        self._definitions.sensors[sensor.sensor] = sensor
+        self._definitions.define(sensor)
         return sensor
 
     def define_model(self, definition: Model | bytes) -> Model:

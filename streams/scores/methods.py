@@ -14,6 +14,7 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step
+from beliefstream.inference.tracking.hidden import state_part
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.streams.scores.filters import (
     ExtendedKalmanFilter,
@@ -91,7 +92,7 @@ def score_ours(tracks: Iterable[Track], outcomes: Mapping[str, Sequence[Outcome]
         for number, case in track.cases.items():
             # a report is compared with the belief before it, the truth with the belief after the instant
             belief = own[number].belief if case.noise is None else own[number - 1].belief
-            step = Step(belief, track.model, Instant(track.instants[number].time))
+            step = Step(state_part(belief), track.model, Instant(track.instants[number].time))
             cases[len(belief.weights)].append((track, number, step))
     for alike in cases.values():
         for part in batches(len(alike)):

@@ -2,7 +2,8 @@
 
 A belief is a header (`_BELIEF`), then little-endian float64: weights (K,), means (K, D), covariances (K, D, D), the
 inputs of the motion with their covariance, and the accumulated error. Of covariances that are symmetric to the last bit
-only the lower triangles are written.
+only the lower triangles are written. Where the last coordinates are hidden, their errors and the times of their last
+reports follow.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from beliefstream.inference.sensors.persistent import PersistentError
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.hidden import NO_HIDDEN, Hidden
 
-# components, dimension, whether the covariances are lower triangles, inputs of the motion, time
-_BELIEF = struct.Struct("<BB?Bd")
+# components, dimension, flags, inputs of the motion, time
+_BELIEF = struct.Struct("<BBBBd")
+_SYMMETRIC, _HAS_HIDDEN = 1, 2  # flags: the covariances are lower triangles; hidden coordinates follow
+_COUNT = struct.Struct("<H")
+# deviation, correlation time, time of the last report, length of the name
+_HIDDEN = struct.Struct("<dddH")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,8 +81,10 @@ def encode_beliefs(beliefs: Sequence[Belief]) -> list[bytes]:
             raw, width = rows.tobytes(), 8 * rows.shape[1]
             for start, row in zip(range(0, len(raw), width), chosen, strict=True):
                 place = places[row]
-                header = _BELIEF.pack(count, size, symmetric, inputs, beliefs[place].time)
-                encoded[place] = header + raw[start : start + width]
+                belief = beliefs[place]
+                flags = _SYMMETRIC * symmetric | _HAS_HIDDEN * bool(belief.hidden.errors)
+                header = _BELIEF.pack(count, size, flags, inputs, belief.time)
+                encoded[place] = header + raw[start : start + width] + _encoded(belief.hidden)
     return encoded
 
 
@@ -105,10 +114,15 @@ def decode_belief(state: StoredBelief | None) -> Belief | None:
     """Decode a stored belief, if there is one; raises DamagedRecord."""
     if not isinstance(state, bytes):
         return state
-    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
-    numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
+    count, size, flags, inputs, time = _BELIEF.unpack_from(state)
+    symmetric, hidden = bool(flags & _SYMMETRIC), NO_HIDDEN
     entries = size * (size + 1) // 2 if symmetric else size * size
     lengths = count, count * size, count * entries, inputs, inputs * inputs, len(NO_ERROR)
+    end = _BELIEF.size + 8 * sum(lengths)
+    if flags & _HAS_HIDDEN:
+        hidden = _decoded(state, end)
+        state = state[:end]
+    numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
     if len(numbers) != sum(lengths):
         raise DamagedRecord(f"changelog: a belief has {len(numbers)} numbers instead of {sum(lengths)}")
     # copies, because a belief may be changed
@@ -117,4 +131,30 @@ def decode_belief(state: StoredBelief | None) -> Belief | None:
         covariances = covariances.reshape(count, -1).take(_triangles(size)[2], axis=1)
     control = ControlReading(held, noise.reshape(inputs, inputs)) if inputs else None
     means, covariances = means.reshape(count, size), covariances.reshape(count, size, size)
-    return Belief(time, weights, means, covariances, control, AccumulatedError(*error.tolist()))
+    return Belief(time, weights, means, covariances, control, AccumulatedError(*error.tolist()), hidden)
+
+
+def _encoded(hidden: Hidden) -> bytes:
+    """The errors of hidden coordinates as bytes; none if there are none."""
+    if not hidden.errors:
+        return b""
+    parts = [_COUNT.pack(len(hidden.errors))]
+    for (name, deviation, correlation_time), seen in zip(*hidden, strict=True):
+        raw = name.encode()
+        parts += (_HIDDEN.pack(deviation, correlation_time, seen, len(raw)), raw)
+    return b"".join(parts)
+
+
+def _decoded(raw: bytes, place: int) -> Hidden:
+    """The hidden coordinates that `_encoded` wrote at `place`, to the end; raises DamagedRecord."""
+    errors, times = [], []
+    (count,) = _COUNT.unpack_from(raw, place)
+    place += _COUNT.size
+    for _ in range(count):
+        deviation, correlation_time, seen, length = _HIDDEN.unpack_from(raw, place)
+        start, place = place + _HIDDEN.size, place + _HIDDEN.size + length
+        errors.append(PersistentError(raw[start:place].decode(), deviation, correlation_time))
+        times.append(seen)
+    if place != len(raw):
+        raise DamagedRecord(f"changelog: hidden coordinates end at {place} of {len(raw)} bytes")
+    return Hidden(tuple(errors), tuple(times))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from beliefstream.inference.sensors.persistent import PersistentError
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.hidden import Hidden
 from beliefstream.inference.tracking.timeline import Moment, Timeline
 from beliefstream.streams.state.codec import (
     StoredBelief,
@@ -47,7 +49,10 @@ def beliefs(draw: st.DrawFn) -> Belief:
         inputs = draw(st.lists(numbers, min_size=1, max_size=3))
         control = ControlReading(np.array(inputs), np.diag(np.abs(inputs)))
     error = draw(st.just(NO_ERROR) | st.builds(AccumulatedError, *[numbers] * 4))
-    return Belief(draw(numbers), weights, means, covariances, control, error)
+    size = means.shape[1]
+    errors = draw(st.lists(st.builds(PersistentError, st.text(), numbers, numbers), max_size=size - 1))
+    hidden = Hidden(tuple(errors), tuple(draw(numbers) for _ in errors))
+    return Belief(draw(numbers), weights, means, covariances, control, error, hidden)
 
 
 @st.composite
@@ -82,7 +87,7 @@ def same_state(one: StoredBelief | None, other: StoredBelief | None) -> bool:
     if mine is None or theirs is None:
         return mine is theirs
     parts = ((getattr(mine, part), getattr(theirs, part)) for part in ("weights", "means", "covariances"))
-    if mine.error != theirs.error:
+    if mine.error != theirs.error or mine.hidden != theirs.hidden:
         return False
     equal = all(part.shape == its.shape and part.tobytes() == its.tobytes() for part, its in parts)
     if mine.control is None or theirs.control is None:

@@ -1,0 +1,96 @@
+"""Errors of sensors that last: which ones a definition states, and which ones the sensors of a device share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from beliefstream.inference import sensors as measurement
+from beliefstream.inference.sensors import PersistentError, Sensor
+from beliefstream.inference.sensors.persistent import require_room
+from beliefstream.schemas import (
+    GeodeticSensor,
+    LinearSensor,
+    PositionSensor,
+    Reason,
+    Sensor as SensorMessage,
+    Unusable,
+)
+from beliefstream.schemas.base import Message
+from beliefstream.schemas.sensors.base import Lasting, Shared
+
+
+def with_errors(found: Sensor, sensor: SensorMessage) -> Sensor:
+    """Add the errors that last to the measurement model of a sensor."""
+    stated = [list(_of_one(name, field)) for name, field in _numbers(sensor)]
+    if not any(stated):
+        return found
+    require_room(error for errors in stated for error in errors)
+    if found.parts:
+        parts = zip(found.parts, stated, strict=True)
+        return replace(found, parts=tuple(measurement.with_errors(part, *errors) for part, errors in parts))
+    for row, errors in enumerate(stated):
+        found = measurement.with_errors(found, *errors, row=row)
+    return found
+
+
+def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
+    """The name of what each reported number is an error of, and the definition that states its errors."""
+    if not isinstance(sensor, Shared):
+        return []
+    parts: dict[str, Message] = dict(sensor.parts)
+    if not parts:
+        names: list[str] = [sensor.kind]
+        if isinstance(sensor, (PositionSensor, GeodeticSensor)):
+            names = list(sensor.coordinates)
+        elif isinstance(sensor, LinearSensor) or getattr(sensor, "outputs", None) is not None:
+            names = [f"{sensor.kind}/{number}" for number in range(sensor.value_length)]
+        parts = dict.fromkeys(names, sensor)
+    return [(f"{sensor.owner}/{name}", part) for name, part in parts.items()]
+
+
+def _of_one(name: str, stated: Message) -> Iterator[PersistentError]:
+    """The errors that last of one number."""
+    if isinstance(stated, Lasting) and stated.persistent_deviation is not None:
+        assert stated.correlation_time is not None
+        yield PersistentError(name, stated.persistent_deviation, stated.correlation_time)
+    if isinstance(stated, Lasting) and stated.bias_deviation is not None:
+        yield PersistentError(f"{name}/bias", stated.bias_deviation)
+
+
+class Devices:
+    """The errors that sensors of one device share."""
+
+    def __init__(self) -> None:
+        self._sensors: dict[str, dict[str, dict[str, PersistentError]]] = defaultdict(dict)
+        self._device: dict[str, str] = {}
+
+    def add(self, sensor: SensorMessage) -> None:
+        """Add or replace a sensor; raises Unusable if another one of its device has other numbers for an error."""
+        device = sensor.device if isinstance(sensor, Shared) else None
+        errors = {error.name: error for name, field in _numbers(sensor) for error in _of_one(name, field)}
+        others = self._sensors.get(device, {}) if device is not None else {}
+        for other, known in others.items():
+            for name, error in errors.items():
+                if other != sensor.sensor and known.get(name, error) != error:
+                    raise Unusable(
+                        Reason.invalid_definition,
+                        f"device: {other} of {device} has {_words(known[name])} for {name}, and {sensor.sensor} has "
+                        f"{_words(error)}; state the same, or give it another device",
+                    )
+        self.remove(sensor.sensor)
+        if device is not None:
+            self._sensors[device][sensor.sensor], self._device[sensor.sensor] = errors, device
+
+    def remove(self, sensor: str) -> None:
+        """Remove a sensor, if it is there."""
+        device = self._device.pop(sensor, None)
+        if device is not None:
+            del self._sensors[device][sensor]
+            if not self._sensors[device]:
+                del self._sensors[device]
+
+
+def _words(error: PersistentError) -> str:
+    return f"a deviation of {error.deviation:g} and a correlation time of {error.correlation_time:g} s"

@@ -1,0 +1,126 @@
+"""Definitions of sensors of whose error a part lasts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from beliefstream.inference.sensors import PersistentError
+from beliefstream.inference.sensors.persistent import errors_of
+from beliefstream.schemas import Model, Observation, Posterior, Unusable, parse, parse_sensor
+from beliefstream.streams.definitions.errors import Devices
+from beliefstream.streams.definitions.sensors import sensor_over
+from beliefstream.streams.local.offline_log import Log
+from tests.streams.definitions.test_sensors import NAMES
+from tests.streams.oracle import updater
+
+RANGE = {"sensor": "mast", "kind": "range", "position": [0, 0], "standard_deviation": 0.1}
+LASTING = {"persistent_deviation": 0.5, "correlation_time": 20}
+
+
+def errors(**fields: Any) -> tuple[PersistentError, ...]:
+    return errors_of(sensor_over(parse_sensor(json.dumps(RANGE | fields).encode()), NAMES))
+
+
+def test_a_sensor_owns_its_errors() -> None:
+    assert errors(**LASTING, bias_deviation=0.2) == (
+        PersistentError("mast/range", 0.5, 20.0),
+        PersistentError("mast/range/bias", 0.2),
+    )
+
+
+def test_sensors_of_a_device_share_them() -> None:
+    assert errors(**LASTING, device="hub") == (PersistentError("hub/range", 0.5, 20.0),)
+
+
+def test_each_number_has_errors_of_its_own() -> None:
+    radar = {
+        "sensor": "radar",
+        "kind": "range_bearing",
+        "position": [0, 0],
+        "range": {"standard_deviation": 0.1, **LASTING},
+        "bearing": {"standard_deviation": 0.02, "bias_deviation": 0.01},
+    }
+    found = errors_of(sensor_over(parse_sensor(json.dumps(radar).encode()), NAMES))
+    assert [error.name for error in found] == ["radar/range", "radar/bearing/bias"]
+    gps = {"sensor": "gps", "kind": "position", "coordinates": ["y", "x"], "standard_deviation": 1, **LASTING}
+    sensor = sensor_over(parse_sensor(json.dumps(gps).encode()), NAMES)
+    assert [(row, error.name) for row, error in sensor.errors] == [(0, "gps/y"), (1, "gps/x")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"persistent_deviation": 0.5}, "both persistent_deviation and correlation_time"),
+        ({"correlation_time": 5}, "both persistent_deviation and correlation_time"),
+        (LASTING | {"correlation_time": -1}, "correlation_time"),
+        (LASTING | {"persistent_deviation": 0}, "persistent_deviation"),
+        ({"bias_deviation": -2}, "bias_deviation"),
+        (LASTING | {"noise": {"slope": 0.1}}, "expected no noise with persistent_deviation"),
+        ({"persistent_share": 1.2}, "persistent_share"),
+        (LASTING | {"device": "no name"}, "device"),
+    ],
+)
+def test_what_has_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unusable, match=words):
+        parse_sensor(json.dumps(RANGE | fields).encode())
+
+
+def test_too_many_errors_of_one_sensor_are_named() -> None:
+    rows = [{"x": 1.0}] * 40
+    many = {
+        "sensor": "array",
+        "kind": "linear",
+        "rows": rows,
+        "standard_deviation": 1,
+        **LASTING,
+        "bias_deviation": 1,
+    }
+    with pytest.raises(
+        Unusable, match=r"80 errors that last, at most 64: array/linear/0, array/linear/0/bias, "
+    ):
+        sensor_over(parse_sensor(json.dumps(many).encode()), NAMES)
+
+
+def test_sensors_of_a_device_state_the_same_numbers() -> None:
+    def tag(name: str, **fields: Any) -> Any:
+        return parse_sensor(json.dumps(RANGE | LASTING | {"sensor": name, "device": "hub"} | fields).encode())
+
+    devices = Devices()
+    devices.add(tag("one"))
+    devices.add(tag("two"))
+    with pytest.raises(
+        Unusable, match=r"device: one of hub has a deviation of 0.5 .* and three has a deviation of 0.7"
+    ):
+        devices.add(tag("three", persistent_deviation=0.7))
+    devices.add(tag("three", device="other", persistent_deviation=0.7))
+    devices.remove("one")
+    devices.remove("two")
+    devices.add(tag("three", persistent_deviation=0.7))
+
+
+MODEL = {
+    "entity": "*",
+    "name": "walker",
+    "coordinates": [{"name": "x", "unit": "m"}, {"name": "y", "unit": "m"}],
+    "motion": {"kind": "random_walk", "spectral_density": 0.1},
+    "prior": {"weights": [1], "means": [[3, 4]], "covariances": [[[4, 0], [0, 4]]]},
+    "live_time": False,
+}
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_posteriors_are_of_the_state_and_have_errors_where_they_are_asked_for(include: bool) -> None:
+    log = Log()
+    log.define_sensor(json.dumps(RANGE | LASTING).encode())
+    log.define_model(parse(Model, json.dumps(MODEL | {"include_errors": include}).encode()))
+    for time in range(5):
+        log.add(Observation(entity="e", sensor="mast", time=float(time), value=6.0).to_json())
+    found = [parse(Posterior, fused.to_json()) for fused in log.fuse(updater("double"))]
+    assert all(posterior.mixture.dimension == 2 for posterior in found)
+    assert [error.name for error in found[-1].errors] == ["mast/range"] * include
+    if include:
+        assert 0 < found[-1].errors[0].mean < 1
+        assert 0 < found[-1].errors[0].standard_deviation < 0.5
