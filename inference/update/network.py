@@ -22,7 +22,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update.check import importance
-from beliefstream.inference.update.check.importance import EVENLY, Seed, with_wide
+from beliefstream.inference.update.check.importance import EVENLY, Seed
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.mode_search import (
     evened,
@@ -77,10 +77,9 @@ class CheckedNetwork:
         unusable = ~finite(answer)
         if bool(unusable.any()):
             answer = _with_fallback(answer, local, unusable)
-        # refinement moves it to where the answer lacks mass
-        answer = with_wide(
-            answer, GaussianMixture.gaussian(*local.prior.moments()), self.settings.prior_share
-        )
+        if share := self.settings.prior_share:  # refinement moves it to where the answer lacks mass
+            whole = GaussianMixture.gaussian(*local.prior.moments())
+            answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, unusable | spared
 
     def tokens(self, local: LocalProblem) -> int:
@@ -94,16 +93,10 @@ class CheckedNetwork:
 
     def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
         """Extend an answer to the whole state, and reduce it."""
-        whole = self._reduced(local, answer)
+        whole = reduce(local.extend(answer), self.settings.most_components, self.settings.merge_below)
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
-
-    def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
-        """The answer over the whole state, with few components."""
-        whole = reduce(local.extend(answer), self.settings.most_components - 1, self.settings.merge_below)
-        wide = local.extend(GaussianMixture.gaussian(*local.prior.moments()))
-        return with_wide(whole, wide, self.settings.prior_share)
 
     def _measured(self, local: LocalProblem, update: Update, points: int, seed: int = Seed.CHECK) -> Update:
         """Estimate the quality and evidence of an update on `points` samples."""

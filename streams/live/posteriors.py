@@ -23,6 +23,7 @@ from beliefstream.schemas.time import EARLIEST, LATEST
 MOST_BYTES = 250_000  # longer messages may have more parts than `Posterior` accepts
 _TEXT = re.compile(r"[ -~]{1,32}")  # printable ASCII, a part of `schemas.base.Unit`
 _WEIGHT_TOLERANCE = 1e-6
+MOST_LETTERS = 512  # of the name of an error, as `schemas.SensorError`
 
 
 class PlainCoordinate(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -65,6 +66,20 @@ class PlainQuality(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=F
     accumulated_error: float | None = None
 
 
+class PlainSensorError(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
+    """As `schemas.SensorError`."""
+
+    name: str
+    mean: float
+    standard_deviation: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its numbers and name are as `schemas.SensorError` takes them."""
+        deviation = self.standard_deviation
+        return len(self.name) <= MOST_LETTERS and math.isfinite(self.mean) and 0 < deviation < math.inf
+
+
 class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """As `schemas.Posterior`."""
 
@@ -79,6 +94,7 @@ class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc
     prior_sequence: int
     model: str
     model_version: int
+    errors: tuple[PlainSensorError, ...] = ()
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
@@ -113,6 +129,7 @@ def posterior_of(raw: bytes | None) -> PlainPosterior | None:
         and _is_name(found.entity)
         and _is_name(found.model)
         and _are_sound(found.coordinates)
+        and all(error.is_sound for error in found.errors)
     )
     return found if sound else None
 

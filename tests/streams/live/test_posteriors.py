@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from beliefstream.schemas import Mixture, Posterior, Unusable, parse
+from beliefstream.schemas import Mixture, Posterior, SensorError, Unusable, parse
 from beliefstream.streams.live.beliefs import BLOCK, METHODS, blocks_of
 from beliefstream.streams.live.posteriors import Group, read_posteriors
 from tests.streams.client.topics import posterior
@@ -38,6 +38,12 @@ ODD: dict[str, list[Any]] = {
     "quality.sample_efficiency": [1.1, -0.1, None],
     "quality.p_value": [2.0],
     "quality.method": ["magic"],
+    "errors": [
+        [{"name": "a", "mean": 0.0, "standard_deviation": 0.0}],
+        [{"name": "a", "mean": 0.0}],
+        [1],
+        {},
+    ],
     "quality.accumulated_error": [-1.0],
     "quality.likelihood_error": [-1.0],
     "quality.outside_training": [-1.0],
@@ -63,7 +69,9 @@ def test_all_that_the_page_shows_is_as_pydantic_reads_it() -> None:
             "accumulated_error": 1.5,
         }
     )
-    raw = posterior(3, mixture=TWO, prior_sequence=2, quality=quality).to_json()
+    errors = (SensorError(name="mast/range", mean=0.5, standard_deviation=0.25),)
+    stated = posterior(3, mixture=TWO, prior_sequence=2, quality=quality)
+    raw = stated.model_copy(update={"errors": errors}).to_json()
     group, expected = taken(raw), parse(Posterior, raw)
     assert group is not None
     (found,) = group.posteriors
@@ -73,6 +81,8 @@ def test_all_that_the_page_shows_is_as_pydantic_reads_it() -> None:
     assert found.coordinate_names == expected.coordinate_names
     for name in type(expected.quality).model_fields:
         assert getattr(found.quality, name) == getattr(expected.quality, name)
+    (error,) = found.errors
+    assert (error.name, error.mean, error.standard_deviation) == ("mast/range", 0.5, 0.25)
     assert found.mixture.mean() == pytest.approx(expected.mixture.mean())
     for name in ("weights", "means", "covariances"):
         np.testing.assert_array_equal(getattr(group, name)[0], getattr(expected.mixture, name))
