@@ -22,7 +22,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update.check import importance
-from beliefstream.inference.update.check.importance import EVENLY, Seed
+from beliefstream.inference.update.check.importance import EVENLY, Seed, with_wide
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.mode_search import (
     evened,
@@ -93,10 +93,19 @@ class CheckedNetwork:
 
     def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
         """Extend an answer to the whole state, and reduce it."""
-        whole = reduce(local.extend(answer), self.settings.most_components, self.settings.merge_below)
+        whole = self._reduced(local, answer)
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
+
+    def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
+        """The answer over the whole state, with few components, and a wide one where no points fell."""
+        settings, whole = self.settings, local.extend(answer)
+        if bool(local.observations.has_problem.any()):
+            return reduce(whole, settings.most_components, settings.merge_below)  # a chain of these got worse
+        wide = local.extend(GaussianMixture.gaussian(*local.prior.moments()))
+        few = reduce(whole, settings.most_components - 1, settings.merge_below)
+        return with_wide(few, wide, settings.prior_share)
 
     def _measured(self, local: LocalProblem, update: Update, points: int, seed: int = Seed.CHECK) -> Update:
         """Estimate the quality and evidence of an update on `points` samples."""
