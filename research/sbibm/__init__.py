@@ -1,1 +1,1 @@
-"""The benchmark of simulation-based inference, sbibm: ten tasks, beside the best of its original methods."""
+"""The benchmark of simulation-based inference, sbibm: its tasks as problems of a user, scored by C2ST."""

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def sbibm(
     task: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="only these tasks", show_default="all ten")
+        list[str] | None, typer.Option(metavar="NAME", help="only these tasks", show_default="all eight")
     ] = None,
     data: Annotated[
         Path | None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -22,14 +22,6 @@ COMPONENTS = 16  # of each answer
 FORM_SHARE = 0.1  # of the simulations train the network, where the others teach a likelihood
 Kind = Literal["network", "mixture", "samples", "learned"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-class Entry(NamedTuple):
-    """A task: its problem, the folder of its files, and the best original methods at 10⁴ and 10⁵ simulations."""
-
-    make: Callable[[], problems.Task]
-    folder: str
-    originals: dict[int, tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -65,14 +57,13 @@ def measured(
     seed: int,
 ) -> Iterator[Row]:
     """Train what `kinds` need, and score answers to the observations `numbers`; raises RecordingUnavailable."""
-    entry = TASKS[name]
-    task = entry.make()
+    task = TASKS[name]()
     methods = {kind: _method(task, kind, budget, checkpoints, seed) for kind in kinds}
     for number in numbers:
-        known = reference(entry.folder, number, data)
+        known = reference(name, number, data)
         given = (
             task.prior,
-            dict(zip(task.data, observation(entry.folder, number, data).tolist(), strict=True)),
+            dict(zip(task.data, observation(name, number, data).tolist(), strict=True)),
         )
         for kind, (asked, drawn_by) in methods.items():
             begin = time.process_time()
@@ -99,25 +90,14 @@ def _method(
     return (alone if kind == "network" else checked), (checked if kind == "samples" else alone)
 
 
-def _entry(make: Callable[[], problems.Task], folder: str, *originals: tuple[float, str]) -> Entry:
-    return Entry(make, folder, dict(zip(BUDGETS, originals, strict=True)))
-
-
-# means over all ten observations, of benchmarking_sbi/results/main_paper.csv in sbi-benchmark/results at 741183cd;
-# those of gaussian_mixture are of gaussian_mixture_rerun there
-TASKS: dict[str, Entry] = {
-    "two_moons": _entry(problems.TwoMoons, "two_moons", (0.554, "SNPE"), (0.530, "SNPE")),
-    "slcp": _entry(problems.SLCP, "slcp", (0.713, "SNLE"), (0.578, "SNLE")),
-    "slcp_distractors": _entry(problems.SLCP, "slcp", (0.931, "SNPE"), (0.766, "SNRE")),
-    "bernoulli_glm": _entry(problems.BernoulliGLM, "bernoulli_glm", (0.553, "SNLE"), (0.522, "SNLE")),
-    "bernoulli_glm_raw": _entry(problems.BernoulliGLM, "bernoulli_glm", (0.658, "SNPE"), (0.552, "SNRE")),
-    "gaussian_mixture": _entry(
-        problems.GaussianMixtureTask, "gaussian_mixture", (0.551, "SNPE"), (0.531, "SNRE")
-    ),
-    "gaussian_linear": _entry(problems.GaussianLinear, "gaussian_linear", (0.536, "SNRE"), (0.506, "NPE")),
-    "gaussian_linear_uniform": _entry(
-        problems.GaussianLinearUniform, "gaussian_linear_uniform", (0.527, "SNPE"), (0.506, "NLE")
-    ),
-    "sir": _entry(problems.SIR, "sir", (0.561, "SNPE"), (0.547, "SNRE")),
-    "lotka_volterra": _entry(problems.LotkaVolterra, "lotka_volterra", (0.738, "SNLE"), (0.695, "SNLE")),
+# by the folders of their files; slcp_distractors and bernoulli_glm_raw have the posteriors of their plain tasks
+TASKS: dict[str, type[problems.Task]] = {
+    "two_moons": problems.TwoMoons,
+    "slcp": problems.SLCP,
+    "bernoulli_glm": problems.BernoulliGLM,
+    "gaussian_mixture": problems.GaussianMixtureTask,
+    "gaussian_linear": problems.GaussianLinear,
+    "gaussian_linear_uniform": problems.GaussianLinearUniform,
+    "sir": problems.SIR,
+    "lotka_volterra": problems.LotkaVolterra,
 }

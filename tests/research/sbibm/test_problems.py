@@ -98,7 +98,7 @@ def test_prey_and_predators_follow_their_equations() -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_a_problem_of_the_library(name: str) -> None:
-    task = TASKS[name].make()
+    task = TASKS[name]()
     function = ProblemFunction.of(task).tried([])
     families = Families.of(function)
     if families is None:
