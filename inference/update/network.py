@@ -102,7 +102,8 @@ class CheckedNetwork:
         """The answer over the whole state, with few components, and a wide one where no points fell."""
         settings, whole = self.settings, local.extend(answer)
         if bool(local.observations.has_problem.any()):
-            return reduce(whole, settings.most_components, settings.merge_below)  # a chain of these got worse
+            # over many updates with a user's likelihood, wide components cost more than they save
+            return reduce(whole, settings.most_components, settings.merge_below)
         wide = local.extend(GaussianMixture.gaussian(*local.prior.moments()))
         few = reduce(whole, settings.most_components - 1, settings.merge_below)
         return with_wide(few, wide, settings.prior_share)
@@ -161,7 +162,7 @@ class ThoroughNetwork(CheckedNetwork):
                 break
             part = local.rows(left)
             after = self._better(part, refine(part, answer.rows(left), *size, points), now.rows(left))
-            now = _replaced(now, left, after)
+            now = now.with_rows(left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
         chosen = torch.nonzero(now.method == Method.REFINED)[:, 0]
@@ -241,7 +242,7 @@ class ThoroughNetwork(CheckedNetwork):
         other = self._checked(local, answer, now.p_value, MEASURED)
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
         better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
-        return _replaced(now, better, other.rows(better))
+        return now.with_rows(better, other.rows(better))
 
 
 def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> GaussianMixture:
@@ -250,13 +251,6 @@ def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> Gaus
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
     share = peaks.log_weights - update.log_evidence[:, None]
     return replace(peaks, log_weights=torch.where((off > SLACK) & share.isfinite(), share, -math.inf))
-
-
-def _replaced(now: Update, index: Tensor, other: Update) -> Update:
-    """As `Update.with_rows`; without a copy where `index`, in rising order, has none or all."""
-    if len(index) in (0, now.posterior.batch):
-        return other if len(index) else now
-    return now.with_rows(index, other)
 
 
 def _marked(update: Update, fell_back: Tensor) -> Update:

@@ -45,8 +45,13 @@ class Update:
         return Update(self.posterior.rows(index), *vectors)
 
     def with_rows(self, index: Tensor, other: Update) -> Update:
-        """Replace the entities at `index` by `other`."""
-        keep = torch.ones(len(self.method), dtype=torch.bool)
+        """Replace the entities at `index` by `other`; without a copy where these are none, or all in order."""
+        batch = len(self.method)
+        if len(index) == 0:
+            return self
+        if len(index) == batch and bool((index == torch.arange(batch)).all()):
+            return other
+        keep = torch.ones(batch, dtype=torch.bool)
         keep[index] = False
         kept = torch.nonzero(keep)[:, 0]
         return joined([(kept, self.rows(kept)), (index, other)])

@@ -124,7 +124,7 @@ class Updater:
         used = observations.mask
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
-        posed, code, parts = self._without_network(prior, observations)
+        posed, code, parts = self._before_network(prior, observations)
         open_ = (code == _OPEN) & (posed.touched.sum(1) <= PLANE)
         if bool(open_.any()) and self.settings.quadrature_below:
             for index, update in by_hypotheses(prior, observations, open_, self._updated, self.settings):
@@ -141,10 +141,13 @@ class Updater:
             update = replace(update, p_value=simulated_p_value(posed.prior, observations, update.p_value))
         return update
 
-    def _without_network(
+    def _before_network(
         self, prior: GaussianMixture, observations: Observations
     ) -> tuple[Posed, Tensor, list[tuple[Tensor, Update]]]:
-        """Answers in closed form and by quadrature, and a code of each entity ``(B,)``: `_OPEN` where it has none."""
+        """Answers in closed form, by quadrature, or with errors that last, and a code of each entity ``(B,)``.
+
+        The code is `_OPEN` where there is no answer yet.
+        """
         posed = pose(prior, observations, self.settings.linear_below)
         limit = self.settings.linear_below * linear_share(posed, observations, self.settings)
         code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
