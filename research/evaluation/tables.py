@@ -90,7 +90,7 @@ def show_front(points: Sequence[Point]) -> None:
 
 
 def show_gain(found: Sequence[Gain]) -> None:
-    """Print a row for each network, alone and published, in each dimension."""
+    """Print a row for each network, alone, refined once and published, in each dimension."""
     from research.evaluation.gain import NEAR
 
     numbers = ["problems", f"within {NEAR:g}", "mean", "median", "worst", "ms"]

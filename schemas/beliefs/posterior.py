@@ -12,6 +12,7 @@ from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
 Likelihood = Literal["exact", "learned"]
+LONGEST_ERROR_NAME = 512  # characters
 
 
 class Quality(Message):
@@ -43,7 +44,7 @@ class Quality(Message):
 class SensorError(Message):
     """What is known of an error that lasts: of one number of a sensor, or of a device, for this entity."""
 
-    name: Annotated[str, Field(strict=True, max_length=512)]
+    name: Annotated[str, Field(strict=True, max_length=LONGEST_ERROR_NAME)]
     """device or sensor, then what is reported, then `bias` of a constant one, separated by /; no unit"""
     mean: Number
     """expected error, in the reported unit"""

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from beliefstream.schemas import Posterior
 from beliefstream.schemas.base import MAXIMUM_COORDINATES, is_name
 from beliefstream.schemas.beliefs.mixture import MAXIMUM_COMPONENTS
-from beliefstream.schemas.beliefs.posterior import Likelihood, Method
+from beliefstream.schemas.beliefs.posterior import LONGEST_ERROR_NAME, Likelihood, Method
 from beliefstream.schemas.time import EARLIEST, LATEST
 
 MOST_BYTES = 250_000  # longer messages may have more parts than `Posterior` accepts
 _TEXT = re.compile(r"[ -~]{1,32}")  # printable ASCII, a part of `schemas.base.Unit`
 _WEIGHT_TOLERANCE = 1e-6
-MOST_LETTERS = 512  # of the name of an error, as `schemas.SensorError`
 
 
 class PlainCoordinate(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -77,7 +76,7 @@ class PlainSensorError(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
     def is_sound(self) -> bool:
         """Whether its numbers and name are as `schemas.SensorError` takes them."""
         deviation = self.standard_deviation
-        return len(self.name) <= MOST_LETTERS and math.isfinite(self.mean) and 0 < deviation < math.inf
+        return len(self.name) <= LONGEST_ERROR_NAME and math.isfinite(self.mean) and 0 < deviation < math.inf
 
 
 class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
