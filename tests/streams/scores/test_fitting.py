@@ -1,0 +1,124 @@
+"""Evidence against the joint Gaussian of all observations, and settings of a simulation found again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
+from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
+from beliefstream.streams.scores.fitting import Parameter, fit, lasting, scaled
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.updater import make_updater
+
+INDEPENDENT, PERSISTENT, LASTS, DENSITY, INTERVAL = 0.1, 0.3, 20.0, 0.02, 0.5
+TOTAL = math.hypot(INDEPENDENT, PERSISTENT)
+NAMES = ("left", "right")
+
+
+@pytest.fixture(scope="module")
+def updater() -> Updater:
+    return make_updater(Settings())
+
+
+def stated(deviation: float = TOTAL, density: float = DENSITY, **lasts: float) -> Definitions:
+    model = Model(
+        entity="cart",
+        name="cart",
+        coordinates=(Coordinate(name="x", unit="m"),),
+        motion=RandomWalk(spectral_density=density),
+        prior=Mixture.gaussian((0.0,), (1.0,)),
+        live_time=False,
+    )
+    sensors = (
+        PositionSensor(sensor=name, coordinates=("x",), standard_deviation=deviation, **lasts)
+        for name in NAMES
+    )
+    return Definitions(tuple(sensors), (model,))
+
+
+def simulated(count: int, seed: int) -> list[Observation]:
+    """Two sensors, one after the other, with errors of which a part lasts, of a walk from the prior."""
+    generator = np.random.default_rng(seed)
+    place, errors, found = generator.normal(), PERSISTENT * generator.normal(size=2), []
+    kept = math.exp(-INTERVAL / LASTS)
+    for step in range(count):
+        if step:
+            place += math.sqrt(DENSITY * INTERVAL) * generator.normal()
+            errors = kept * errors + PERSISTENT * math.sqrt(1 - kept**2) * generator.normal(size=2)
+        value = place + errors[step % 2] + INDEPENDENT * generator.normal()
+        found.append(Observation(entity="cart", sensor=NAMES[step % 2], time=step * INTERVAL, value=value))
+    return found
+
+
+def joint(observations: list[Observation], number: Callable[[str], int]) -> float:
+    """Log density of all observations as one Gaussian."""
+    times = np.array([each.time for each in observations])
+    values = np.array([each.values[0] for each in observations])
+    of = np.array([number(each.sensor) for each in observations])
+    covariance = 1.0 + DENSITY * np.minimum(times[:, None], times)
+    same = of[:, None] == of
+    covariance += same * PERSISTENT**2 * np.exp(-np.abs(times[:, None] - times) / LASTS)
+    covariance += INDEPENDENT**2 * np.eye(len(times))
+    factor = np.linalg.cholesky(covariance)
+    white = np.linalg.solve(factor, values)
+    return float(-0.5 * white @ white - np.log(np.diag(factor)).sum() - 0.5 * len(times) * np.log(2 * np.pi))
+
+
+def test_the_evidence_is_the_joint_density_of_the_observations_on_each_part(updater: Updater) -> None:
+    observations = simulated(40, seed=1)
+    true = stated(INDEPENDENT, persistent_deviation=PERSISTENT, correlation_time=LASTS)
+    found = evidence([true, stated()], Recorded(observations, 10.0), updater)
+    assert found[0].sum() == pytest.approx(joint(observations, NAMES.index), abs=1e-6)
+    first = [each for each in observations if each.time < 10.0]
+    assert found[0, 0] == pytest.approx(joint(first, NAMES.index), abs=1e-6)
+    assert np.all(np.abs(found[1] - found[0]) > 0.1)  # other definitions do not share its beliefs
+
+
+def test_the_settings_of_a_simulation_are_found_again(updater: Updater) -> None:
+    """From a motion of a tenth of the noise and a total that is known."""
+    observations = simulated(600, seed=2)
+    found = fit(stated(density=DENSITY / 10), Recorded(observations, 200.0), updater)
+    assert found.correlation_time == LASTS
+    for sensor in found.definitions.sensors:
+        assert isinstance(sensor, PositionSensor)
+        assert sensor.standard_deviation == pytest.approx(INDEPENDENT, rel=0.1)
+        assert sensor.persistent_deviation == pytest.approx(PERSISTENT, rel=0.02)
+        assert sensor.correlation_time == LASTS
+    motion = found.definitions.models[0].motion
+    assert isinstance(motion, RandomWalk)
+    assert motion.spectral_density == pytest.approx(DENSITY, rel=0.35)
+    named = {trial.name: trial for trial in found.trials}
+    best, alone = named["fitted again, the rest lasts 20 s"], named["fitted"]
+    assert best.first > alone.first > named["as stated"].first
+    assert best.apart > alone.apart
+
+
+def test_forty_observations_are_too_few(updater: Updater) -> None:
+    with pytest.raises(ValueError, match=r"40 observations .* too few .* 80 are needed.*nothing is proposed"):
+        fit(stated(), Recorded(simulated(40, seed=3), math.inf), updater)
+
+
+def test_nothing_lasts_where_more_is_independent_than_was_stated() -> None:
+    factors = {Parameter("position", "standard_deviation"): 1.5}
+    independent = scaled(stated(0.2), factors)
+    assert lasting(stated(0.2), independent, 5.0) == independent
+    (left, _), _ = independent
+    assert isinstance(left, PositionSensor)
+    assert left.standard_deviation == pytest.approx(0.3)
+
+
+def test_an_error_that_was_stated_to_last_counts_to_the_total(updater: Updater) -> None:
+    found = fit(
+        stated(INDEPENDENT, persistent_deviation=PERSISTENT, correlation_time=3.0),
+        Recorded(simulated(80, seed=4), math.inf),
+        updater,
+        times=(LASTS,),
+    )
+    (left, _) = found.definitions.sensors
+    assert isinstance(left, PositionSensor) and left.standard_deviation and left.persistent_deviation
+    assert math.hypot(left.standard_deviation, left.persistent_deviation) == pytest.approx(TOTAL)
