@@ -6,10 +6,12 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from beliefstream.streams.cli import options
 from beliefstream.streams.cli.definitions.registry import (
     Source,
     check_defined,
@@ -78,20 +80,68 @@ def list_sensors(
 
 
 @sensors.command("fit")
-def fit_sensor(
-    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
+def fit_sensors(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SENSOR|FILE...", help="a sensor; with --models, files of observations"),
+    ],
     scale: Annotated[
         bool, typer.Option("--scale", help="correct the scale of distances too, where predictions tell it")
     ] = False,
+    definitions: Annotated[
+        str | None,
+        typer.Option("--sensors", metavar="FILE|JSON", help="sensor definitions of the files, JSON or YAML"),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", metavar="FILE|JSON", help="model definitions of the files, JSON or YAML"),
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option(min=0.1, max=0.9, help="with files: share that is fitted to; the rest is kept apart"),
+    ] = 0.5,
+    each: Annotated[
+        bool, typer.Option("--each", help="with files: noise of each sensor, not one for all of its kind")
+    ] = False,
+    models_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="with files: fitted models, JSON lines")
+    ] = None,
+    map: options.Map = None,
+    set: options.Set = None,
+    mapping: options.MappingFile = None,
+    time_unit: options.Unit = None,
     brokers: Brokers = None,
 ) -> None:
-    """Propose a corrected definition of a sensor, and print it as JSON; nothing is set.
+    """Propose corrected definitions, and print them as JSON lines; nothing is set.
 
-    Bias and noise are those that the other sensors contradict. A belief follows a biased sensor in part, so set the
-    definition, let observations arrive, and fit again. Why each number is proposed stands on standard error.
+    Of a running sensor, bias and noise are those that the other sensors contradict. A belief follows a biased sensor in
+    part, so set the definition, let observations arrive, and fit again.
+
+    Of files, noise and motion are those of the largest evidence. The stated deviation is the total: what of it is not
+    independent lasts. docs/how-wrong-is-my-sensor.md explains it. Why each number is proposed stands on standard error.
 
     Example: beliefstream sensors fit beacon-1 | beliefstream sensors set -
+
+    Example: beliefstream sensors fit log.jsonl --sensors sensors.yaml --models models.yaml > fitted.jsonl
     """
+    if definitions is None and models is None:
+        if len(sources) > 1 or each or models_out is not None:
+            raise CommandError("expected one sensor, or files with --sensors and --models")
+        _fit_running(sources[0], scale, brokers)
+        return
+    if definitions is None or models is None:
+        raise CommandError("files need both --sensors and --models")
+    from beliefstream.streams.cli.definitions.sensors_fit import fit_files
+
+    options.keep_inputs(models_out, *sources, definitions, models, mapping)
+    columns = options.column_mapping(map, set, mapping, time_unit)
+    fit_files(
+        sources, definitions, models, columns, share=share, scale=scale, each=each, models_out=models_out
+    )
+
+
+def _fit_running(sensor: str, scale: bool, brokers: str | None) -> None:
+    """Propose a definition of a sensor by its health."""
     from beliefstream.schemas.sensor_health import digest_of
     from beliefstream.streams.client.sensor_health import propose
 
