@@ -43,6 +43,12 @@ def replay(
             "--score", help="with --offline: score the posteriors, and those of Kalman and particle filters"
         ),
     ] = False,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="with --score, `evidence`: settings by the evidence of the first third, beside those of the truth"
+        ),
+    ] = None,
     particles: Particles = 10_000,
     seed: Seed = 0,
     health: Annotated[
@@ -86,6 +92,8 @@ def replay(
 
     Example: python -m research.recordings plaza2 --offline --score
 
+    Example: python -m research.recordings plaza2 --offline --score --fit evidence
+
     Example: python -m research.recordings all --offline --score --json > scores.jsonl
 
     Example: python -m research.recordings mrclam_robot1 --offline --health --uncalibrated
@@ -98,6 +106,8 @@ def replay(
         raise CommandError("--health comes without --score and --out")
     if uncalibrated and not health:
         raise CommandError("--uncalibrated needs --health")
+    if fit is not None and (fit != "evidence" or not score):
+        raise CommandError(f"--fit takes `evidence`, and needs --score; got {fit!r}")
     if as_json and not (score or health):
         raise CommandError("--json needs --score or --health")
     if recording == ALL and not (offline or tune):
@@ -105,7 +115,7 @@ def replay(
     with loading():
         from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
         from beliefstream.streams.scores.methods import classical
-        from research.recordings.checks import judge, tuned
+        from research.recordings.checks import fitted_parts, judge, tuned
         from research.recordings.parts import limited, without_calibration
         from research.recordings.readers import READERS, read
 
@@ -127,6 +137,7 @@ def replay(
     if health:
         judge(settings, map(without_calibration, parts) if uncalibrated else parts, as_json)
     else:
+        parts += fitted_parts(settings, names, data, limit) if fit else []
         fuse_recordings(settings, parts, classical(particles, seed) if score else None, out, as_json)
 
 

@@ -1,14 +1,15 @@
-"""What `python -m research.recordings` prints instead of scores: health of the sensors, and tuned settings."""
+"""What `python -m research.recordings` prints beside scores: health of the sensors, tuned and fitted settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 from beliefstream.inference.tracking.health.verdicts import assess, judge_together
 from beliefstream.streams.cli.definitions.sensors import print_health
+from beliefstream.streams.cli.definitions.sensors_fit import print_fit
 from beliefstream.streams.cli.offline.replay_scores import ticks
 from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.definitions import own_code
@@ -18,6 +19,8 @@ from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
+from research.recordings.evidence import fitted
+from research.recordings.parts import limited
 from research.recordings.readers import RecordingReader
 from research.recordings.tuning import tune
 
@@ -56,3 +59,16 @@ def tuned(settings: Settings, name: str, reader: RecordingReader, data: Path | N
         print(
             f"{name}: {field.name} {getattr(chosen, field.name)}, the reader has {getattr(present, field.name)}"
         )
+
+
+def fitted_parts(
+    settings: Settings, names: Sequence[str], data: Path | None, limit: float
+) -> list[Recording]:
+    """Fit the settings of recordings by evidence, print them, and return the recordings with them."""
+    own_code.load(settings.measurements)
+    updater, found = make_updater(settings), []
+    for name in names:
+        recording, fit = fitted(name, updater, data)
+        print_fit(fit)
+        found.append(limited(replace(recording, name=f"{name} by evidence"), limit))
+    return found

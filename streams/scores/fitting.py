@@ -29,7 +29,7 @@ CORRELATION_TIMES = (2.0, 5.0, 20.0)  # s, that are tried
 LEAST = 40  # observations for each parameter
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 FURTHEST = 3.0  # of these deviations, at most
-STEP = 0.05  # of these deviations, of the central differences
+STEP = 0.02  # of these deviations, of the finite differences
 ITERATIONS = 8  # of a search
 MOST_OUTLIERS = 0.5
 MOTION = "motion"
@@ -88,7 +88,7 @@ def fit(
         times: correlation times that are tried, in seconds; none: no error lasts.
         scale: whether the scales of distances are fitted too.
         each: whether each sensor has its own noise, instead of one for all of its kind.
-        note: is told what begins.
+        note: is told what begins, and the evidence and prior of each step of a search.
 
     Raises:
         ValueError: there are too few observations.
@@ -103,7 +103,7 @@ def fit(
     first = recorded.first()
 
     def fitted(time: float | None, start: Factors) -> Factors:
-        return _search(wanted, start, lambda some: _tried(stated, some, time, each, first, updater))
+        return _search(wanted, start, lambda some: _tried(stated, some, time, each, first, updater), note)
 
     note("independent errors")
     factors = fitted(None, dict.fromkeys(wanted, 1.0))
@@ -142,15 +142,16 @@ def _tried(
 
 
 def _search(
-    wanted: Sequence[Parameter], start: Factors, evidence_of: Callable[[Sequence[Factors]], Array]
+    wanted: Sequence[Parameter],
+    start: Factors,
+    evidence_of: Callable[[Sequence[Factors]], Array],
+    note: Callable[[str], None],
 ) -> Factors:
-    """Return the factors of the largest evidence with prior that L-BFGS-B meets, by central differences."""
+    """Return the factors of the largest evidence with prior that L-BFGS-B meets, by finite differences."""
     from scipy.optimize import minimize  # imported here, as only a fit needs it
 
     spreads = np.array([parameter.spread for parameter in wanted])
-    steps = np.concatenate(
-        [np.zeros((1, len(wanted))), STEP * np.eye(len(wanted)), -STEP * np.eye(len(wanted))]
-    )
+    steps = np.vstack([np.zeros(len(wanted)), STEP * np.eye(len(wanted))])
     met: list[tuple[float, Array]] = []
 
     def loss(place: Array) -> tuple[float, Array]:
@@ -159,8 +160,8 @@ def _search(
         values = 0.5 * np.square(places).sum(1) - evidence_of(some)
         values = np.where(np.isfinite(values), values, values[np.isfinite(values)].max(initial=0.0) + 100.0)
         met.extend(zip(values.tolist(), places, strict=True))
-        rise, fall = values[1 : len(wanted) + 1], values[len(wanted) + 1 :]
-        return float(values[0]), (rise - fall) / (2 * STEP)
+        note(f"{-values[0]:.1f} nats")
+        return float(values[0]), (values[1:] - values[0]) / STEP
 
     begin = np.log([start[parameter] for parameter in wanted]) / spreads
     bounds = [(-FURTHEST, FURTHEST)] * len(wanted)
@@ -170,7 +171,7 @@ def _search(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": ITERATIONS, "maxfun": ITERATIONS + 4, "ftol": 1e-4},
+        options={"maxiter": ITERATIONS, "maxfun": ITERATIONS + 2, "ftol": 1e-4},
     )
     best = min(met, key=lambda each: each[0])[1]
     return dict(zip(wanted, np.exp(spreads * best).tolist(), strict=True))

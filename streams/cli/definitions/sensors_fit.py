@@ -49,9 +49,7 @@ def fit_files(
     split = observed[min(int(share * len(observed)), len(observed) - 1)].time
     errors = console(errors=True)
     recorded, updater = Recorded(observed, split), make_updater(settings)
-    found = fit(
-        stated, recorded, updater, scale=scale, each=each, note=lambda what: errors.print(f"fits {what}")
-    )
+    found = fit(stated, recorded, updater, scale=scale, each=each, note=errors.print)
     print_fit(found)
     for sensor in found.definitions.sensors:
         print(sensor.to_json().decode())

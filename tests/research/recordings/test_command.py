@@ -52,6 +52,8 @@ def test_options_that_need_others_say_so(run: Run, tmp_path: Path) -> None:
     assert_one_line(run("recordings", "plaza2", "--offline", "--limit", "2"), "limit")
     assert_one_line(run("recordings", "ble_rssi", "--offline", "--data", str(tmp_path)), "BELIEFSTREAM_DATA")
     assert_one_line(run("recordings", "plaza1", "--health"), "--offline")
+    assert_one_line(run("recordings", "plaza1", "--offline", "--fit", "evidence"), "needs --score")
+    assert_one_line(run("recordings", "plaza1", "--offline", "--score", "--fit", "truth"), "takes `evidence`")
     assert_one_line(run("recordings", "plaza1", "--offline", "--health", "--score"), "without --score")
     assert_one_line(run("recordings", "plaza1", "--offline", "--uncalibrated"), "--health")
 
