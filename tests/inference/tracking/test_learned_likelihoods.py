@@ -73,8 +73,9 @@ def test_an_unknown_error_is_in_the_accumulated_error() -> None:
     seen = [exact(), exact(is_learned=True), exact(is_learned=True, expected_error=0.5)]
     outcomes = [advance([Step(None, model, Instant(1.0, (each,)))], updater())[0] for each in seen]
     known, unknown, stated = (outcome.accumulated_error for outcome in outcomes)
-    assert unknown - known >= UNKNOWN - 1e-12  # a difference of sums, which round
-    assert 0.5 <= stated - known < unknown - known
+    rounding = 1e-12  # of differences of sums
+    assert unknown - known >= UNKNOWN - rounding
+    assert 0.5 - rounding <= stated - known < unknown - known
     assert outcomes[1].learned is not None and outcomes[1].learned.error is None
     assert outcomes[2].learned is not None and outcomes[2].learned.error is not None
 
