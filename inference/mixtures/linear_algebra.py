@@ -90,28 +90,17 @@ def inverse_cholesky(precision: Tensor, floor: float = 1e-12) -> Tensor:
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
     """``matrix @ vector`` over ``(..., d, e)`` and ``(..., e)``."""
-    return _combine([matrix[..., :, k] for k in range(matrix.shape[-1])], vector)
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def transpose_times(matrix: Tensor, vector: Tensor) -> Tensor:
     """``matrixᵀ @ vector`` over ``(..., e, d)`` and ``(..., e)``."""
-    return _combine([matrix[..., k, :] for k in range(matrix.shape[-2])], vector)
-
-
-def _combine(columns: list[Tensor], weights: Tensor) -> Tensor:
-    """``Σ_k weights_k columns_k``; faster as a few products than as a sum over a last dimension of 2 to 4."""
-    total = columns[0] * weights[..., 0:1]
-    for k, column in enumerate(columns[1:], start=1):
-        total = torch.addcmul(total, column, weights[..., k : k + 1])
-    return total
+    return times(matrix.mT, vector)
 
 
 def gram(matrix: Tensor) -> Tensor:
     """``matrixᵀ matrix`` over ``(..., e, d)``."""
-    total = outer(matrix[..., 0, :], matrix[..., 0, :])
-    for k in range(1, matrix.shape[-2]):
-        total = torch.addcmul(total, matrix[..., k, :, None], matrix[..., k, None, :])
-    return total
+    return matrix.mT @ matrix
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
@@ -125,10 +114,7 @@ def quadratic(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 def squared_norm(vector: Tensor) -> Tensor:
     """Sum of squares over the last dimension."""
-    total = vector[..., 0].square()
-    for k in range(1, vector.shape[-1]):
-        total = torch.addcmul(total, vector[..., k], vector[..., k])
-    return total
+    return vector.square().sum(-1)
 
 
 def norm(vector: Tensor, keepdim: bool = False) -> Tensor:

@@ -77,15 +77,17 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
 def _share(prior: GaussianMixture, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Component of each token, place among its duplicates, and their number, each ``(B, tokens)``."""
     present, weights = prior.present, prior.log_weights.exp()
-    copies = present.to(weights.dtype)
-    for _ in range(tokens - 1):
-        unfilled = (copies.sum(1, keepdim=True) < tokens).to(weights.dtype)
-        score = torch.where(present, weights / (copies + 0.5), torch.full_like(weights, -1.0))
-        copies = copies + unfilled * functional.one_hot(score.argmax(1), prior.components).to(weights.dtype)
-    ends = copies.long().cumsum(1)
+    # each further copy goes where the weight per copy is largest: the highest of all these, in order
+    score = (
+        torch.where(present, weights, -1.0)[:, None] / (torch.arange(1, tokens) + 0.5).to(weights)[:, None]
+    )
+    rank = score.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1).view_as(score)
+    more = (rank < tokens - present.sum(1)[:, None, None]) & present[:, None]
+    copies = present.long() + more.sum(1)
+    ends = copies.cumsum(1)
     place = torch.arange(tokens, device=weights.device).expand(prior.batch, tokens).contiguous()
     source = torch.searchsorted(ends, place, right=True).clamp(max=prior.components - 1)
-    count = copies.long().gather(1, source)
+    count = copies.gather(1, source)
     return source, place - (ends.gather(1, source) - count), count
 
 
@@ -114,10 +116,7 @@ class Block(nn.Module):
         key, value = self.key_value(pairs).view(batch, count, -1, 2, self.heads, each).unbind(3)
         score = (query * key).sum(-1) / math.sqrt(each)
         attention = score.masked_fill(~mask[:, None, :, None], -1e9).softmax(2)
-        seen = torch.zeros_like(value[:, :, 0])
-        for place in range(value.shape[2]):
-            seen = torch.addcmul(seen, attention[:, :, place, :, None], value[:, :, place])
-        seen = seen.view(batch, count, width)
+        seen = (attention[..., None] * value).sum(2).view(batch, count, width)
         tokens = tokens + self.mix_pairs(seen)
         transformed: Tensor = self.feed_forward(self.norm_out(tokens))
         return tokens + transformed
@@ -147,14 +146,13 @@ class Layer(nn.Module):
         self, state: Tensor, frame: features.Frame, observations: Observations, evidence: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Token state, step ``(B, K, d)``, change of the factor ``(B, K, d, d)`` and change of the log weight."""
-        gradient, information = frame.linearisation.gradient, frame.linearisation.information
-        used = observations.mask[:, None].to(gradient.dtype)
-        identity = torch.eye(gradient.shape[-1], dtype=gradient.dtype, device=gradient.device)
+        used = observations.mask[:, None].to(state.dtype)
+        identity = torch.eye(frame.offsets.shape[-1], dtype=state.dtype, device=state.device)
         inlier = torch.sigmoid(frame.innovation_odds.clamp(-12, 12)) * used
-        hessian = (information * inlier[..., None, None]).sum(2) + frame.prior_precision
-        hessian_factor = la.cholesky(hessian + 1e-6 * identity)
+        information, gradient = frame.weighted(inlier[:, :, None])
+        hessian_factor = la.cholesky(information[:, :, 0] + frame.prior_precision + 1e-6 * identity)
         inverse = la.invert_from_factor(hessian_factor)
-        total = (gradient * inlier[..., None]).sum(2) + frame.prior_gradient
+        total = gradient[:, :, 0] + frame.prior_gradient
         prior_and_fit, volume, change = evidence
         tokens = features.token_features(
             frame,
@@ -177,25 +175,21 @@ class Layer(nn.Module):
 
 def _gated(frame: features.Frame, used: Tensor, pair: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
     """Step of the mean and change of the factor, as weighted by the gates, both in the whitened frame."""
-    gradient, information = frame.linearisation.gradient, frame.linearisation.information
-    spread, siblings, prior = frame.spread, frame.siblings, frame.prior_precision
-    identity = torch.eye(gradient.shape[-1], dtype=gradient.dtype, device=gradient.device)
+    offsets, prior = frame.offsets, frame.prior_precision
+    identity = torch.eye(offsets.shape[-1], dtype=offsets.dtype, device=offsets.device)
     inlier = torch.sigmoid((frame.innovation_odds + 4 * pair[..., 0]).clamp(-12, 12)) * used
-    pull = torch.exp(token[..., 0].clamp(-3, 2))
-    hessian = (information * inlier[..., None, None]).sum(2) + prior * pull[..., None, None]
-    inverse = la.invert(hessian + 1e-6 * identity)
-    total = (gradient * inlier[..., None]).sum(2) + frame.prior_gradient * pull[..., None]
-    newton = la.times(inverse, total)
+    weights = torch.stack([inlier, inlier * torch.exp(pair[..., 1].clamp(-4, 4))], 2)
+    information, gradient = frame.weighted(weights)
+    pull = torch.exp(token[..., 0].clamp(-3, 2))[..., None]
+    inverse = la.invert(information[:, :, 0] + prior * pull[..., None] + 1e-6 * identity)
+    total = gradient[:, :, 0] + frame.prior_gradient * pull
+    newton, *bent = (torch.cat([total[:, :, None], offsets], 2) @ inverse).unbind(2)
     newton = newton / (1 + la.norm(newton, True) / 4)
-    step = torch.sigmoid(token[..., 1:2] + 1.0) * newton + token[..., 2:3] * spread
-    step = step + token[..., 3:4] * la.times(inverse, spread) + token[..., 4:5] * la.times(inverse, siblings)
-    weight = inlier * torch.exp(pair[..., 1].clamp(-4, 4))
-    precision = (information * weight[..., None, None]).sum(2)
-    precision = precision + prior * torch.exp(token[..., 5].clamp(-3, 3))[..., None, None]
-    precision = (
-        precision + la.outer(siblings, siblings) * functional.softplus(token[..., 6] - 3)[..., None, None]
-    )
-    precision = precision + la.outer(spread, spread) * functional.softplus(token[..., 7] - 3)[..., None, None]
+    step = torch.sigmoid(token[..., 1:2] + 1.0) * newton + token[..., 2:3] * offsets[:, :, 0]
+    step = step + token[..., 3:4] * bent[0] + token[..., 4:5] * bent[1]
+    precision = information[:, :, 1] + prior * torch.exp(token[..., 5].clamp(-3, 3))[..., None, None]
+    wide = functional.softplus(token[..., 6:8].flip(-1) - 3)[..., None]
+    precision = precision + offsets.mT @ (wide * offsets)
     return step, la.inverse_cholesky(precision + 1e-5 * identity)
 
 
@@ -234,17 +228,9 @@ class DistributionTransformer(nn.Module):
             features.token_constants(tokens.log_weights, tokens.rank, tokens.copies, dimension)
         )
         means, factors, change = tokens.means, prior_factor, torch.zeros_like(tokens.log_weights)
+        given = tokens.means, prior_inverse, la.times(prior_factor, tokens.spread), average
         for layer in self.layers:
-            frame = features.whiten(
-                observations,
-                means,
-                factors,
-                tokens.means,
-                prior_factor,
-                prior_inverse,
-                tokens.spread,
-                average,
-            )
+            frame = features.whiten(observations, means, factors, *given)
             residuals = frame.linearisation.residuals
             fit = residuals.log_likelihood - observations.log_peaks(residuals)
             fit = (fit * used).sum(-1).clamp(min=-200)
