@@ -1,7 +1,8 @@
 """Updates with errors of sensors that last, where the observations bend too much for a closed form.
 
-The errors are hidden coordinates, the last ones, that add to a scalar observation ``z = h(x) + v + n``, as a sum v of
-them; n is the noise. A sheet of ``h(x) + v`` as thin as the noise is hard to fit, but its marginal over the state x is
+Several observations are taken one after the other, most informative first: by a closed form where one alone is linear,
+or nearly so. The errors are hidden coordinates, the last ones, that add to a scalar observation ``z = h(x) + v + n``,
+as a sum v of them; n is the noise. A sheet of ``h(x) + v`` as thin as the noise is hard to fit, but its marginal over the state x is
 not: given x, each component of the prior has a Gaussian v, so that it counts as noise. So of every component
 
 1. v is regressed on h(x), ``v = α + β (h − h₀) + r``; then ``h₀ + (z − h₀ − α) / (1 + β)`` observes h(x) alone, with
@@ -11,8 +12,7 @@ not: given x, each component of the prior has a Gaussian v, so that it counts as
 3. v follows: given x and z it is Gaussian. Its moments over each part of the posterior are taken at cubature points.
 4. All other coordinates follow from x and v by regression.
 
-Hypotheses that the observation is an outlier leave their component as it is. Several observations are taken one after
-the other.
+Hypotheses that the observation is an outlier leave their component as it is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.noise import wrap
-from beliefstream.inference.likelihood.observations import LINEAR, Observations
+from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.update.closed.nearly_linear import hypotheses, order
 from beliefstream.inference.update.closed.reduction_cost import condense
+from beliefstream.inference.update.closed.scaled_problem import pose
+from beliefstream.inference.update.quadrature import linear_share
 from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -44,6 +46,7 @@ Solve = Callable[[GaussianMixture, Observations], Update]
 def update(
     prior: GaussianMixture,
     observations: Observations,
+    linear: Linearisation,
     p_value: Tensor,
     solve: Solve,
     settings: UpdateSettings,
@@ -53,18 +56,21 @@ def update(
     Args:
         prior: over the state and the hidden coordinates.
         observations: without problems, with Gaussian noise.
+        linear: the observations at the prior's means, in the frames of its factors.
         p_value: of all observations of each entity, ``(B,)``.
         solve: updates priors over the state with one observation each.
-        settings: `components` and `merge_below` count.
+        settings: limits of the closed form, and of reduction.
     """
-    places = order(prior, observations, observations.linearise(prior.means, prior.factors()))
+    places = order(prior, observations, linear)
     found, counts = [], observations.mask.sum(1)
     for count in sorted(set(counts.tolist())):
         index = torch.nonzero(counts == count)[:, 0]
         belief, total, lost, best = prior.rows(index), *torch.zeros(2, len(index)).double(), torch.zeros(0)
         for number in range(count):
             one = _taken(observations.rows_of(index), places[index, number])
-            joint, loss, best = _with_one(belief, one, solve)
+            # one alone is here because it bends
+            near, diverged = _near(belief, one, settings) if count > 1 else (one.kind[:, 0] == LINEAR, lost)
+            joint, loss, best = _with_one(belief, one, solve, near, diverged)
             evidence = torch.logsumexp(joint.log_weights, 1)
             belief, more = condense(joint.normalised(), settings.most_components, settings.merge_below)
             total, lost = total + evidence, lost + loss + more
@@ -79,20 +85,30 @@ def _taken(observations: Observations, place: Tensor) -> Observations:
     return observations.map(lambda tensor: tensor[row, place][:, None])
 
 
+def _near(belief: GaussianMixture, one: Observations, settings: UpdateSettings) -> tuple[Tensor, Tensor]:
+    """Which observations have a closed form, ``(B,)`` bool, and what it loses, nats."""
+    posed = pose(belief, one, settings.linear_below)
+    limit = settings.linear_below * linear_share(posed, one, settings)
+    return (one.kind[:, 0] == LINEAR) | (posed.divergence < limit), posed.divergence
+
+
 def _with_one(
-    belief: GaussianMixture, one: Observations, solve: Solve
+    belief: GaussianMixture, one: Observations, solve: Solve, near: Tensor, diverged: Tensor
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Every component after one observation, by each hypothesis, not normalised; what is lost, and the methods."""
-    linear = one.kind[:, 0] == LINEAR
+    """Every component after one observation, by each hypothesis, not normalised; what is lost, and the methods.
+
+    Those that are `near` ``(B,)`` bool take the closed form, which loses `diverged` ``(B,)`` nats.
+    """
     parts: list[tuple[Tensor, GaussianMixture, Tensor, Tensor]] = []
     for is_linear in (True, False):
-        index = torch.nonzero(linear == is_linear)[:, 0]
+        index = torch.nonzero(near == is_linear)[:, 0]
         if len(index):
             some, seen = belief.rows(index), one.rows_of(index)
             if is_linear:
                 joint = hypotheses(some, seen, torch.zeros(len(index), dtype=torch.int64))
-                zero = torch.zeros(len(index), dtype=torch.float64)
-                parts.append((index, joint, zero, torch.full_like(index, int(Method.KALMAN))))
+                loss = diverged[index]
+                method = torch.where(loss > 0, int(Method.LINEARISED), int(Method.KALMAN))
+                parts.append((index, joint, loss, method))
             else:
                 parts.append((index, *_with_scalar(some, seen, solve)))
     places = torch.argsort(torch.cat([part[0] for part in parts]))

@@ -182,8 +182,9 @@ class Updater:
 
     def _with_errors(self, posed: Posed, observations: Observations, index: Tensor) -> Update:
         """Update the entities at `index`, whose sensors have errors that last."""
-        p_value = posed.scaled.prediction.rows_of(index).p_value(posed.scaled.prior.rows(index))
-        given = posed.prior.rows(index), observations.rows_of(index)
+        scaled = posed.scaled.rows(index)
+        given = posed.prior.rows(index), observations.rows_of(index), scaled.linear
+        p_value = scaled.prediction.p_value(scaled.prior)
         return persistent.update(*given, p_value, self._updated, self.settings)
 
     def _by_network(

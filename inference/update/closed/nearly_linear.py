@@ -132,13 +132,14 @@ def divergence(
 
 
 def missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
-    """Mean square error of a linear h at two standard deviations, over sixteen, ``(B, K, N)``."""
+    """Mean square error of a linear h at two standard deviations of the state, over sixteen, ``(B, K, N)``."""
     batch, components, size = prior.means.shape
-    steps = 2 * prior.factors().mT  # rows: the columns of the factor
+    state = size - (0 if observations.hidden is None else int(observations.hidden.max()))
+    steps = 2 * prior.factors().mT[:, :, :state]  # rows: the columns of the factor
     points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
     there = observations.residuals(points.view(batch, -1, size)).signed
-    there = there.view(batch, components, 2 * size, -1)
-    along = 2 * slope.mT  # the residual falls by it
+    there = there.view(batch, components, 2 * state, -1)
+    along = 2 * slope.mT[:, :, :state]  # the residual falls by it
     expected = torch.cat([-along, along], 2) + signed[:, :, None]
     return (there - expected).square().mean(2) / 16
 
@@ -349,7 +350,7 @@ def _total(
                 if beyond:
                     other = 0.0
                     if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
-                        other = known[b, k, n] if len(known) > 0 else math.inf
+                        other = known[b, k, n] / rest if len(known) > 0 else math.inf
                     else:
                         other = _missed(prior[1][b, k], factors[b, k], seen, linear, b, k, n, space, point)
                         other /= narrow * narrow
