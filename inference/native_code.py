@@ -29,6 +29,7 @@ from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import curved, evidence
 from beliefstream.inference.update.check import climb, native_importance, unobserved
 from beliefstream.inference.update.closed import updates
+from beliefstream.inference.update.persistent import single_observation
 from beliefstream.inference.update.plane import polar_answers, several_observations
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
@@ -51,6 +52,7 @@ MODULES = (
     native_maximisation,
     native_linear_algebra,
     accumulated_error,
+    single_observation,
     predicted_observations,
     evidence,
 )

@@ -187,7 +187,7 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
 def differences(observations: Seen, points: Tensor) -> Tensor:
     """``z − h(x)`` of the scalar kinds ``(B, P, N)``, as `Observations.difference`."""
     off = np.zeros((*points.shape[:2], observations.kind.shape[1]))
-    _differences(observations, array(points), off)
+    fill_differences(observations, array(points), off)
     return torch.from_numpy(off).to(points)
 
 
@@ -252,7 +252,8 @@ def _residuals(seen: Seen, points: Array, each: Each) -> None:
 
 
 @native
-def _differences(seen: Seen, points: Array, off: Array) -> None:
+def fill_differences(seen: Seen, points: Array, off: Array) -> None:
+    """As `differences`, of what is not linear."""
     relative = np.empty(seen.matrix.shape[2])
     for b in range(len(points)):
         for p in range(points.shape[1]):

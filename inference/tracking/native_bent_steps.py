@@ -1,21 +1,25 @@
 """Steps with one range or bearing that bends too much for a closed form, by quadrature.
 
 It goes on where `native_steps` leaves such a step open, with its prediction: along the observation first, and in the
-plane then around the sensor. These are most first steps of an entity, and some of a settled fleet. What it solves
-poorly stays open.
+plane then around the sensor. These are most first steps of an entity, and some of a settled fleet. A sensor's errors
+that last are taken out (`update.persistent`). What it solves poorly stays open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from beliefstream.inference.likelihood.native_observations import fill_differences
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import LINEAR
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, native
-from beliefstream.inference.mixtures.native_arrays import Numbers
+from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.tracking.native_steps import (
     Found,
     Given,
@@ -23,9 +27,11 @@ from beliefstream.inference.tracking.native_steps import (
     keep,
     smallest,
 )
+from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.updates import BENT, EFFICIENCY, EVIDENCE
 from beliefstream.inference.update.curved import solve as solve_along
 from beliefstream.inference.update.curved_nodes import MOST_TOUCHED
+from beliefstream.inference.update.persistent.single_observation import Alone, Answer, solved
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE as LOG_EVIDENCE,
@@ -40,21 +46,11 @@ Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
-class Bent(NamedTuple):
-    """Steps with one bent observation: predictions, readings, and the coordinates that they touch."""
-
-    rows: Places  # (n,)
-    prior: Numbers  # (n, K)
-    seen: Seen
-    axes: Places  # (n, d)
-
-
 class Answers(NamedTuple):
-    """Answers to these steps."""
+    """Answers to the steps `at` some places of a batch."""
 
-    rows: Places  # (n,)
+    at: Places  # (n,)
     chosen: Places  # those that are good enough
-    prior: Numbers  # (n, K)
     posterior: Numbers  # (n, J)
     numbers: Array  # (n, 2) log evidence and divergence
     method: Places  # (n,)
@@ -64,7 +60,7 @@ def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, _, found = smallest()
     prior, none = _predicted(given, found, np.zeros(1, np.int64)), np.zeros(0, np.int64)
-    _keep_all(none, none, prior, prior, np.zeros((0, 2)), none, found)
+    _keep_all(none, prior, Answers(none, none, prior, np.zeros((0, 2)), none), given.state, found)
 
 
 def follow(given: Given, reported: Reported, found: Found, settings: UpdateSettings) -> None:
@@ -74,19 +70,79 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     rows = np.nonzero((found.method == BENT) & (reported.counts == 1))[0]
     if len(rows) == 0:
         return
-    places = (np.cumsum(reported.counts) - 1)[rows]
-    table, sensors = reported.table, reported.sensors[places]
-    touched = (table.heading[sensors] != 0) | (table.matrix[sensors] != 0).any(1)
+    prior = _predicted(given, found, rows)
+    seen = _observations(reported, (np.cumsum(reported.counts) - 1)[rows])
+    if given.means.shape[1] == given.state:
+        several = _by_quadrature(prior, seen, settings)
+    else:
+        several = iter([_with_errors(prior, seen, given.state, settings)])
+    for answers in several:
+        _keep_all(rows, prior, answers, given.state, found)
+
+
+def _by_quadrature(prior: Numbers, seen: Seen, settings: UpdateSettings) -> Iterator[Answers]:
+    """Answers by each way, to what others left."""
+    touched = (seen.heading[:, 0] != 0) | (seen.matrix[:, 0] != 0).any(1)
     # without a limit for closed forms, a linear sensor with outliers is left too
-    count = np.where(table.kind[sensors] != LINEAR, touched.sum(1), 0)
+    count = np.where(seen.kind[:, 0] != LINEAR, touched.sum(1), 0)
     for size in range(1, MOST_TOUCHED + 1):
         # in the plane, what bends little takes a third of the time along the observation
-        for solved in (_along, _in_plane) if size == 2 else (_along,):
-            some = (count == size) & (found.method[rows] == BENT)
-            if some.any():
-                prior, seen = _predicted(given, found, rows[some]), _observations(reported, places[some])
-                axes = np.ascontiguousarray(np.nonzero(touched[some])[1].reshape(-1, size))
-                _keep_all(*solved(Bent(rows[some], prior, seen, axes), settings), found)
+        for way in (_along, _in_plane) if size == 2 else (_along,):
+            index = np.nonzero(count == size)[0]
+            if len(index):
+                axes = np.ascontiguousarray(np.nonzero(touched[index])[1].reshape(-1, size))
+                answers = way(prior, seen, index, axes, settings)
+                count[index[answers.chosen]] = 0
+                yield answers
+
+
+def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSettings) -> Answers:
+    """Answers with errors that last, where quadrature is good enough for each component of the state alone."""
+    matrix, heading = seen.matrix[..., :state].copy(), seen.heading[..., :state].copy()
+    own = seen._replace(matrix=matrix, heading=heading, hidden=np.zeros_like(seen.hidden))
+
+    def differences(row: Places, points: Array) -> Array:
+        off = np.empty((*points.shape[:2], 1))
+        fill_differences(_rows(own, row), points, off)
+        return off[..., 0]
+
+    def answer(alone: Alone) -> Answer:
+        return _of_components(alone, _rows(own, alone.row), settings)
+
+    found = solved(prior, seen, state, differences, answer, int(Method.KALMAN))
+    joint = GaussianMixture(*map(torch.from_numpy, found.joint))
+    evidence = torch.logsumexp(joint.log_weights, 1)
+    posterior, loss = condense(joint.normalised(), settings.most_components, settings.merge_below)
+    lost = found.lost + loss.numpy()
+    numbers = np.stack([evidence.numpy(), lost], 1)
+    return Answers(
+        np.arange(len(lost)), np.nonzero(lost < np.inf)[0], numbers_of(posterior), numbers, found.method
+    )
+
+
+def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> Answer:
+    """Answers to components over the state, by quadrature."""
+    (count, _, state), most = alone.prior.means.shape, settings.most_components
+    none, value = np.zeros((count, 1)), seen.value.copy()
+    value[:, 0, 0] = alone.value
+    seen = seen._replace(
+        value=value, deviation=alone.deviation[:, None], constant=seen.constant + alone.growth[:, None],
+        log_inlier=none, log_outlier=none - np.inf,
+    )  # fmt: skip
+    shape = count, most
+    posterior = Numbers(np.full(shape, -np.inf), np.zeros((*shape, state)), np.zeros((*shape, state, state)))
+    found = Answer(posterior, np.zeros(count), np.full(count, np.inf), np.zeros(count, np.int64))
+    for place, chosen, some, numbers, method in _by_quadrature(alone.prior, seen, settings):
+        at, width = place[chosen], some.means.shape[1]
+        for into, part in zip(posterior, some, strict=True):
+            into[at, :width] = part[chosen]
+        found.log_evidence[at], found.divergence[at] = numbers[chosen].T
+        found.method[at] = method[chosen]
+    return found
+
+
+def _rows(seen: Seen, row: Places) -> Seen:
+    return Seen._make(part[row] for part in seen)
 
 
 def _predicted(given: Given, found: Found, rows: Places) -> Numbers:
@@ -111,42 +167,35 @@ def _observations(reported: Reported, places: Places) -> Seen:
     return Seen(*(np.ascontiguousarray(field[:, None]) for field in fields))
 
 
-def _in_plane(bent: Bent, settings: UpdateSettings) -> Answers:
+def _in_plane(prior: Numbers, seen: Seen, index: Places, axes: Places, settings: UpdateSettings) -> Answers:
     """Around the sensor."""
-    index = np.arange(len(bent.rows))
-    posterior, values = solve(bent.prior, bent.seen, index, bent.axes, limits_of(settings))
+    posterior, values = solve(prior, seen, index, axes, limits_of(settings))
     good, exact = accepted(values, settings)
     method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
-    return Answers(bent.rows, np.nonzero(good)[0], bent.prior, posterior, numbers, method)
+    return Answers(index, np.nonzero(good)[0], posterior, numbers, method)
 
 
-def _along(bent: Bent, settings: UpdateSettings) -> Answers:
+def _along(prior: Numbers, seen: Seen, index: Places, axes: Places, settings: UpdateSettings) -> Answers:
     """Along the observation."""
-    index, limits = np.arange(len(bent.rows)), (settings.most_components, float(settings.merge_below))
-    posterior, values = solve_along(bent.prior, bent.seen, index, bent.axes, *limits)
+    limits = settings.most_components, float(settings.merge_below)
+    posterior, values = solve_along(prior, seen, index, axes, *limits)
     good = np.nonzero(values[1] < settings.quadrature_below)[0]
     method = np.full(len(index), int(Method.QUADRATURE))
-    return Answers(bent.rows, good, bent.prior, posterior, np.ascontiguousarray(values.T), method)
+    return Answers(index, good, posterior, np.ascontiguousarray(values.T), method)
 
 
 @native
-def _keep_all(
-    rows: Places,
-    chosen: Places,
-    prior: Numbers,
-    posterior: Numbers,
-    numbers: Array,
-    method: Places,
-    found: Found,
-) -> None:
-    """Keep the chosen `Answers`."""
-    for i in chosen:
-        b, sources, count = rows[i], _present(prior.log_weights[i]), _present(posterior.log_weights[i])
+def _keep_all(rows: Places, prior: Numbers, answers: Answers, state: int, found: Found) -> None:
+    """Keep the chosen answers to steps of the entities at `rows`."""
+    posterior, numbers = answers.posterior, answers.numbers
+    for i in answers.chosen:
+        at = answers.at[i]
+        b, sources, count = rows[at], _present(prior.log_weights[at]), _present(posterior.log_weights[i])
         before = (
-            prior.log_weights[i : i + 1, :sources],
-            prior.means[i : i + 1, :sources],
-            prior.covariances[i : i + 1, :sources],
+            prior.log_weights[at : at + 1, :sources],
+            prior.means[at : at + 1, :sources],
+            prior.covariances[at : at + 1, :sources],
         )
         after = (
             posterior.log_weights[i : i + 1, :count],
@@ -154,8 +203,8 @@ def _keep_all(
             posterior.covariances[i : i + 1, :count],
         )
         found.numbers[b, EVIDENCE], found.numbers[b, EFFICIENCY] = numbers[i, 0], np.exp(-2 * numbers[i, 1])
-        if keep(before, after, numbers[i, 1], b, prior[1].shape[2], found):
-            found.method[b] = method[i]
+        if keep(before, after, numbers[i, 1], b, state, found):
+            found.method[b] = answers.method[i]
 
 
 @borrowing

@@ -30,13 +30,13 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update import persistent
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
 from beliefstream.inference.update.network import PLANE, CheckedNetwork, ThoroughNetwork, Wanted
+from beliefstream.inference.update.persistent import several_observations
 from beliefstream.inference.update.plane.hypotheses import by_hypotheses
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
@@ -185,7 +185,7 @@ class Updater:
         scaled = posed.scaled.rows(index)
         given = posed.prior.rows(index), observations.rows_of(index), scaled.linear
         p_value = scaled.prediction.p_value(scaled.prior)
-        return persistent.update(*given, p_value, self._updated, self.settings)
+        return several_observations.update(*given, p_value, self._updated, self.settings)
 
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor

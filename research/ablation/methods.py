@@ -8,11 +8,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
+from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.tracking import closed_steps, native_bent_steps
-from beliefstream.inference.tracking.native_bent_steps import Answers, Bent
+from beliefstream.inference.tracking.native_bent_steps import Answers
 from beliefstream.inference.update import network, quadrature
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
@@ -31,11 +34,10 @@ def _leave(*_: Any) -> None:
     """No step is solved."""
 
 
-def _none_chosen(bent: Bent, _: Any) -> Answers:
+def _none_chosen(prior: Numbers, _: Seen, at: NDArray[np.int64], *__: Any) -> Answers:
     """No step is solved by this method; others may solve it."""
-    count = len(bent.rows)
-    none, numbers, method = np.zeros(0, np.int64), np.zeros((count, 2)), np.zeros(count, np.int64)
-    return Answers(bent.rows, none, bent.prior, bent.prior, numbers, method)
+    none, numbers, method = np.zeros(0, np.int64), np.zeros((len(at), 2)), np.zeros(len(at), np.int64)
+    return Answers(at, none, prior, numbers, method)
 
 
 def _same_answer(

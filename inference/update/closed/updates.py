@@ -198,10 +198,10 @@ def _outliers(seen: Seen) -> int:
 
 @borrowing
 def _is_located(seen: Seen) -> bool:
-    """Whether all observations are linear, ranges or bearings, with plain noise and without errors that last."""
+    """Whether all observations are linear, ranges or bearings, with plain noise."""
     located = is_plain(seen, 0)
     for n in range(seen.kind.shape[1]):
-        located &= seen.kind[0, n] != FUNCTION and seen.hidden[0, n] == 0
+        located &= seen.kind[0, n] != FUNCTION
     return located
 
 

@@ -1,0 +1,1 @@
+"""Updates with errors of sensors that last, which are hidden coordinates."""
