@@ -99,8 +99,9 @@ def sensor_table(sensors: Sequence[Sensor], covariances: Array | None, dimension
 
 
 def most_rows(sensors: Sequence[Sensor], dimension: int) -> int:
-    """The number of rows that a table of `sensors` has."""
-    return max([dimension] + [len(sensor.matrix) for sensor in sensors])
+    """The number of rows that a table of `sensors` has: those of the state, which is before hidden coordinates."""
+    state = dimension - max((sensor.hidden for sensor in sensors), default=0)
+    return max([state] + [len(sensor.matrix) for sensor in sensors])
 
 
 def own_covariances(sensors: Sequence[Sensor], dimension: int) -> Array:
