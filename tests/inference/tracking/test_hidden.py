@@ -156,6 +156,26 @@ def test_an_outlier_changes_neither_the_state_nor_the_error() -> None:
     np.testing.assert_allclose(beside.mixture().moments()[0], usual.mixture().moments()[0], atol=0.02)
 
 
+def test_an_answer_does_not_depend_on_the_others_of_its_batch() -> None:
+    random, known = np.random.default_rng(3), ranges(3, 0.1)
+    start = Belief(0.0, np.ones(1), np.zeros((1, 2)), 9 * np.eye(2)[None])
+    model = StateModel(RandomWalk((0.1, 0.1)), start)
+    logs = {
+        f"e{entity}": [
+            Event(f"e{entity}", 0.5 * n, Reading(known[(n + entity) % 3], random.uniform(3, 9, 1)))
+            for n in range(4)
+        ]
+        for entity in range(5)
+    }
+    together = list(replay([event for log in logs.values() for event in log], lambda _: model, updater()))
+    for entity, log in logs.items():
+        alone = [outcome for _, outcome in replay(log, lambda _: model, updater())]
+        for one, other in zip(alone, (found for name, found in together if name == entity), strict=True):
+            assert one.method == other.method
+            np.testing.assert_array_equal(one.belief.means, other.belief.means)
+            np.testing.assert_array_equal(one.belief.covariances, other.belief.covariances)
+
+
 def test_an_error_is_forgotten_after_four_correlation_times_of_silence() -> None:
     log = [(0.0, TWIN, 1.0), (1.0, RATE, 0.1), (11.9, RATE, 0.1)]
     assert [len(found.belief.hidden.errors) for found in outcomes(MODEL, log)] == [1, 2, 2]
