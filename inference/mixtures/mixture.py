@@ -193,10 +193,16 @@ class GaussianMixture:
         return GaussianMixture(self.log_weights, *parts)
 
     def product(self, other: GaussianMixture, axes: Sequence[int] | None = None) -> GaussianMixture:
-        """Normalised product of the two densities; `other` may be over the coordinates `axes` only.
+        """Normalised product of the two densities, as of `product_with_evidence`."""
+        return self.product_with_evidence(other, axes)[0]
 
-        Every pair of components gives one Gaussian, weighted by the evidence of one under the other:
-        ``K_self × K_other`` components in all.
+    def product_with_evidence(
+        self, other: GaussianMixture, axes: Sequence[int] | None = None
+    ) -> tuple[GaussianMixture, Tensor]:
+        """Normalised product of the two densities, and the log of its integral ``(B,)``, without powers of 2π.
+
+        `other` may be over the coordinates `axes` only. Every pair of components gives one Gaussian, weighted by the
+        evidence of one under the other: ``K_self × K_other`` components in all.
         """
         chosen = list(range(self.dimension)) if axes is None else list(axes)
         seen = self.marginal(chosen)
@@ -210,9 +216,8 @@ class GaussianMixture:
         rows = self.covariances[..., chosen, :][:, :, None]
         covariances = la.symmetrise(self.covariances[:, :, None] - gain @ rows)
         log_weights = self.log_weights[:, :, None] + other.log_weights[:, None] + log_evidence
-        return GaussianMixture(
-            log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2)
-        ).normalised()
+        joint = GaussianMixture(log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2))
+        return joint.normalised(), joint.log_weights.logsumexp(1)
 
 
 def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ class Belief(msgspec.Struct, frozen=True, eq=False):
         control: all inputs of the motion from that time on; None for zero.
         error: estimated divergence from the exact belief; zero for a stated belief.
         hidden: the last of the D coordinates, which are not of the state.
+        modes: number of components of each mode of the motion noise, in order; empty if all modes are alike.
     """
 
     time: float
@@ -45,6 +46,7 @@ class Belief(msgspec.Struct, frozen=True, eq=False):
     control: ControlReading | None = None
     error: AccumulatedError = NO_ERROR
     hidden: Hidden = NO_HIDDEN
+    modes: tuple[int, ...] = ()
 
     def mixture(self) -> GaussianMixture:
         """Return the belief as a batch of one, float64."""
@@ -64,6 +66,9 @@ class StateModel:
     components: int = 8
     # seconds after the last instant, after which the belief restarts at the prior
     expires_after: float = math.inf
+    # the model in each of its modes, none if it has one only, and the mean time that a mode lasts, seconds
+    modes: tuple[StateModel, ...] = ()
+    mode_time: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)

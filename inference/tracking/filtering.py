@@ -30,8 +30,9 @@ from beliefstream.inference.tracking.events import (
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.hidden import prepared, with_hidden
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
+from beliefstream.inference.tracking.motion_modes import by_mode, combined, has_modes
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.prediction import Step, moved, without_expired
+from beliefstream.inference.tracking.prediction import Step, moved, predict, without_expired
 from beliefstream.inference.tracking.recovery.doubt import with_doubt
 from beliefstream.inference.tracking.recovery.history import History
 from beliefstream.inference.tracking.recovery.joint_posterior import joint_outcomes
@@ -66,8 +67,39 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
 
 def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     """Advance by the instants of the steps alone."""
+    modal = [i for i, step in enumerate(steps) if step.model.modes and has_modes(without_expired(step))]
+    if modal:
+        found = dict(zip(modal, _in_modes([steps[i] for i in modal], updater, with_fits), strict=True))
+        rest = [i for i in range(len(steps)) if i not in found]
+        found |= zip(rest, _alone([steps[i] for i in rest], updater, with_fits), strict=True)
+        return [found[i] for i in range(len(steps))]
     given = [without_light(prepared(without_expired(step))) for step in steps]
-    steps = [each.step for each in given]
+    outcomes = _in_groups([each.step for each in given], updater, with_fits)
+    finished = []
+    for outcome, each in zip(outcomes, given, strict=True):
+        settings = updater.with_components(each.step.model.components).settings
+        outcome = with_hidden(outcome, each.step)
+        finished.append(with_light(with_doubt(outcome, each.step), each, settings))
+    return finished
+
+
+def _in_modes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
+    """Advance steps in each of their modes; these have no light components."""
+    steps = [prepared(without_expired(step)) for step in steps]
+    given = [by_mode(step, updater.settings.merge_below) for step in steps]
+    outcomes = iter(_in_groups([step for each in given for step in each.steps], updater, False))
+    finished = []
+    for step, each in zip(steps, given, strict=True):
+        outcome = combined(each, [next(outcomes) for _ in each.steps], len(step.model.modes))
+        outcome = with_doubt(with_hidden(outcome, step), step)
+        if with_fits and step.instant.readings:
+            outcome = replace(outcome, fits=fits([step.instant.readings], predict([step]))[0])
+        finished.append(outcome)
+    return finished
+
+
+def _in_groups(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
+    """Advance steps in groups of which each can be one batch."""
     groups: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch
@@ -79,12 +111,7 @@ def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Out
         tuned = updater.with_components(components)
         alike = _advance_alike([steps[i] for i in indices], tuned, with_fits)
         outcomes.update(zip(indices, alike, strict=True))
-    found = []
-    for i, each in enumerate(given):
-        settings = updater.with_components(each.step.model.components).settings
-        outcome = with_hidden(outcomes[i], each.step)
-        found.append(with_light(with_doubt(outcome, each.step), each, settings))
-    return found
+    return [outcomes[i] for i in range(len(steps))]
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
@@ -202,9 +229,10 @@ def _state_prior(
     """Apply a prior; if it replaces the whole belief, the accumulated error restarts at zero."""
     change, dimension = step.instant.prior, step.model.motion.dimension
     assert change is not None
-    stated = change.mixture.mixture()
+    stated, evidence = change.mixture.mixture(), 0.0
     if change.mode == "product":
-        mixture = predicted.product(stated, change.axes or range(dimension))
+        mixture, integral = predicted.product_with_evidence(stated, change.axes or range(dimension))
+        evidence = float(integral)
     elif change.states_all(dimension):
         mixture, errors = change.whole(), AccumulatedErrors.of([NO_ERROR])
     else:
@@ -212,7 +240,7 @@ def _state_prior(
         mixture = with_axes(predicted, stated, change.axes)
     reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
     belief = single_belief(reduced, step.instant.time, errors.plus(lost))
-    return Outcome(belief, 1.0, 0.0, 1.0, "prior")
+    return Outcome(belief, 1.0, 0.0, 1.0, "prior", log_prior_evidence=evidence)
 
 
 def replay(

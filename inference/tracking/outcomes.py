@@ -30,6 +30,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
         is_sound: whether all numbers are known to be finite, and the covariances positive definite; False if nobody has
             looked yet.
+        log_prior_evidence: log of the integral of the prediction's product with a stated prior, up to a constant.
     """
 
     belief: Belief
@@ -40,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     learned: Trust | None = None
     fits: Array | None = None
     is_sound: bool = False
+    log_prior_evidence: float = 0.0
 
     @property
     def accumulated_error(self) -> float:

@@ -28,6 +28,7 @@ from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel, stacked
 from beliefstream.inference.tracking.hidden import fading
+from beliefstream.inference.tracking.motion_modes import by_mode, has_modes, mixture_of
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -205,8 +206,18 @@ def without_expired(step: Step) -> Step:
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Predict beliefs to the times of their instants, without splitting components; see `moved`."""
-    return moved(steps, UpdateSettings(bend_below=0.0))[0].mixture
+    """Predict beliefs in all their modes to the times of their instants, without splitting components; see `moved`."""
+    settings = UpdateSettings(bend_below=0.0)
+    if not any(map(has_modes, steps)):
+        return moved(steps, settings)[0].mixture
+    parts = []
+    for step in steps:
+        if has_modes(step):
+            given = by_mode(step, settings.merge_below)
+            parts.append(mixture_of(given, moved(given.steps, settings)[0].mixture))
+        else:
+            parts.append(moved([step], settings)[0].mixture)
+    return concatenate(parts)
 
 
 def moved(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:

@@ -2,8 +2,8 @@
 
 A belief is a header (`_BELIEF`), then little-endian float64: weights (K,), means (K, D), covariances (K, D, D), the
 inputs of the motion with their covariance, and the accumulated error. Of covariances that are symmetric to the last bit
-only the lower triangles are written. Where the last coordinates are hidden, their errors and the times of their last
-reports follow.
+only the lower triangles are written. Where there are modes of the motion noise, their number and that of the components
+of each follow, a byte each; where the last coordinates are hidden, their errors and the times of their last reports.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from beliefstream.inference.tracking.hidden import NO_HIDDEN, Hidden
 
 # components, dimension, flags, inputs of the motion, time
 _BELIEF = struct.Struct("<BBBBd")
-_SYMMETRIC, _HAS_HIDDEN = 1, 2  # flags: the covariances are lower triangles; hidden coordinates follow
+# flags: the covariances are lower triangles; hidden coordinates follow; modes follow
+_SYMMETRIC, _HAS_HIDDEN, _HAS_MODES = 1, 2, 4
 _COUNT = struct.Struct("<H")
 # deviation, correlation time, time of the last report, length of the name
 _HIDDEN = struct.Struct("<dddH")
@@ -83,8 +84,10 @@ def encode_beliefs(beliefs: Sequence[Belief]) -> list[bytes]:
                 place = places[row]
                 belief = beliefs[place]
                 flags = _SYMMETRIC * symmetric | _HAS_HIDDEN * bool(belief.hidden.errors)
+                flags |= _HAS_MODES * bool(belief.modes)
+                modes = bytes([len(belief.modes), *belief.modes]) if belief.modes else b""
                 header = _BELIEF.pack(count, size, flags, inputs, belief.time)
-                encoded[place] = header + raw[start : start + width] + _encoded(belief.hidden)
+                encoded[place] = header + raw[start : start + width] + modes + _encoded(belief.hidden)
     return encoded
 
 
@@ -115,13 +118,19 @@ def decode_belief(state: StoredBelief | None) -> Belief | None:
     if not isinstance(state, bytes):
         return state
     count, size, flags, inputs, time = _BELIEF.unpack_from(state)
-    symmetric, hidden = bool(flags & _SYMMETRIC), NO_HIDDEN
+    symmetric, hidden, modes = bool(flags & _SYMMETRIC), NO_HIDDEN, tuple[int, ...]()
     entries = size * (size + 1) // 2 if symmetric else size * size
     lengths = count, count * size, count * entries, inputs, inputs * inputs, len(NO_ERROR)
     end = _BELIEF.size + 8 * sum(lengths)
+    rest, state = (state[end:], state[:end]) if flags & (_HAS_HIDDEN | _HAS_MODES) else (b"", state)
+    if flags & _HAS_MODES:
+        modes, rest = tuple(rest[1 : 1 + rest[0]]), rest[1 + rest[0] :]
+        if sum(modes) != count:
+            raise DamagedRecord(f"changelog: modes have {sum(modes)} components instead of {count}")
     if flags & _HAS_HIDDEN:
-        hidden = _decoded(state, end)
-        state = state[:end]
+        hidden = _decoded(rest, 0)
+    elif rest:
+        raise DamagedRecord(f"changelog: a belief has {len(rest)} bytes too many")
     numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
     if len(numbers) != sum(lengths):
         raise DamagedRecord(f"changelog: a belief has {len(numbers)} numbers instead of {sum(lengths)}")
@@ -131,7 +140,9 @@ def decode_belief(state: StoredBelief | None) -> Belief | None:
         covariances = covariances.reshape(count, -1).take(_triangles(size)[2], axis=1)
     control = ControlReading(held, noise.reshape(inputs, inputs)) if inputs else None
     means, covariances = means.reshape(count, size), covariances.reshape(count, size, size)
-    return Belief(time, weights, means, covariances, control, AccumulatedError(*error.tolist()), hidden)
+    return Belief(
+        time, weights, means, covariances, control, AccumulatedError(*error.tolist()), hidden, modes
+    )
 
 
 def _encoded(hidden: Hidden) -> bytes:

@@ -32,7 +32,7 @@ def number_of(step: Step, outcome: Outcome, last: int, is_same_time: bool = Fals
     if motion.is_static:
         is_replaced = change is not None and change.replaces_all(motion.dimension)
         return 1 if is_replaced or step.belief is None else following
-    if step.belief is None or change is not None or step.instant.control is not None:
+    if step.belief is None or change is not None or step.instant.control is not None or step.model.modes:
         return NONE
     is_bent = outcome.method not in NARROW
     return 1 if is_bent and _has_grown(step, step.belief, outcome.belief) else following

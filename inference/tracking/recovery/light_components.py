@@ -48,9 +48,8 @@ def heavy_part(belief: Belief) -> Belief:
     if heavy.all():
         return belief
     share = belief.weights[heavy]
-    return replace(
-        belief, weights=share / share.sum(), means=belief.means[heavy], covariances=belief.covariances[heavy]
-    )
+    means, covariances = belief.means[heavy], belief.covariances[heavy]
+    return replace(belief, weights=share / share.sum(), means=means, covariances=covariances, modes=())
 
 
 class Doubted(NamedTuple):

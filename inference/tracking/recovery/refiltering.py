@@ -94,7 +94,7 @@ def _window(step: Step, p_value: float) -> list[Step]:
     earlier = step.earlier
     if earlier is None or not earlier.number or not step.instant.readings or step.model.motion.is_static:
         return []
-    if earlier.number >= MOST_INSTANTS or not p_value < SURPRISING:
+    if earlier.number >= MOST_INSTANTS or not p_value < SURPRISING or step.model.modes:
         return []
     if without_expired(step).belief is None:
         return []

@@ -52,7 +52,9 @@ def beliefs(draw: st.DrawFn) -> Belief:
     size = means.shape[1]
     errors = draw(st.lists(st.builds(PersistentError, st.text(), numbers, numbers), max_size=size - 1))
     hidden = Hidden(tuple(errors), tuple(draw(numbers) for _ in errors))
-    return Belief(draw(numbers), weights, means, covariances, control, error, hidden)
+    split = draw(st.integers(0, len(weights)))
+    modes = draw(st.sampled_from([(), (split, 0, len(weights) - split)]))
+    return Belief(draw(numbers), weights, means, covariances, control, error, hidden, modes)
 
 
 @st.composite
@@ -87,7 +89,7 @@ def same_state(one: StoredBelief | None, other: StoredBelief | None) -> bool:
     if mine is None or theirs is None:
         return mine is theirs
     parts = ((getattr(mine, part), getattr(theirs, part)) for part in ("weights", "means", "covariances"))
-    if mine.error != theirs.error or mine.hidden != theirs.hidden:
+    if (mine.error, mine.hidden, mine.modes) != (theirs.error, theirs.hidden, theirs.modes):
         return False
     equal = all(part.shape == its.shape and part.tobytes() == its.tobytes() for part, its in parts)
     if mine.control is None or theirs.control is None:

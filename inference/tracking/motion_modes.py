@@ -1,0 +1,139 @@
+"""Modes of motion noise: an interacting-multiple-models filter whose models differ in their noise.
+
+The mode is a Markov chain in continuous time. It lasts for `StateModel.mode_time` on average, and then jumps to each
+other mode alike. Of M modes, the one at an instant governs the motion since the belief before. A belief has components
+of each mode. At an instant every mode takes components from all modes by the probabilities of the chain, is reduced,
+and is predicted and updated as any belief, with its own noise. Its evidence then weighs it (H. A. P. Blom and Y.
+Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian switching coefficients", IEEE
+Transactions on Automatic Control 33(8), 1988; they reduce each mode to one Gaussian, here it keeps several).
+
+A belief without modes (`Belief.modes` is empty) has the same mixture in each, with equal probabilities: a stated one,
+or one under a model with another number of modes. It stays so until time passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.events import Belief, StateModel, single_belief
+from beliefstream.inference.update.closed.reduction_cost import condense
+
+if TYPE_CHECKING:
+    from beliefstream.inference.tracking.outcomes import Outcome
+    from beliefstream.inference.tracking.prediction import Step
+
+Array = NDArray[np.float64]
+
+
+class ByMode(NamedTuple):
+    """A step in each mode that is possible."""
+
+    steps: list[Step]
+    modes: list[int]
+    log_probabilities: Array  # of these modes at the instant, before its readings
+
+
+def has_modes(step: Step) -> bool:
+    """Whether the belief at the step's instant has modes; it has none after a prior that replaces it all."""
+    belief, model, change = step.belief, step.model, step.instant.prior
+    if not model.modes or belief is None:
+        return False
+    if change is not None and change.replaces_all(model.motion.dimension):
+        return False
+    return len(belief.modes) == len(model.modes) or step.instant.time > belief.time
+
+
+def transition(model: StateModel, interval: float) -> Array:
+    """Probabilities ``(M, M)`` of each mode (column) after an interval, seconds, given the mode before it (row)."""
+    count = len(model.modes)
+    left = -math.expm1(-interval / model.mode_time * count / (count - 1)) / count
+    found: Array = np.full((count, count), left)
+    np.fill_diagonal(found, 1 - (count - 1) * left)
+    return found
+
+
+def by_mode(step: Step, merge_below: float) -> ByMode:
+    """Return the step in each mode, with the belief as it is if that mode governs the motion to the instant.
+
+    Each has at most `StateModel.components` components, and fewer where merging costs less than `merge_below` nats.
+    """
+    belief, model = step.belief, step.model
+    assert belief is not None
+    count, interval = len(model.modes), step.instant.time - belief.time
+    if len(belief.modes) != count:
+        steps = [replace(step, belief=replace(belief, modes=()), model=mode) for mode in model.modes]
+        return ByMode(steps, list(range(count)), np.full(count, -math.log(count)))
+    own = np.repeat(np.arange(count), belief.modes)
+    joint = belief.weights[:, None] * transition(model, interval)[own]  # (K, M)
+    probabilities = joint.sum(0)
+    modes = np.flatnonzero(probabilities > 0).tolist()
+    beliefs = [_given(belief, joint[:, mode] / probabilities[mode]) for mode in modes]
+    if interval > 0:
+        beliefs = [_reduced(each, model.components, merge_below) for each in beliefs]
+    pairs = zip(modes, beliefs, strict=True)
+    steps = [replace(step, belief=each, model=model.modes[mode]) for mode, each in pairs]
+    return ByMode(steps, modes, np.log(probabilities[modes]))
+
+
+def _given(belief: Belief, weights: Array) -> Belief:
+    """The belief with other weights, without components of weight zero."""
+    some = weights > 0
+    means, covariances = belief.means[some], belief.covariances[some]
+    return replace(belief, weights=weights[some], means=means, covariances=covariances, modes=())
+
+
+def _reduced(belief: Belief, components: int, merge_below: float) -> Belief:
+    few, lost = condense(belief.mixture(), components, merge_below)
+    found = single_belief(few, belief.time, AccumulatedErrors.of([belief.error]).plus(lost))
+    return replace(found, control=belief.control, hidden=belief.hidden)
+
+
+def mixture_of(given: ByMode, predicted: GaussianMixture) -> GaussianMixture:
+    """The mixture over all modes, a batch of one, of those predicted in each, ``(M, K, D)``."""
+    whole = predicted.scaled_by(torch.from_numpy(given.log_probabilities)[:, None])
+    return GaussianMixture(*(part.flatten(0, 1)[None] for part in whole.parts))
+
+
+def combined(given: ByMode, outcomes: Sequence[Outcome], count: int) -> Outcome:
+    """Return the outcome of a step from those in each of `count` modes.
+
+    The sample efficiency is that of draws from all modes; the method is that of the likeliest mode.
+    """
+    prior, evidence = given.log_probabilities, np.array([each.log_evidence for each in outcomes])
+    logs = prior + evidence + [each.log_prior_evidence for each in outcomes]
+    with np.errstate(invalid="ignore"):  # without any evidence the weights are not numbers
+        shares = np.exp(logs - np.logaddexp.reduce(logs))
+    shares /= shares.sum()
+    counts, some = [0] * count, list[int]()
+    for place, mode in enumerate(given.modes):
+        if shares[place] != 0:  # also where it is not a number
+            counts[mode] = len(outcomes[place].belief.weights)
+            some.append(place)
+    beliefs, best = [outcomes[place].belief for place in some], outcomes[int(shares.argmax())]
+    errors = np.array([each.error for each in beliefs])
+    belief = replace(
+        best.belief,
+        weights=np.concatenate([shares[place] * outcomes[place].belief.weights for place in some]),
+        means=np.concatenate([each.means for each in beliefs]),
+        covariances=np.concatenate([each.covariances for each in beliefs]),
+        error=AccumulatedError(*(shares[some] @ errors).tolist()),
+        modes=tuple(counts),
+    )
+    least = np.array([max(outcomes[place].sample_efficiency, 1e-300) for place in some])
+    return replace(
+        best,
+        belief=belief,
+        sample_efficiency=min(1.0, float(1 / (shares[some] / least).sum())),
+        log_evidence=float(np.logaddexp.reduce(prior + evidence)),
+        p_value=min(1.0, float(np.exp(prior) @ [each.p_value for each in outcomes])),
+        is_sound=bool(np.isfinite(shares).all()) and all(each.is_sound for each in outcomes),
+    )
