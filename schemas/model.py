@@ -7,9 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import Message, Name, NonNegative, Number, Several, Unit, distinct
+from beliefstream.schemas.base import Message, Name, NonNegative, Number, Positive, Several, Unit, distinct
 from beliefstream.schemas.beliefs.mixture import Mixture
 from beliefstream.schemas.motions import AnyMotion, Motion
+
+MOST_MODES, MOST_COMPONENTS = 8, 64
 
 
 class Coordinate(Message):
@@ -53,8 +55,13 @@ class Model(Message):
     """how the state moves between observations"""
     prior: MixtureOverCoordinates
     """belief before the first observation, over all coordinates and in their units"""
-    components: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
-    """largest number of components of a belief, 1 to 64; no unit"""
+    components: Annotated[int, Field(strict=True, ge=1, le=MOST_COMPONENTS)] = 8
+    """largest number of components of a belief, 1 to 64, or of each of its modes; no unit"""
+    modes: Annotated[tuple[Positive, ...], Field(fail_fast=True, max_length=MOST_MODES)] = ()
+    """factors by which the motion's noise densities (variances, not deviations) are multiplied in each of 2 to 8 modes,
+    between which the entity changes; empty: always 1; no unit"""
+    mode_time: Annotated[Number | None, Field(gt=0, validate_default=True)] = None
+    """mean time that a mode lasts, in seconds; each other mode may follow; absent: no modes"""
     lateness_window: NonNegative = 2.0
     """longest time by which an observation may lie before the newest one, in seconds"""
     expires_after: Annotated[Number | None, Field(gt=0)] = None
@@ -94,6 +101,29 @@ class Model(Message):
                     {"field": field, "size": size},
                 )
         return motion
+
+    @field_validator("modes")
+    @classmethod
+    def _modes_of_noise(cls, modes: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        motion, components = info.data.get("motion"), info.data.get("components", 1)
+        if len(modes) == 1:
+            raise PydanticCustomError("invalid_modes", "expected none, or at least 2 modes")
+        if modes and motion is not None and not motion.noises:
+            raise PydanticCustomError("invalid_modes", "expected a motion with noise, which modes multiply")
+        if len(modes) * components > MOST_COMPONENTS:
+            raise PydanticCustomError(
+                "invalid_modes",
+                "expected at most {most} components in all modes, got {modes} modes of {components}",
+                {"most": MOST_COMPONENTS, "modes": len(modes), "components": components},
+            )
+        return modes
+
+    @field_validator("mode_time")
+    @classmethod
+    def _with_modes(cls, mode_time: float | None, info: ValidationInfo) -> float | None:
+        if "modes" in info.data and (mode_time is None) != (not info.data["modes"]):
+            raise PydanticCustomError("invalid_modes", "expected modes and mode_time, or neither")
+        return mode_time
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,7 @@ from beliefstream.schemas.base import (
     each_once,
 )
 
+_COVARIANCES = "diffusion", "noise"  # of a linear motion
 _STEP_TOLERANCE = 5e-4  # in steps; float64 seconds since the epoch are accurate to 2.4e-7 for current times
 
 
@@ -50,6 +51,20 @@ class MotionBase(Message):
         return None
 
     @property
+    def noises(self) -> tuple[str, ...]:
+        """Names of the fields with its noise, spectral densities or the covariance of a step, that are not 0."""
+        named = (
+            name for name in type(self).model_fields if name.endswith("_density") or name in _COVARIANCES
+        )
+        return tuple(name for name in named if _multiplied(getattr(self, name), 0.0) != getattr(self, name))
+
+    def with_noise(self, factor: float) -> Self:
+        """Return the motion with its noise multiplied by a factor of densities, not of deviations."""
+        return self.model_copy(
+            update={name: _multiplied(getattr(self, name), factor) for name in self.noises}
+        )
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Number of entries of each field that has one entry per coordinate."""
         return {}
@@ -62,6 +77,13 @@ class MotionBase(Message):
     def complaint(self, time: float) -> str | None:
         """Explain why the motion has no state at `time`, in seconds since the epoch; None if it has one."""
         return None
+
+
+def _multiplied(value: Any, factor: float) -> Any:
+    """A number, or all numbers of a vector or matrix, times a factor; None stays."""
+    if isinstance(value, tuple):
+        return tuple(_multiplied(part, factor) for part in value)
+    return None if value is None else factor * value
 
 
 def sizes(**fields: object) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, assert_never
 
 import numpy as np
@@ -128,11 +129,16 @@ def state_model(model: Model) -> StateModel:
         Unusable: `invalid_definition` if its numbers exceed the floating-point range.
     """
     try:
-        motion = motion_over(model.motion, model.coordinate_names)
+        motions = [
+            motion_over(motion, model.coordinate_names)
+            for motion in (model.motion, *(model.motion.with_noise(factor) for factor in model.modes))
+        ]
     except (ArithmeticError, ValueError) as error:
         raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
     expires_after = math.inf if model.expires_after is None else model.expires_after
-    return StateModel(motion, belief_from_mixture(model.prior, 0.0), model.components, expires_after)
+    prior = belief_from_mixture(model.prior, 0.0)
+    whole, *modes = (StateModel(motion, prior, model.components, expires_after) for motion in motions)
+    return whole if model.mode_time is None else replace(whole, modes=tuple(modes), mode_time=model.mode_time)
 
 
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:

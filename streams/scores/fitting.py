@@ -187,9 +187,7 @@ def _parameters(stated: Definitions, scale: bool, each: bool) -> list[Parameter]
                 if np.any(field.get(name) or (name == "standard_deviation" and field.get("covariance"))):
                     found[Parameter(group, name)] = None
     for model in stated.models:
-        found |= {
-            Parameter(MOTION, name): None for name in _noises(model.motion.model_dump(exclude_none=True))
-        }
+        found |= {Parameter(MOTION, name): None for name in model.motion.noises}
     return list(found)
 
 
@@ -201,12 +199,6 @@ def _numbers(sensor: Sensor, fields: dict[str, Any], each: bool) -> Iterator[tup
         yield group, fields, sensor
     for name, part in sensor.parts.items():
         yield f"{group}.{name}", fields[name], part
-
-
-def _noises(motion: dict[str, Any]) -> list[str]:
-    """The names of a motion's noises that are not 0."""
-    named = (name for name in motion if name.endswith("_density") or name in ("diffusion", "noise"))
-    return [name for name in named if np.any(motion[name])]
 
 
 def scaled(
@@ -227,7 +219,7 @@ def scaled(
     models = []
     for model in stated.models:
         fields = model.model_dump(mode="json", exclude_none=True)
-        for name in _noises(fields["motion"]):
+        for name in model.motion.noises:
             _multiply(fields["motion"], name, factors.get(Parameter(MOTION, name), 1.0))
         models.append(parse(Model, json.dumps(fields).encode()))
     return Definitions(tuple(sensors), tuple(models))

@@ -92,3 +92,28 @@ def test_the_prior_is_over_all_coordinates() -> None:
 )
 def test_a_field_out_of_bounds_is_named(field: str, value: Any) -> None:
     assert refused(**{field: value}).startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"modes": [0.1, 10]}, "mode_time: expected modes and mode_time, or neither"),
+        ({"mode_time": 10}, "mode_time: expected modes and mode_time, or neither"),
+        ({"modes": [0.1, 10], "mode_time": 0}, "mode_time"),
+        ({"modes": [0.1, -10], "mode_time": 5}, "modes"),
+        ({"modes": [0.1, 0], "mode_time": 5}, "modes"),
+        ({"modes": [2], "mode_time": 5}, "modes: expected none, or at least 2 modes"),
+        ({"modes": [1] * 9, "mode_time": 5}, "modes"),
+        (
+            {"modes": [1] * 5, "mode_time": 5, "components": 13},
+            "modes: expected at most 64 components in all modes, got 5 modes of 13",
+        ),
+        (
+            {"modes": [1, 2], "mode_time": 5, "motion": PLANAR["motion"] | {"spectral_density": 0}},
+            "modes: expected a motion with noise",
+        ),
+    ],
+)
+def test_modes_of_the_motion_noise(fields: dict[str, Any], complaint: str) -> None:
+    assert complaint in refused(**fields)
+    assert Model.model_validate({**PLANAR, "modes": [0.1, 1, 10], "mode_time": 5}).modes == (0.1, 1.0, 10.0)
