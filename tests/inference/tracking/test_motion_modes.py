@@ -13,14 +13,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import expm
+from scipy.special import ndtr, ndtri
 
 from beliefstream.inference import sensors
 from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import PersistentError, with_errors
-from beliefstream.inference.sensors.readings import Reading
+from beliefstream.inference.sensors.readings import ControlReading, Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
+from beliefstream.inference.tracking.health.columns import Fit
 from beliefstream.inference.tracking.health.innovations import innovations
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.update.settings import UpdateSettings
@@ -188,14 +190,17 @@ def test_probabilities_of_modes_are_those_of_the_histories() -> None:
     np.testing.assert_allclose(probabilities(outcomes(reports())[-1].belief), exact, atol=1e-4)
 
 
-def test_one_mode_of_factor_one_in_two_is_the_filter_without_modes() -> None:
-    plain = StateModel(ConstantVelocity((0,), (1,), DENSITY), START)
+def test_two_modes_of_equal_noise_are_the_filter_without_modes_also_under_controls() -> None:
+    plain = StateModel(ConstantVelocity((0,), (1,), DENSITY, controlled=True), START)
     twice = replace(plain, modes=(plain, plain), mode_time=MODE_TIME)
+    pushed = Event("e", 0.9, control=ControlReading(np.array([2.0]), np.array([[0.1]])))
     alone, doubled = (
-        list(replay(reports(), {"e": given}.__getitem__, updater(0.002))) for given in (plain, twice)
+        list(replay([*reports(), pushed], {"e": given}.__getitem__, updater(0.002)))
+        for given in (plain, twice)
     )
     for (_, one), (_, other) in zip(alone, doubled, strict=True):
         assert other.log_evidence == pytest.approx(one.log_evidence, abs=1e-9)
+        assert (other.belief.control is None) == (one.belief.control is None)
         for part, expected in zip(
             other.belief.mixture().moments(), one.belief.mixture().moments(), strict=True
         ):
@@ -250,6 +255,24 @@ def test_predictions_and_innovations_are_over_all_modes() -> None:
         abs(20.0 - each.mean[0]) / math.sqrt(each.covariance[0, 0] + NOISE**2) for each in histories
     )
     assert innovations([step])[0][0] == pytest.approx(nearest, rel=0.05)
+
+
+def test_the_fit_of_a_reading_is_to_the_prediction_over_all_modes() -> None:
+    histories, belief = begun(0.0), outcomes(reports(TIMES[:2]))[-1].belief
+    for interval, value in ((0.0, 0.3), (0.8, 0.5)):
+        histories = seen(moved(histories, interval) if interval else histories, value, False)
+    histories, value = moved(histories, 2.2), 4.0
+    (outcome,) = advance(
+        [Step(belief, model(), Instant(3.0, (Reading(GAUGE, np.array([value])),)))], updater(), with_fits=True
+    )
+    total = moments(histories)[2]
+    below = sum(
+        math.exp(each.log_weight - total)
+        * ndtr((value - each.mean[0]) / math.sqrt(each.covariance[0, 0] + NOISE**2))
+        for each in histories
+    )
+    assert outcome.fits is not None
+    assert outcome.fits[0, Fit.SCORE] == pytest.approx(ndtri(below), abs=1e-3)
 
 
 def test_a_belief_of_another_number_of_modes_begins_with_equal_probabilities() -> None:
