@@ -69,4 +69,6 @@ def remove_models(
 def _model_row(model: Any) -> tuple[str, ...]:
     coordinates = ", ".join(f"{each.name} ({each.unit})" for each in model.coordinates)
     motion = f"{model.motion.kind}: {details(model.motion, ('kind',))}"
+    if model.modes:
+        motion += f"; modes {', '.join(f'{factor:g}' for factor in model.modes)} for {model.mode_time:g} s"
     return model.entity, f"{model.name} {model.version}", coordinates, motion, str(model.components)
