@@ -283,3 +283,15 @@ def test_a_belief_of_another_number_of_modes_begins_with_equal_probabilities() -
     one, other = (predict([Step(each, fewer, Instant(3.0))]) for each in (belief, stated))
     np.testing.assert_array_equal(one.means, other.means)
     np.testing.assert_array_equal(one.log_weights, other.log_weights)
+
+
+def test_a_model_without_modes_goes_on_with_the_mixture_of_all() -> None:
+    belief, reading = outcomes(reports(TIMES[:3]))[-1].belief, Reading(GAUGE, np.array([6.0]))
+    plain = replace(model(8), modes=())
+    stated = Belief(belief.time, belief.weights, belief.means, belief.covariances)
+    one, other = (
+        advance([Step(each, plain, Instant(3.0, (reading,)))], updater(0.002))[0].belief
+        for each in (belief, stated)
+    )
+    assert one.modes == () and len(one.weights) <= 16
+    np.testing.assert_array_equal(one.means, other.means)
