@@ -37,6 +37,7 @@ class UpdateSettings:
             (`tracking.prediction`); 0 never.
         prior_share: weight, in every answer of the network, of one Gaussian as wide as the prior. It limits the cost of
             a part of the posterior where no point of the check fell.
+        light: whether a belief in doubt keeps light components (`tracking.recovery.light_components`).
     """
 
     components: int = 8
@@ -54,6 +55,7 @@ class UpdateSettings:
     quadrature_below: float = 0.005
     bend_below: float = 0.004
     prior_share: float = 0.0003
+    light: bool = True
 
     def least_efficiency(self, gained: Tensor) -> Tensor:
         """Sample efficiency ``(B,)`` below which an answer is refined; more is asked where little is gained.

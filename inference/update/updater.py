@@ -93,9 +93,12 @@ class Updater:
         if components == self.settings.components:
             return self
         if components not in self._others:
-            settings = replace(self.settings, components=components)
-            self._others[components] = Updater(self._network, settings=settings)
+            self._others[components] = self.with_settings(replace(self.settings, components=components))
         return self._others[components]
+
+    def with_settings(self, settings: UpdateSettings) -> Updater:
+        """An updater of the same network with other settings."""
+        return Updater(self._network, settings=settings)
 
     @property
     def has_closed_forms(self) -> bool:

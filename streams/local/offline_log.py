@@ -180,7 +180,7 @@ class Log:
             for entity, resets in self._resets.items():
                 if 0 < period <= len(resets):
                     sequences[entity] += 1
-                    model = self._model(entity)
+                    model = self.model(entity)
                     outcome = model.initial(resets[period - 1].time)
                     yield Fused(entity, model, outcome, sequences[entity], priors[entity], [])
             yield from self._fuse_period(events, updater, sequences, priors)
@@ -227,7 +227,7 @@ class Log:
         for entity, instant, outcome in self._replayed(events, updater, note):
             priors[entity] += instant.prior is not None
             applied = [name for label in sorted(instant.labels) if (name := self._added[label].name)]
-            yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
+            yield Fused(entity, self.model(entity), outcome, sequences[entity], priors[entity], applied)
 
     def _replayed(
         self,
@@ -245,12 +245,13 @@ class Log:
             return is_sound
 
         outcomes = replay(
-            events, lambda name: self._model(name).state, updater, with_fits=with_fits, accept=accept
+            events, lambda name: self.model(name).state, updater, with_fits=with_fits, accept=accept
         )
         for entity, outcome in outcomes:
             yield entity, newest[entity], outcome
 
-    def _model(self, entity: str) -> EntityModel:
+    def model(self, entity: str) -> EntityModel:
+        """Return the model of an entity that the log has events of."""
         model = self._definitions.model_for(entity)
         assert model is not None  # a message without one was rejected when it was added
         return model

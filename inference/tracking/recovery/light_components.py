@@ -68,6 +68,8 @@ def without_light(step: Step) -> Doubted:
 
 def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> Outcome:
     """Return the outcome of a step's heavy components with the light ones after it."""
+    if not settings.light:
+        return outcome
     step, whole = doubted
     readings = expanded(step.instant.readings)
     if whole is None and not (outcome.belief.error.doubt > BEGIN and outlier_share(readings)):
