@@ -6,15 +6,18 @@ Whoever stated them had seen the residuals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import Sensor, parse_sensor
 from beliefstream.streams.scores.evidence import Definitions, Recorded
 from beliefstream.streams.scores.fitting import Fit, fit
 from beliefstream.streams.scores.recording import Recording
+from research.recordings.ble_rssi import BleSettings
+from research.recordings.laser_radar import LaserRadarSettings
 from research.recordings.mrclam import MrclamSettings
 from research.recordings.plaza import Plaza2Settings
 from research.recordings.readers import READERS
@@ -23,22 +26,39 @@ from research.recordings.uwb_planar import UwbSettings
 
 @dataclass(frozen=True)
 class Stated:
-    """Settings from which a fit starts, and whether it fits the scale of distances too."""
+    """Settings from which a fit starts.
+
+    Attributes:
+        settings: of the reader.
+        scale: whether the fit is to find the scale of distances.
+        bias_deviation: of a constant error of each sensor that is not known, in the reported unit.
+    """
 
     settings: Any
     scale: bool = False
+    bias_deviation: float | None = None
+
+    def sensors(self, read: Sequence[Sensor]) -> tuple[Sensor, ...]:
+        """Return the sensors of a recording with the constant errors."""
+        if self.bias_deviation is None:
+            return tuple(read)
+        fields = [each.model_dump(mode="json", exclude_none=True) for each in read]
+        return tuple(parse_sensor(each | {"bias_deviation": self.bias_deviation}) for each in fields)
 
 
 STATED: Mapping[str, Stated] = {
     "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "mrclam_robot1": Stated(MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1), scale=True),
-    # the links report distances up to 0.3 m too long, which counts as an error that lasts
-    "uwb_planar": Stated(UwbSettings(0.2, 0.01, 0.3, 0.3, (0.0,) * 24)),
+    "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), bias_deviation=0.3),
+    "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), bias_deviation=4.0),
+    "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
 }
 
 
-def fitted(name: str, updater: Updater, data: Path | None = None) -> tuple[Recording, Fit]:
+def fitted(
+    name: str, updater: Updater, data: Path | None = None, note: Callable[[str], None] = lambda _: None
+) -> tuple[Recording, Fit]:
     """Return a recording with the definitions that its first third's evidence gives, and the fit.
 
     Raises:
@@ -50,6 +70,12 @@ def fitted(name: str, updater: Updater, data: Path | None = None) -> tuple[Recor
     stated = STATED[name]
     recording = READERS[name].read(data=data, settings=stated.settings)
     recorded = Recorded(recording.observations, recording.scored_from)
-    found = fit(Definitions(recording.sensors, recording.models), recorded, updater, scale=stated.scale)
+    found = fit(
+        Definitions(stated.sensors(recording.sensors), recording.models),
+        recorded,
+        updater,
+        scale=stated.scale,
+        note=note,
+    )
     sensors, (model, *others) = found.definitions
     return replace(recording, sensors=sensors, model=model, other_models=tuple(others)), found

@@ -17,7 +17,7 @@ EXTRAS = {
         *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
         *("aiohttp", "mode", "llvmlite"),
     ),
-    "fit": ("scipy",),
+    "fit": ("cma",),
     "gateway": ("aiokafka", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),

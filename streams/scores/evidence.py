@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Model, Observation, Sensor
+from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.scores.own import model_of
 from beliefstream.streams.scores.tracks import defined
 
@@ -53,6 +54,18 @@ def evidence(tried: Sequence[Definitions], recorded: Recorded, updater: Updater)
         Unusable: the definitions contradict each other, or an observation does not fit them.
         ValueError: an entity has no model.
     """
+    log = log_of(tried, recorded)
+    found, counts = np.zeros((len(tried), 2)), np.zeros(len(tried))
+    for fused in log.fuse(updater):
+        number = int(fused.entity.partition(":")[0])
+        found[number, int(fused.outcome.belief.time >= recorded.split)] += fused.outcome.log_evidence
+        counts[number] += 1
+    found[(counts < counts.max()) | ~np.isfinite(found).all(1)] = -np.inf
+    return found
+
+
+def log_of(tried: Sequence[Definitions], recorded: Recorded) -> Log:
+    """Return a log with the observations for each of several definitions; entities are named by its number and `:`."""
     entities = {each.entity for each in recorded.observations}
     log = defined((), ())
     for number, (sensors, models) in enumerate(tried):
@@ -64,13 +77,7 @@ def evidence(tried: Sequence[Definitions], recorded: Recorded, updater: Updater)
         for each in recorded.observations:
             names = {"entity": f"{number}:{each.entity}", "sensor": f"{number}:{each.sensor}"}
             log.add(each.model_copy(update=names).to_json())
-    found, counts = np.zeros((len(tried), 2)), np.zeros(len(tried))
-    for fused in log.fuse(updater):
-        number = int(fused.entity.partition(":")[0])
-        found[number, int(fused.outcome.belief.time >= recorded.split)] += fused.outcome.log_evidence
-        counts[number] += 1
-    found[(counts < counts.max()) | ~np.isfinite(found).all(1)] = -np.inf
-    return found
+    return log
 
 
 def _renamed(sensor: Sensor, number: int) -> Sensor:

@@ -15,22 +15,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, RangeChannel, Sensor, parse, parse_sensor
 from beliefstream.schemas.sensors.base import Lasting
 from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, evidence
+from beliefstream.streams.scores.halves import ratio_by_halves
 
 CORRELATION_TIMES = (2.0, 5.0, 20.0)  # s, that are tried
 LEAST = 40  # observations for each parameter
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 FURTHEST = 3.0  # of these deviations, at most
-STEP = 0.02  # of these deviations, of the finite differences
-ITERATIONS = 8  # of a search
+FIRST_STEP, NEXT_STEP = (
+    0.5,
+    0.15,
+)  # of these deviations, of a search from what is stated, and from what was found
+EVALUATIONS = 60  # for each parameter
+TOLERANCE = 0.2  # nats
 MOST_OUTLIERS = 0.5
 MOTION = "motion"
 FITTED = "fitted"  # the trial where nothing lasts
@@ -61,12 +67,16 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """Fitted definitions, the factors that were found, and the evidence with and without each part of the error."""
+    """Fitted definitions, the factors that were found, and the evidence with and without each part of the error.
+
+    `ratio_by_halves` is that of `halves.ratio_by_halves`.
+    """
 
     definitions: Definitions
     factors: Factors
     correlation_time: float | None
     trials: tuple[Trial, ...]
+    ratio_by_halves: float | None
 
 
 def fit(
@@ -77,6 +87,7 @@ def fit(
     times: Sequence[float] = CORRELATION_TIMES,
     scale: bool = False,
     each: bool = False,
+    seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
 ) -> Fit:
     """Fit definitions to the first part of a recording.
@@ -88,6 +99,7 @@ def fit(
         times: correlation times that are tried, in seconds; none: no error lasts.
         scale: whether the scales of distances are fitted too.
         each: whether each sensor has its own noise, instead of one for all of its kind.
+        seed: of the search.
         note: is told what begins, and the evidence and prior of each step of a search.
 
     Raises:
@@ -102,11 +114,16 @@ def fit(
         )
     first = recorded.first()
 
-    def fitted(time: float | None, start: Factors) -> Factors:
-        return _search(wanted, start, lambda some: _tried(stated, some, time, each, first, updater), note)
+    quick = updater.with_settings(replace(FAST, light=False))
+
+    def fitted(time: float | None, start: Factors, step: float) -> Factors:
+        def evidence_of(some: Sequence[Factors]) -> Array:
+            return _tried(stated, some, time, each, first, quick)
+
+        return _search(wanted, start, step, evidence_of, note, seed)
 
     note("independent errors")
-    factors = fitted(None, dict.fromkeys(wanted, 1.0))
+    factors = fitted(None, dict.fromkeys(wanted, 1.0), FIRST_STEP)
     alone = scaled(stated, factors, each)
     tried = {"as stated": stated, FITTED: alone}
     if any(parameter.field == "outlier_probability" for parameter in wanted):
@@ -116,15 +133,17 @@ def fit(
     if any(found != alone for found in with_rest.values()):
         tried |= {f"fitted, the rest lasts {time:g} s": found for time, found in with_rest.items()}
         note("errors that last")
-        gains = evidence(list(with_rest.values()), first, updater)[:, 0]
+        gains = evidence(list(with_rest.values()), first, quick)[:, 0]
         chosen = times[int(gains.argmax())]
-        factors = fitted(chosen, factors)
+        factors = fitted(chosen, factors, NEXT_STEP)
         best = lasting(stated, scaled(stated, factors, each), chosen)
         tried[f"fitted again, the rest lasts {chosen:g} s"] = best
     note("both parts")
-    nats = evidence(list(tried.values()), recorded, updater) / np.maximum(counts, 1)
+    nats = evidence(list(tried.values()), recorded, quick) / np.maximum(counts, 1)
     trials = tuple(Trial(name, *row) for name, row in zip(tried, nats.tolist(), strict=True))
-    return Fit(list(tried.values())[-1] if chosen else alone, factors, chosen, trials)
+    note("check by halves")
+    definitions = list(tried.values())[-1] if chosen else alone
+    return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, updater))
 
 
 def _tried(
@@ -144,37 +163,32 @@ def _tried(
 def _search(
     wanted: Sequence[Parameter],
     start: Factors,
+    step: float,
     evidence_of: Callable[[Sequence[Factors]], Array],
     note: Callable[[str], None],
+    seed: int,
 ) -> Factors:
-    """Return the factors of the largest evidence with prior that L-BFGS-B meets, by finite differences."""
-    from scipy.optimize import minimize  # imported here, as only a fit needs it
+    """Return the factors with the largest sum of evidence and log prior that CMA-ES finds.
+
+    It needs no derivatives, which the decisions of a filter do not have (N. Hansen, "The CMA evolution strategy: a
+    tutorial", arXiv 1604.00772), and the filter takes its whole generation as entities of one log.
+    """
+    import cma  # imported here, as only a fit needs it
 
     spreads = np.array([parameter.spread for parameter in wanted])
-    steps = np.vstack([np.zeros(len(wanted)), STEP * np.eye(len(wanted))])
-    met: list[tuple[float, Array]] = []
 
-    def loss(place: Array) -> tuple[float, Array]:
-        places = place + steps
-        some = [dict(zip(wanted, np.exp(spreads * one).tolist(), strict=True)) for one in places]
-        values = 0.5 * np.square(places).sum(1) - evidence_of(some)
-        values = np.where(np.isfinite(values), values, values[np.isfinite(values)].max(initial=0.0) + 100.0)
-        met.extend(zip(values.tolist(), places, strict=True))
-        note(f"{-values[0]:.1f} nats")
-        return float(values[0]), (values[1:] - values[0]) / STEP
+    def factors(place: Array) -> Factors:
+        return dict(zip(wanted, np.exp(spreads * place).tolist(), strict=True))
 
     begin = np.log([start[parameter] for parameter in wanted]) / spreads
-    bounds = [(-FURTHEST, FURTHEST)] * len(wanted)
-    minimize(
-        loss,
-        begin,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": ITERATIONS, "maxfun": ITERATIONS + 2, "ftol": 1e-4},
-    )
-    best = min(met, key=lambda each: each[0])[1]
-    return dict(zip(wanted, np.exp(spreads * best).tolist(), strict=True))
+    options = {"seed": seed, "tolfun": TOLERANCE, "maxfevals": EVALUATIONS * len(wanted), "verbose": -9}
+    search = cma.CMAEvolutionStrategy(begin, step, options)
+    while not search.stop():
+        places = np.clip(search.ask(), -FURTHEST, FURTHEST)
+        losses = 0.5 * np.square(places).sum(1) - evidence_of([factors(place) for place in places])
+        search.tell(list(places), np.where(np.isfinite(losses), losses, np.inf).tolist())
+        note(f"{-search.best.f:.1f} nats")
+    return factors(search.best.x)
 
 
 def _parameters(stated: Definitions, scale: bool, each: bool) -> list[Parameter]:

@@ -1,8 +1,9 @@
-"""Evidence by halves: the log density of what one half of the sensors reports under the belief of the other half alone.
+"""Check by halves: do the sensors of one half report what the belief of the other half alone predicts?
 
-A filter predicts its own next report well even where it is wrong, since the belief has absorbed an error that lasts.
-Other sensors do not have that error, so their reports show how far the belief is off: no truth is needed. The check of
-a forecast by what it was not fitted to is cross-validation (M. Stone, "Cross-validatory choice and assessment of
+A filter predicts its next report well even where it is too certain, since the belief has absorbed the errors that last.
+Sensors of other devices do not share these errors, so that their reports show how far off the belief is, without a
+truth. Each half's reports are scored as sensor health scores them: standard normal if the definitions are right
+(`inference.tracking.health.fits`). That is cross-validation (M. Stone, "Cross-validatory choice and assessment of
 statistical predictions", Journal of the Royal Statistical Society B 36, 1974).
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -17,93 +19,101 @@ import numpy as np
 
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.tracking.health.columns import Fit
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import ControlSensor, Sensor
-from beliefstream.streams.local.offline_log import Log
+from beliefstream.schemas import ControlSensor, Observation, Sensor
+from beliefstream.schemas.sensors.base import Shared
 from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, log_of
+
+TOO_CERTAIN = 1.5  # ratio above which beliefs are
+MEDIAN = 0.6745  # of the size of a standard normal number
 
 
 class _Moment(NamedTuple):
-    """What happens to an entity at one time: its own half's instant, and that of the other half."""
+    """The instants of one time: of the sensors that a filter applies, and of the others."""
 
     own: Instant | None
     other: Instant | None
 
 
+@dataclass(eq=False)
 class _Half:
-    """The filter of one half of the sensors for one entity."""
+    """The filter of one entity with one half of the sensors."""
 
-    def __init__(self, number: int, model: StateModel, own: list[Instant], other: list[Instant]) -> None:
-        self.number, self.model = number, model
-        self.belief: Belief | None = None
-        self.moments = list(_merged(own, [each for each in other if each.readings]))
+    model: StateModel
+    moments: list[_Moment]
+    belief: Belief | None = None
 
 
-def evidence_by_halves(tried: Sequence[Definitions], recorded: Recorded, updater: Updater) -> Array:
-    """Return the log density of each half's reports under the other half, on both parts, ``(C, 2)``, nats.
+def ratio_by_halves(definitions: Definitions, recorded: Recorded, updater: Updater) -> float | None:
+    """Return how far each half's reports are from the prediction of the other half, as a multiple of what it states.
+
+    It is a ratio of medians, so that few outliers do not change it: near 1 if beliefs are as certain as they should be.
+    None: fewer than two devices reported, or no report could be scored.
 
     Raises:
         Unusable: the definitions contradict each other, or an observation does not fit them.
-        ValueError: an entity has no model, or there are fewer than two sensors that can be parted.
+        ValueError: an entity has no model.
     """
-    sides = halves(tried[0].sensors, recorded)
-    logs = [log_of(tried, recorded._replace(observations=side)) for side in sides]
-    filters = list(_filters(*logs))
-    found = np.zeros((len(tried), 2))
-    for moments in zip_longest(*(each.moments for each in filters)):
-        steps, owners = [], []
-        for half, moment in zip(filters, moments, strict=True):
-            if moment is None:
-                continue
-            if moment.other is not None and half.belief is not None:
-                readings = Instant(moment.other.time, moment.other.readings)
-                steps.append(Step(half.belief, half.model, readings))
-                owners.append((half, False))
-            if moment.own is not None:
-                steps.append(Step(half.belief, half.model, moment.own))
-                owners.append((half, True))
-        for (half, is_own), step, outcome in zip(owners, steps, advance(steps, updater), strict=True):
-            if is_own:
-                half.belief = outcome.belief
-            else:
-                part = int(step.instant.time >= recorded.split)
-                found[half.number, part] += outcome.log_evidence
-    found[~np.isfinite(found).all(1)] = -np.inf
-    return found
+    sides = halves(definitions.sensors, recorded.observations)
+    if sides is None:
+        return None
+    logs = [log_of([definitions], recorded._replace(observations=side)) for side in sides]
+    filters = []
+    for log, other in (logs, logs[::-1]):
+        instants, others = log.timelines(), other.timelines()
+        for entity, own in instants.items():
+            filters.append(_Half(log.model(entity).state, list(_moments(own, others.get(entity, [])))))
+    scores = np.concatenate([np.zeros(0), *_scores(filters, updater)])
+    return float(np.median(np.abs(scores))) / MEDIAN if len(scores) else None
 
 
-def halves(sensors: Sequence[Sensor], recorded: Recorded) -> tuple[list, list]:
-    """Part the observations by devices, so that each half has nearly as many; both have all controls.
+def halves(
+    sensors: Sequence[Sensor], observations: Sequence[Observation]
+) -> tuple[list[Observation], list[Observation]] | None:
+    """Part observations by the devices of their sensors, with about as many in each; both parts have all controls.
 
-    Raises:
-        ValueError: there are fewer than two devices.
+    None: fewer than two devices reported.
     """
-    owners = {each.sensor: getattr(each, "device", None) or each.sensor for each in sensors}
-    controls = {each.sensor for each in sensors if isinstance(each, ControlSensor)}
-    counts = Counter(owners[each.sensor] for each in recorded.observations if each.sensor not in controls)
+    owners = {
+        each.sensor: each.owner if isinstance(each, Shared) else each.sensor
+        for each in sensors
+        if not isinstance(each, ControlSensor)
+    }
+    counts = Counter(owners[each.sensor] for each in observations if each.sensor in owners)
     if len(counts) < 2:
-        raise ValueError(f"a check by halves needs two devices, and {', '.join(counts) or 'none'} reported")
-    sizes, side = [0, 0], {}
+        return None
+    sizes, side = [0, 0], dict[str, int]()
     for owner, count in counts.most_common():
         side[owner] = sizes.index(min(sizes))
         sizes[side[owner]] += count
-    parts: tuple[list, list] = [], []
-    for each in recorded.observations:
-        for number, part in enumerate(parts):
-            if each.sensor in controls or side[owners[each.sensor]] == number:
-                part.append(each)
-    return parts
+
+    def part(number: int) -> list[Observation]:
+        return [each for each in observations if side.get(owners.get(each.sensor, ""), number) == number]
+
+    return part(0), part(1)
 
 
-def _filters(first: Log, second: Log) -> Iterator[_Half]:
-    timelines = first.timelines(), second.timelines()
-    for own, other, log in ((0, 1, first), (1, 0, second)):
-        for entity, instants in timelines[own].items():
-            number = int(entity.partition(":")[0])
-            yield _Half(number, log.model(entity).state, instants, timelines[other].get(entity, []))
+def _moments(own: Sequence[Instant], other: Sequence[Instant]) -> Iterator[_Moment]:
+    mine = {each.time: each for each in own}
+    others = {each.time: Instant(each.time, each.readings) for each in other if each.readings}
+    for time in sorted(mine.keys() | others.keys()):
+        yield _Moment(mine.get(time), others.get(time))
 
 
-def _merged(own: list[Instant], other: list[Instant]) -> Iterator[_Moment]:
-    mine, theirs = {each.time: each for each in own}, {each.time: each for each in other}
-    for time in sorted(mine.keys() | theirs.keys()):
-        yield _Moment(mine.get(time), theirs.get(time))
+def _scores(filters: Sequence[_Half], updater: Updater) -> Iterator[Array]:
+    """Run the filters, and yield the normal scores of the reports that they do not apply."""
+    for moments in zip_longest(*(each.moments for each in filters)):
+        happening = [each for each in zip(filters, moments, strict=True) if each[1] is not None]
+        tested = [
+            Step(half.belief, half.model, moment.other)
+            for half, moment in happening
+            if moment.other is not None and half.belief is not None
+        ]
+        applied = [(half, moment.own) for half, moment in happening if moment.own is not None]
+        steps = [Step(half.belief, half.model, own) for half, own in applied]
+        for outcome in advance(tested, updater, with_fits=True) if tested else ():
+            assert outcome.fits is not None
+            yield outcome.fits[outcome.fits[:, Fit.SHARE] > 0, Fit.SCORE]
+        for (half, _), outcome in zip(applied, advance(steps, updater) if steps else (), strict=True):
+            half.belief = outcome.belief

@@ -79,6 +79,7 @@ def print_fit(found: Fit) -> None:
     from rich.table import Table
 
     from beliefstream.streams.scores.fitting import FITTED
+    from beliefstream.streams.scores.halves import TOO_CERTAIN
 
     table = Table("definitions", title="evidence, nats for each observation")
     for heading in ("first part", "kept apart"):
@@ -94,3 +95,11 @@ def print_fit(found: Fit) -> None:
         if found.trials[-1].first < next(each.first for each in found.trials if each.name == FITTED):
             lasts += ", which lowers the evidence: the stated deviation may be too large"
     print(lasts, file=sys.stderr)
+    if found.ratio_by_halves is None:
+        print("no check by halves: that needs reports of two devices", file=sys.stderr)
+        return
+    line = f"by halves: reports are {found.ratio_by_halves:.2f} times as far from what the other half of the sensors "
+    line += "predicts as they should be"
+    if found.ratio_by_halves > TOO_CERTAIN:
+        line += ": beliefs are too certain; more of the error lasts, or it is larger than stated"
+    print(line, file=sys.stderr)

@@ -12,17 +12,10 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
 from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
 from beliefstream.streams.scores.fitting import Parameter, fit, lasting, scaled
-from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.updater import make_updater
 
 INDEPENDENT, PERSISTENT, LASTS, DENSITY, INTERVAL = 0.1, 0.3, 20.0, 0.02, 0.5
 TOTAL = math.hypot(INDEPENDENT, PERSISTENT)
 NAMES = ("left", "right")
-
-
-@pytest.fixture(scope="module")
-def updater() -> Updater:
-    return make_updater(Settings())
 
 
 def stated(deviation: float = TOTAL, density: float = DENSITY, **lasts: float) -> Definitions:
