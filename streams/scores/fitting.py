@@ -31,10 +31,7 @@ CORRELATION_TIMES = (2.0, 5.0, 20.0)  # s, that are tried
 LEAST = 40  # observations for each parameter
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 FURTHEST = 3.0  # of these deviations, at most
-FIRST_STEP, NEXT_STEP = (
-    0.5,
-    0.15,
-)  # of these deviations, of a search from what is stated, and from what was found
+FIRST_STEP, NEXT_STEP = 0.5, 0.15  # of these deviations: from what is stated, from what was found
 EVALUATIONS = 60  # for each parameter
 TOLERANCE = 0.2  # nats
 MOST_OUTLIERS = 0.5
@@ -95,7 +92,7 @@ def fit(
     Args:
         stated: total deviations, outliers and motion to start from. Errors that last are replaced.
         recorded: observations of at least `LEAST` for each parameter before its split.
-        updater: of the filter.
+        updater: of the filter; its answers are not refined while definitions are compared.
         times: correlation times that are tried, in seconds; none: no error lasts.
         scale: whether the scales of distances are fitted too.
         each: whether each sensor has its own noise, instead of one for all of its kind.
@@ -113,7 +110,6 @@ def fit(
             f"{LEAST * len(wanted)} are needed, {LEAST} for each; nothing is proposed"
         )
     first = recorded.first()
-
     quick = updater.with_settings(replace(FAST, light=False))
 
     def fitted(time: float | None, start: Factors, step: float) -> Factors:
