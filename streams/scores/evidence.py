@@ -36,7 +36,7 @@ class Recorded(NamedTuple):
 
     def first(self) -> Recorded:
         """Return the part that settings are fitted to."""
-        return self._replace(observations=[each for each in self.observations if each.time < self.split])
+        return Recorded([each for each in self.observations if each.time < self.split], self.split)
 
     def counts(self, sensors: Sequence[Sensor]) -> tuple[int, int]:
         """Return how many observations each part has; controls are none."""

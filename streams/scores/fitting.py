@@ -250,7 +250,7 @@ def _totals(stated: Definitions) -> Definitions:
             if (lasting := field.pop("persistent_deviation", None)) and "standard_deviation" in field:
                 field["standard_deviation"] = math.hypot(field["standard_deviation"], lasting)
         sensors.append(parse_sensor(fields))
-    return stated._replace(sensors=tuple(sensors))
+    return Definitions(tuple(sensors), stated.models)
 
 
 def lasting(stated: Definitions, independent: Definitions, time: float) -> Definitions:
@@ -268,4 +268,4 @@ def lasting(stated: Definitions, independent: Definitions, time: float) -> Defin
             if (rest := of["standard_deviation"] ** 2 - deviation**2) > 0:
                 field |= {"persistent_deviation": math.sqrt(rest), "correlation_time": time}
         sensors.append(parse_sensor(fields))
-    return independent._replace(sensors=tuple(sensors))
+    return Definitions(tuple(sensors), independent.models)

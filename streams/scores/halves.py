@@ -58,7 +58,7 @@ def ratio_by_halves(definitions: Definitions, recorded: Recorded, updater: Updat
     sides = halves(definitions.sensors, recorded.observations)
     if sides is None:
         return None
-    logs = [log_of([definitions], recorded._replace(observations=side)) for side in sides]
+    logs = [log_of([definitions], Recorded(side, recorded.split)) for side in sides]
     filters = []
     for log, other in (logs, logs[::-1]):
         instants, others = log.timelines(), other.timelines()

@@ -9,7 +9,7 @@ import pytest
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Observation
-from beliefstream.streams.scores.evidence import Recorded
+from beliefstream.streams.scores.evidence import Definitions, Recorded
 from beliefstream.streams.scores.halves import TOO_CERTAIN, halves, ratio_by_halves
 from tests.streams.scores.test_fitting import INDEPENDENT, LASTS, NAMES, PERSISTENT, simulated, stated
 
@@ -59,5 +59,5 @@ def test_sensors_of_one_device_are_in_one_half_and_one_device_has_none(updater: 
     assert parts is not None
     assert [[each.sensor for each in part] for part in parts] == [list(NAMES), ["third"]]
     assert halves(shared, observations[:2]) is None
-    alone = stated()._replace(sensors=tuple(shared))
+    alone = Definitions(tuple(shared), stated().models)
     assert ratio_by_halves(alone, Recorded(observations[:2], math.inf), updater) is None
