@@ -215,21 +215,16 @@ class ThoroughNetwork(CheckedNetwork):
         )
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
-        """Verify an answer with points of the peaks too; where it is not good, add them and refine it."""
+        """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
         given = local.prior, local.observations
         peaks = with_agreeing(*given, search(*given, local.images, self.settings.most_components))
         laplace, images = modes(*given, peaks)
         one, other = math.log(EVENLY), math.log1p(-EVENLY)
         both = beside([answer.scaled_by(one), laplace.scaled_by(other)])
         local = replace(local, images=beside([images.scaled_by(one), local.images.scaled_by(other)]))
-        now = self._verified(local, now)
-        left = torch.nonzero(now.sample_efficiency < least)[:, 0]
-        if len(left) == 0:
-            return now
-        local, both, least = local.rows(left), both.rows(left), least[left]
-        better = self._better(local, both, now.rows(left))
-        better = self._better(local, laplace.rows(left), better)
-        return now.with_rows(left, self._moved(local, both, better, least))
+        now = self._better(local, both, self._measured(local, now, MEASURED))
+        now = self._better(local, laplace, now)
+        return self._moved(local, both, now, least)
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
