@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -58,10 +59,10 @@ class MotionBase(Message):
         )
         return tuple(name for name in named if _multiplied(getattr(self, name), 0.0) != getattr(self, name))
 
-    def with_noise(self, factor: float) -> Self:
-        """Return the motion with its noise multiplied by a factor of densities, not of deviations."""
+    def with_noise(self, factors: Mapping[str, float]) -> Self:
+        """Return the motion with noises, by the names of their fields, multiplied by factors of variances."""
         return self.model_copy(
-            update={name: _multiplied(getattr(self, name), factor) for name in self.noises}
+            update={name: _multiplied(getattr(self, name), factor) for name, factor in factors.items()}
         )
 
     @property

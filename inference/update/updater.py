@@ -31,6 +31,7 @@ from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.check.local_problem import LocalProblem
+from beliefstream.inference.update.check.simulated_p_value import simulated_p_value
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
@@ -41,7 +42,6 @@ from beliefstream.inference.update.plane.hypotheses import by_hypotheses
 from beliefstream.inference.update.quadrature import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
-from beliefstream.inference.update.simulated_p_value import simulated_p_value
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 

@@ -129,10 +129,9 @@ def state_model(model: Model) -> StateModel:
         Unusable: `invalid_definition` if its numbers exceed the floating-point range.
     """
     try:
-        motions = [
-            motion_over(motion, model.coordinate_names)
-            for motion in (model.motion, *(model.motion.with_noise(factor) for factor in model.modes))
-        ]
+        noises = model.motion.noises
+        in_modes = (model.motion.with_noise(dict.fromkeys(noises, factor)) for factor in model.modes)
+        motions = [motion_over(motion, model.coordinate_names) for motion in (model.motion, *in_modes)]
     except (ArithmeticError, ValueError) as error:
         raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
     expires_after = math.inf if model.expires_after is None else model.expires_after

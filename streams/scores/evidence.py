@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Model, Observation, Sensor
+from beliefstream.schemas.sensors.base import Shared
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.scores.own import model_of
 from beliefstream.streams.scores.tracks import defined
@@ -55,12 +56,12 @@ def evidence(tried: Sequence[Definitions], recorded: Recorded, updater: Updater)
         ValueError: an entity has no model.
     """
     log = log_of(tried, recorded)
-    found, counts = np.zeros((len(tried), 2)), np.zeros(len(tried))
+    found, left = np.zeros((len(tried), 2)), np.full(len(tried), log.posteriors // len(tried))
     for fused in log.fuse(updater):
         number = int(fused.entity.partition(":")[0])
         found[number, int(fused.outcome.belief.time >= recorded.split)] += fused.outcome.log_evidence
-        counts[number] += 1
-    found[(counts < counts.max()) | ~np.isfinite(found).all(1)] = -np.inf
+        left[number] -= 1
+    found[(left > 0) | ~np.isfinite(found).all(1)] = -np.inf
     return found
 
 
@@ -82,6 +83,6 @@ def log_of(tried: Sequence[Definitions], recorded: Recorded) -> Log:
 
 def _renamed(sensor: Sensor, number: int) -> Sensor:
     names = {"sensor": f"{number}:{sensor.sensor}"}
-    if getattr(sensor, "device", None) is not None:
-        names["device"] = f"{number}:{sensor.device}"  # type: ignore[union-attr]
+    if isinstance(sensor, Shared) and sensor.device is not None:
+        names["device"] = f"{number}:{sensor.device}"
     return sensor.model_copy(update=names)

@@ -12,7 +12,6 @@ stated, nothing lasts.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ import numpy as np
 
 from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Model, RangeChannel, Sensor, parse, parse_sensor
+from beliefstream.schemas import RangeChannel, Sensor, parse_sensor
 from beliefstream.schemas.sensors.base import Lasting
 from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, evidence
 from beliefstream.streams.scores.halves import ratio_by_halves
@@ -90,7 +89,8 @@ def fit(
     """Fit definitions to the first part of a recording.
 
     Args:
-        stated: total deviations, outliers and motion to start from. Errors that last are replaced.
+        stated: total deviations, outliers and motion to start from. Errors that last are replaced, but for constants
+            and those beside a covariance.
         recorded: observations of at least `LEAST` for each parameter before its split.
         updater: of the filter; its answers are not refined while definitions are compared.
         times: correlation times that are tried, in seconds; none: no error lasts.
@@ -100,7 +100,7 @@ def fit(
         note: is told what begins, and the evidence and prior of each step of a search.
 
     Raises:
-        ValueError: there are too few observations.
+        ValueError: there are too few observations, or the filter found no finite beliefs with any definitions.
     """
     stated = _totals(stated)
     wanted, counts = _parameters(stated, scale, each), recorded.counts(stated.sensors)
@@ -177,13 +177,18 @@ def _search(
         return dict(zip(wanted, np.exp(spreads * place).tolist(), strict=True))
 
     begin = np.log([start[parameter] for parameter in wanted]) / spreads
-    options = {"seed": seed, "tolfun": TOLERANCE, "maxfevals": EVALUATIONS * len(wanted), "verbose": -9}
+    # of a seed of 0, cma takes the clock
+    options = {"seed": seed + 1, "tolfun": TOLERANCE, "maxfevals": EVALUATIONS * len(wanted), "verbose": -9}
     search = cma.CMAEvolutionStrategy(begin, step, options)
     while not search.stop():
         places = np.clip(search.ask(), -FURTHEST, FURTHEST)
         losses = 0.5 * np.square(places).sum(1) - evidence_of([factors(place) for place in places])
         search.tell(list(places), np.where(np.isfinite(losses), losses, np.inf).tolist())
         note(f"{-search.best.f:.1f} nats")
+    if not math.isfinite(search.best.f):
+        raise ValueError(
+            "the filter found no finite beliefs with any of the definitions; nothing is proposed"
+        )
     return factors(search.best.x)
 
 
@@ -228,10 +233,8 @@ def scaled(
         sensors.append(parse_sensor(fields))
     models = []
     for model in stated.models:
-        fields = model.model_dump(mode="json", exclude_none=True)
-        for name in model.motion.noises:
-            _multiply(fields["motion"], name, factors.get(Parameter(MOTION, name), 1.0))
-        models.append(parse(Model, json.dumps(fields).encode()))
+        motion = {name: factors.get(Parameter(MOTION, name), 1.0) for name in model.motion.noises}
+        models.append(model.model_copy(update={"motion": model.motion.with_noise(motion)}))
     return Definitions(tuple(sensors), tuple(models))
 
 
@@ -241,13 +244,16 @@ def _multiply(fields: dict[str, Any], name: str, factor: float, most: float = ma
 
 
 def _totals(stated: Definitions) -> Definitions:
-    """Return the definitions with the errors that last, but for constants, counted as independent ones."""
+    """Return the definitions with the errors that last counted as independent ones.
+
+    Constants stay, and so do errors beside a covariance, of which nothing is made to last.
+    """
     sensors = []
     for sensor in stated.sensors:
         fields = sensor.model_dump(mode="json", exclude_none=True)
         for _, field, _ in _numbers(sensor, fields, each=False):
-            field.pop("correlation_time", None)
-            if (lasting := field.pop("persistent_deviation", None)) and "standard_deviation" in field:
+            if "standard_deviation" in field and (lasting := field.pop("persistent_deviation", None)):
+                del field["correlation_time"]
                 field["standard_deviation"] = math.hypot(field["standard_deviation"], lasting)
         sensors.append(parse_sensor(fields))
     return Definitions(tuple(sensors), stated.models)

@@ -49,7 +49,7 @@ def ratio_by_halves(definitions: Definitions, recorded: Recorded, updater: Updat
     """Return how far each half's reports are from the prediction of the other half, as a multiple of what it states.
 
     It is a ratio of medians, so that few outliers do not change it: near 1 if beliefs are as certain as they should be.
-    None: fewer than two devices reported, or no report could be scored.
+    None: fewer than two devices reported, or no report could be scored. It is not a number if a belief was not.
 
     Raises:
         Unusable: the definitions contradict each other, or an observation does not fit them.

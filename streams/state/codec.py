@@ -124,11 +124,12 @@ def decode_belief(state: StoredBelief | None) -> Belief | None:
     end = _BELIEF.size + 8 * sum(lengths)
     rest, state = (state[end:], state[:end]) if flags & (_HAS_HIDDEN | _HAS_MODES) else (b"", state)
     if flags & _HAS_MODES:
-        modes, rest = tuple(rest[1 : 1 + rest[0]]), rest[1 + rest[0] :]
+        end = 1 + rest[0] if rest else 0
+        modes, rest = tuple(rest[1:end]), rest[end:]
         if sum(modes) != count:
             raise DamagedRecord(f"changelog: modes have {sum(modes)} components instead of {count}")
     if flags & _HAS_HIDDEN:
-        hidden = _decoded(rest, 0)
+        hidden = _decoded(rest)
     elif rest:
         raise DamagedRecord(f"changelog: a belief has {len(rest)} bytes too many")
     numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
@@ -156,11 +157,10 @@ def _encoded(hidden: Hidden) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(raw: bytes, place: int) -> Hidden:
-    """The hidden coordinates that `_encoded` wrote at `place`, to the end; raises DamagedRecord."""
-    errors, times = [], []
-    (count,) = _COUNT.unpack_from(raw, place)
-    place += _COUNT.size
+def _decoded(raw: bytes) -> Hidden:
+    """The hidden coordinates that `_encoded` wrote; raises DamagedRecord."""
+    errors, times, place = [], [], _COUNT.size
+    (count,) = _COUNT.unpack_from(raw)
     for _ in range(count):
         deviation, correlation_time, seen, length = _HIDDEN.unpack_from(raw, place)
         start, place = place + _HIDDEN.size, place + _HIDDEN.size + length

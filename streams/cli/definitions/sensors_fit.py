@@ -96,7 +96,7 @@ def print_fit(found: Fit) -> None:
             lasts += ", which lowers the evidence: the stated deviation may be too large"
     print(lasts, file=sys.stderr)
     if found.ratio_by_halves is None:
-        print("no check by halves: that needs reports of two devices", file=sys.stderr)
+        print("no check by halves: too few devices reported, or no report could be scored", file=sys.stderr)
         return
     line = f"by halves: reports are {found.ratio_by_halves:.2f} times as far from what the other half of the sensors "
     line += "predicts as they should be"
