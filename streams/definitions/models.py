@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,8 +141,12 @@ def state_model(model: Model) -> StateModel:
     return whole if model.mode_time is None else replace(whole, modes=tuple(modes), mode_time=model.mode_time)
 
 
+@functools.lru_cache(256)
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
-    """Build the motion for a state with the coordinates `names`, which must be those that the motion moves."""
+    """Build the motion for a state with the coordinates `names`, which must be those that the motion moves.
+
+    Equal definitions share one motion, so that entities of several models move together.
+    """
     match motion:
         case RandomWalk():
             return moving.RandomWalk(_each(motion.spectral_density, names))

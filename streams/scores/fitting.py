@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beliefstream.inference.update.settings import FAST
+from beliefstream.inference.update.settings import ROUGH
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import RangeChannel, Sensor, parse_sensor
 from beliefstream.schemas.sensors.base import Lasting
@@ -31,7 +31,7 @@ LEAST = 40  # observations for each parameter
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 FURTHEST = 3.0  # of these deviations, at most
 FIRST_STEP, NEXT_STEP = 0.5, 0.15  # of these deviations: from what is stated, from what was found
-EVALUATIONS = 60  # for each parameter
+EVALUATIONS = 40  # for each parameter
 TOLERANCE = 0.2  # nats
 MOST_OUTLIERS = 0.5
 MOTION = "motion"
@@ -92,7 +92,7 @@ def fit(
         stated: total deviations, outliers and motion to start from. Errors that last are replaced, but for constants
             and those beside a covariance.
         recorded: observations of at least `LEAST` for each parameter before its split.
-        updater: of the filter; its answers are not refined while definitions are compared.
+        updater: of the filter; definitions are compared with `ROUGH` settings.
         times: correlation times that are tried, in seconds; none: no error lasts.
         scale: whether the scales of distances are fitted too.
         each: whether each sensor has its own noise, instead of one for all of its kind.
@@ -110,7 +110,7 @@ def fit(
             f"{LEAST * len(wanted)} are needed, {LEAST} for each; nothing is proposed"
         )
     first = recorded.first()
-    quick = updater.with_settings(replace(FAST, light=False))
+    quick = updater.with_settings(ROUGH)
 
     def fitted(time: float | None, start: Factors, step: float) -> Factors:
         def evidence_of(some: Sequence[Factors]) -> Array:
@@ -139,7 +139,7 @@ def fit(
     trials = tuple(Trial(name, *row) for name, row in zip(tried, nats.tolist(), strict=True))
     note("check by halves")
     definitions = list(tried.values())[-1] if chosen else alone
-    return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, updater))
+    return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, quick))
 
 
 def _tried(

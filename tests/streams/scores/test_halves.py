@@ -1,4 +1,4 @@
-"""A check by halves: what one half of the sensors reports, under the belief of the other half."""
+"""A check by halves: how far apart the beliefs of two halves of the sensors are."""
 
 from __future__ import annotations
 
@@ -8,56 +8,85 @@ import numpy as np
 import pytest
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Observation
+from beliefstream.schemas import ControlSensor, Observation
 from beliefstream.streams.scores.evidence import Definitions, Recorded
-from beliefstream.streams.scores.halves import TOO_CERTAIN, halves, ratio_by_halves
-from tests.streams.scores.test_fitting import INDEPENDENT, LASTS, NAMES, PERSISTENT, simulated, stated
+from beliefstream.streams.scores.halves import LEAST_APART, TOO_CERTAIN, parted, ratio_by_halves
+from tests.streams.scores.test_fitting import (
+    DENSITY,
+    INDEPENDENT,
+    LASTS,
+    NAMES,
+    PERSISTENT,
+    simulated,
+    stated,
+)
 
 
-def recorded() -> Recorded:
-    return Recorded(simulated(600, seed=5), math.inf)
+def true() -> Definitions:
+    return stated(INDEPENDENT, persistent_deviation=PERSISTENT, correlation_time=LASTS)
 
 
 def test_true_definitions_have_a_ratio_of_one(updater: Updater) -> None:
-    true = stated(INDEPENDENT, persistent_deviation=PERSISTENT, correlation_time=LASTS)
-    found = ratio_by_halves(true, recorded(), updater)
+    found = ratio_by_halves(true(), Recorded(simulated(600, seed=5), math.inf), updater)
     assert found == pytest.approx(1.0, abs=0.2)
 
 
 def test_definitions_without_the_errors_that_last_are_too_certain(updater: Updater) -> None:
-    found = ratio_by_halves(stated(INDEPENDENT), recorded(), updater)
+    found = ratio_by_halves(stated(INDEPENDENT), Recorded(simulated(600, seed=5), math.inf), updater)
     assert found is not None and found > TOO_CERTAIN
 
 
-def test_the_ratio_is_that_of_a_kalman_filter_of_each_half(updater: Updater) -> None:
-    """Of independent errors, so that a filter of one coordinate in NumPy says it."""
-    observations = simulated(200, seed=6)
-    scores, motion = [], 0.02
-    for own in NAMES:
-        mean, variance, time, has_begun = 0.0, 1.0, 0.0, False
-        for each in observations:
-            variance += motion * (each.time - time) if has_begun else 0.0
-            time, spread = each.time, variance + INDEPENDENT**2
-            if each.sensor == own:
-                gain = variance / spread
-                mean, variance, has_begun = mean + gain * (each.values[0] - mean), (1 - gain) * variance, True
-            elif has_begun:
-                scores.append((each.values[0] - mean) / math.sqrt(spread))
+@pytest.mark.parametrize("lasts", [False, True])
+def test_the_ratio_is_that_of_the_joint_gaussian_of_all_observations(updater: Updater, lasts: bool) -> None:
+    """The mean of each half is a linear function of its observations, whose joint covariance is known."""
+    observations = simulated(120, seed=6)
+    times = np.array([each.time for each in observations])
+    values = np.array([each.values[0] for each in observations])
+    of = np.array([NAMES.index(each.sensor) for each in observations])
+    walk = 1.0 + DENSITY * np.minimum(times[:, None], times)
+    error = (of[:, None] == of) * PERSISTENT**2 * np.exp(-np.abs(times[:, None] - times) / LASTS)
+    covariance = walk + lasts * error + INDEPENDENT**2 * np.eye(len(times))
+    scores = []
+    for now, time in enumerate(times):
+        difference, variance = np.zeros(len(times)), 0.0
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            seen = np.flatnonzero((of == side) & (times <= time))
+            weights = np.linalg.solve(covariance[np.ix_(seen, seen)], walk[seen, now])
+            difference[seen] = sign * weights
+            variance += walk[now, now] - walk[seen, now] @ weights
+        spread = difference @ covariance @ difference
+        if spread > LEAST_APART * variance:
+            scores.append(difference @ values / math.sqrt(spread))
     expected = float(np.median(np.abs(scores))) / 0.6745
-    found = ratio_by_halves(stated(INDEPENDENT), Recorded(observations, math.inf), updater)
-    assert found == pytest.approx(expected, rel=1e-6)
+    found = ratio_by_halves(
+        true() if lasts else stated(INDEPENDENT), Recorded(observations, math.inf), updater
+    )
+    assert len(scores) > 100 and found == pytest.approx(expected, rel=1e-6)
 
 
-def test_sensors_of_one_device_are_in_one_half_and_one_device_has_none(updater: Updater) -> None:
-    shared = [each.model_copy(update={"device": "box"}) for each in stated().sensors]
-    observations = [
-        Observation(entity="cart", sensor=name, time=float(time), value=0.0)
-        for time, name in enumerate((*NAMES, "third"))
+def test_a_device_stays_together_and_halves_have_about_as_many_observations_each() -> None:
+    names = ("a1", "a2", "b", "c", "d")
+    plain = stated().sensors[0]
+    sensors = [
+        plain.model_copy(update={"sensor": name, "device": "a" if name.startswith("a") else None})
+        for name in names
     ]
-    third = stated().sensors[0].model_copy(update={"sensor": "third"})
-    parts = halves([*shared, third], observations)
-    assert parts is not None
-    assert [[each.sensor for each in part] for part in parts] == [list(NAMES), ["third"]]
-    assert halves(shared, observations[:2]) is None
+    wheels = ControlSensor(sensor="wheels", inputs=("speed",), standard_deviation=(0.1,))
+    observations = [
+        Observation(entity="cart", sensor=names[step % 5], time=float(step), value=0.0) for step in range(100)
+    ]
+    observations.append(Observation(entity="cart", sensor="wheels", time=50.5, value=0.0))
+    ways = parted([*sensors, wheels], observations)
+    assert len(ways) > 1
+    for one, other in ways:
+        assert "wheels" in {each.sensor for each in one} & {each.sensor for each in other}
+        assert sorted({each.sensor for each in (*one, *other)} - {"wheels"}) == sorted(names)
+        assert len({"a1", "a2"} & {each.sensor for each in one}) in (0, 2)
+        assert {len(one), len(other)} == {41, 61}
+    assert ways == parted([*sensors, wheels], observations)
+
+
+def test_one_device_alone_has_no_ratio(updater: Updater) -> None:
+    shared = [each.model_copy(update={"device": "box"}) for each in stated().sensors]
     alone = Definitions(tuple(shared), stated().models)
-    assert ratio_by_halves(alone, Recorded(observations[:2], math.inf), updater) is None
+    assert ratio_by_halves(alone, Recorded(simulated(20, seed=7), math.inf), updater) is None
