@@ -17,7 +17,7 @@ EXTRAS = {
         *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
         *("aiohttp", "mode", "llvmlite"),
     ),
-    "fit": ("cma",),
+    "fit": ("cma", "matplotlib"),
     "gateway": ("aiokafka", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),

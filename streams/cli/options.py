@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +24,37 @@ Brokers = Annotated[
         metavar="HOST:PORT[,...]", help="Kafka bootstrap servers", show_default="of BELIEFSTREAM_BROKERS"
     ),
 ]
+
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="only from this time on: 90s, 15m, 2h, 7d ago, epoch seconds or RFC 3339"
+    ),
+]
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def moment_since(text: str | None) -> float:
+    """Parse the option --since as seconds since the epoch; raises CommandError."""
+    from beliefstream.schemas import from_rfc3339
+
+    now = time.time()
+    if text is None:
+        return float("-inf")
+    if (duration := _DURATION.fullmatch(text)) is not None:
+        return now - float(duration[1]) * _SECONDS[duration[2]]
+    try:
+        try:
+            moment = float(text)
+        except ValueError:
+            moment = from_rfc3339(text)
+    except ValueError:
+        wanted = "expected 90s, 15m, 2h, 7d, seconds since the epoch or RFC 3339 with an offset"
+        raise CommandError(f"--since: {wanted}, got {text!r}") from None
+    if not moment <= now:
+        raise CommandError(f"--since: {text!r} is in the future")
+    return moment
 
 
 def numbers(text: str) -> list[float]:

@@ -22,6 +22,7 @@ from beliefstream.streams.demo.scenario import MOWER
 from beliefstream.streams.demo.tracking import ReceivedBelief
 from beliefstream.streams.demo.view import number, span
 from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
+from beliefstream.streams.scores.residuals_picture import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,19 +31,6 @@ Array = NDArray[np.float64]
 
 REGION = 2 * np.sqrt(np.log(10.0))  # diameter of a 90 % ellipse, in units of √2 standard deviations
 BELIEF, TRUTH, JUMP, BEACON = "#1f77b4", "#333333", "#c2185b", "#e69f00"
-STYLE: Any = {
-    "font.size": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "legend.frameon": True,
-    "legend.framealpha": 0.9,
-    "legend.fontsize": 9,
-}
 AROUND_JUMP = 6.0  # seconds shown before and after the replaced prior
 WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would cover the map
 ELLIPSES = 90  # number along the mower's path; more would merge

@@ -44,6 +44,15 @@ class Fused:
         )
 
 
+class Judged(NamedTuple):
+    """How an observation fits its prediction: ``(channels, len(Fit))``, see `inference.tracking.health.columns`."""
+
+    entity: str
+    sensor: str
+    time: float
+    fits: Array
+
+
 class _Added(NamedTuple):
     """An event whose label is its place in the log."""
 
@@ -199,20 +208,29 @@ class Log:
         called after each posterior.
         """
         fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
-        for events in self._by_period():
-            for _, instant, outcome in self._replayed(events, updater, with_fits=True):
-                tick()
-                start = 0
-                for label, reading in zip(instant.labels, instant.readings, strict=False):
-                    end = start + reading.sensor.value_length
-                    assert outcome.fits is not None
-                    fitted[self._added[label].sensor].append((instant.time, outcome.fits[start:end]))
-                    start = end
+        for each in self.fits(updater, tick):
+            fitted[each.sensor].append((each.time, each.fits))
         windows = {sensor: _window(fitted[sensor], seconds) for sensor in sorted(fitted)}
         for event, _, sensor, _ in self._added:
             if event.reading is not None and sensor in windows:
                 windows[sensor].entities |= entity_bit(event.entity.encode())
         return windows
+
+    def fits(self, updater: Updater, tick: Callable[[], None] = lambda: None) -> Iterator[Judged]:
+        """Yield how each observation fits its prediction; `tick` is called after each posterior.
+
+        Leaves out instants whose posterior is not finite.
+        """
+        for events in self._by_period():
+            for entity, instant, outcome in self._replayed(events, updater, with_fits=True):
+                tick()
+                start = 0
+                for label, reading in zip(instant.labels, instant.readings, strict=False):
+                    end = start + reading.sensor.value_length
+                    assert outcome.fits is not None
+                    sensor = self._added[label].sensor
+                    yield Judged(entity, sensor, instant.time, outcome.fits[start:end])
+                    start = end
 
     def _fuse_period(
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("sensor", "verdict", "number", "observations", "bias", "noise", "outliers", "gain", "evidence")
 
+MOST = 10_000  # observations of a topic, without --limit
+
 sensors = typer.Typer(name="sensors", help="Define sensors, list, fit or remove them.")
 
 
@@ -82,62 +84,102 @@ def list_sensors(
 @sensors.command("fit")
 def fit_sensors(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SENSOR|FILE...", help="a sensor; with --models, files of observations"),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[SENSOR|FILE...]",
+            help="a running sensor; with --sensors and --models, files of observations",
+            show_default="the topic of observations",
+        ),
+    ] = None,
     scale: Annotated[
         bool, typer.Option("--scale", help="correct the scale of distances too, where predictions tell it")
     ] = False,
     definitions: Annotated[
         str | None,
-        typer.Option("--sensors", metavar="FILE|JSON", help="sensor definitions of the files, JSON or YAML"),
+        typer.Option(
+            "--sensors", metavar="FILE|JSON", help="sensors, JSON or YAML", show_default="of their topic"
+        ),
     ] = None,
     models: Annotated[
         str | None,
-        typer.Option("--models", metavar="FILE|JSON", help="model definitions of the files, JSON or YAML"),
+        typer.Option(
+            "--models", metavar="FILE|JSON", help="models, JSON or YAML", show_default="of their topic"
+        ),
+    ] = None,
+    entity: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTITY", help="of the topic: only of this entity; may be repeated"),
+    ] = None,
+    since: options.Since = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="of the topic: only this many observations, the newest", show_default=str(MOST)
+        ),
     ] = None,
     share: Annotated[
-        float,
-        typer.Option(min=0.1, max=0.9, help="with files: share that is fitted to; the rest is kept apart"),
+        float, typer.Option(min=0.1, max=0.9, help="share that is fitted to; the rest is kept apart")
     ] = 0.5,
     each: Annotated[
-        bool, typer.Option("--each", help="with files: noise of each sensor, not one for all of its kind")
+        bool, typer.Option("--each", help="noise of each sensor, not one for all of its kind")
     ] = False,
-    models_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="with files: fitted models, JSON lines")
+    models_out: Annotated[Path | None, typer.Option(metavar="FILE", help="fitted models, JSON lines")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="residuals before and after, PNG, SVG or PDF by its name"),
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="set what was fitted, unless the fit warns; says how to undo it")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="with --apply: even if the fit warns, or definitions have changed")
+    ] = False,
     map: options.Map = None,
     set: options.Set = None,
     mapping: options.MappingFile = None,
     time_unit: options.Unit = None,
     brokers: Brokers = None,
 ) -> None:
-    """Propose corrected definitions, and print them as JSON lines; nothing is set.
+    """Propose corrected definitions, and print them as JSON lines.
 
     Of a running sensor, bias and noise are those that the other sensors contradict. A belief follows a biased sensor in
     part, so set the definition, let observations arrive, and fit again.
 
-    Of files, noise and motion are those of the largest evidence. The stated deviation is the total: what of it is not
-    independent lasts. docs/how-wrong-is-my-sensor.md explains it. Why each number is proposed stands on standard error.
+    Of the topic of observations, or of files, noise and motion are those of the largest evidence. The stated deviation
+    is the total: what of it is not independent lasts. docs/how-wrong-is-my-sensor.md explains it. Why each number is
+    proposed stands on standard error.
 
     Example: beliefstream sensors fit beacon-1 | beliefstream sensors set -
 
+    Example: beliefstream sensors fit --since 2h --picture residuals.png --apply
+
     Example: beliefstream sensors fit log.jsonl --sensors sensors.yaml --models models.yaml > fitted.jsonl
     """
-    if definitions is None and models is None:
-        if len(sources) > 1 or each or models_out is not None:
-            raise CommandError("expected one sensor, or files with --sensors and --models")
-        _fit_running(sources[0], scale, brokers)
-        return
-    if definitions is None or models is None:
-        raise CommandError("files need both --sensors and --models")
-    from beliefstream.streams.cli.definitions.sensors_fit import fit_files
+    names = sources or []
+    of_topic, of_files = not names, definitions is not None and models is not None
+    if force and not apply:
+        raise CommandError("--force needs --apply")
+    if not of_topic and (entity or since is not None or limit is not None):
+        raise CommandError("--entity, --since and --limit are for the topic of observations, without a file")
+    if of_topic and (map or set or mapping or time_unit):
+        raise CommandError("--map, --set, --mapping and --time-unit are for files")
+    if of_topic or of_files:
+        from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
+        from beliefstream.streams.cli.definitions.sensors_fit import Wanted, fit_recording
 
-    options.keep_inputs(models_out, *sources, definitions, models, mapping)
-    columns = options.column_mapping(map, set, mapping, time_unit)
-    fit_files(
-        sources, definitions, models, columns, share=share, scale=scale, each=each, models_out=models_out
-    )
+        for out in (models_out, picture):
+            options.keep_inputs(out, *names, definitions, models, mapping)
+        source: Files | Topic = Topic(limit or MOST, entity or (), options.moment_since(since))
+        if names:
+            source = Files(names, options.column_mapping(map, set, mapping, time_unit))
+        wanted = Wanted(share, scale, each, models_out, picture, apply, force)
+        fit_recording(source, definitions, models, wanted, brokers)
+        return
+    if definitions is not None or models is not None:
+        raise CommandError("files need both --sensors and --models")
+    if len(names) > 1 or each or apply or models_out is not None or picture is not None:
+        raise CommandError("expected one sensor, or files with --sensors and --models")
+    _fit_running(names[0], scale, brokers)
 
 
 def _fit_running(sensor: str, scale: bool, brokers: str | None) -> None:

@@ -1,85 +1,144 @@
-"""`beliefstream sensors fit` of a file: definitions fitted to a recording by its evidence."""
+"""`beliefstream sensors fit` of topics or files: definitions fitted to a recording by its evidence."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from beliefstream.streams.cli.options import name_of, read_definitions, tell
+from beliefstream.streams.cli.definitions.registry import open_registry
+from beliefstream.streams.cli.options import read_definitions
 from beliefstream.streams.cli.output import console, loading
-from beliefstream.streams.cli.setup import CommandError, settings_for
+from beliefstream.streams.cli.setup import require_rights, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Observation
-    from beliefstream.streams.bridges.mapping import ColumnMapping
+    from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
     from beliefstream.streams.scores.evidence import Definitions
-    from beliefstream.streams.scores.fitting import Fit
+    from beliefstream.streams.scores.fitting import Fit, Trial
 
 
-def fit_files(
-    files: Sequence[str],
-    sensors: str,
-    models: str,
-    columns: ColumnMapping,
-    *,
-    share: float,
-    scale: bool,
-    each: bool,
-    models_out: Path | None,
+class Wanted(NamedTuple):
+    """What a fit takes, and what is done with it."""
+
+    share: float  # of the observations, that are fitted to
+    scale: bool
+    each: bool
+    models_out: Path | None
+    picture: Path | None
+    apply: bool
+    force: bool
+
+
+def fit_recording(
+    source: Files | Topic, sensors: str | None, models: str | None, wanted: Wanted, brokers: str | None
 ) -> None:
-    """Fit definitions to the observations of files: prints sensors as JSON lines, and a table on standard error."""
+    """Fit definitions to observations: prints sensors as JSON lines, and a table on standard error.
+
+    Args:
+        source: of the observations.
+        sensors, models: where the definitions are; None for those of their topics.
+        wanted: how to fit, and what to do with what is found.
+        brokers: of the topics; None as the environment says.
+    """
     with loading():
-        from beliefstream.schemas import Model, parse, parse_sensor
-        from beliefstream.streams.bridges.definition_files import parse_definitions
         from beliefstream.streams.definitions import own_code
-        from beliefstream.streams.scores.evidence import Definitions, Recorded
+        from beliefstream.streams.scores.evidence import Recorded
         from beliefstream.streams.scores.fitting import fit
         from beliefstream.streams.worker.updater import make_updater
 
-    settings = settings_for()
+        if wanted.picture is not None:
+            from beliefstream.streams.scores.residuals_picture import paint
+    settings = settings_for(brokers)
+    if wanted.apply:
+        written = {settings.sensors: ["READ", "WRITE"], settings.models: ["READ", "WRITE"]}
+        require_rights(settings, written, "an operator")
     own_code.load(settings.measurements)
-    stated = Definitions(
-        tuple(parse_definitions(read_definitions(sensors), parse_sensor)),
-        tuple(parse_definitions(read_definitions(models), lambda raw: parse(Model, raw))),
-    )
-    observed = _observations(files, stated, columns)
-    split = observed[min(int(share * len(observed)), len(observed) - 1)].time
+    defined = _defined(sensors, models, brokers)
+    observed = source.read(defined, settings)
+    stated = _reporting(defined, observed)
+    split = observed[min(int(wanted.share * len(observed)), len(observed) - 1)].time
     errors = console(errors=True)
     recorded, updater = Recorded(observed, split), make_updater(settings)
-    found = fit(stated, recorded, updater, scale=scale, each=each, note=errors.print)
+    found = fit(stated, recorded, updater, scale=wanted.scale, each=wanted.each, note=errors.print)
     print_fit(found)
     for sensor in found.definitions.sensors:
         print(sensor.to_json().decode())
-    if models_out is not None:
+    if wanted.models_out is not None:
         lines = [model.to_json() + b"\n" for model in found.definitions.models]
-        models_out.write_bytes(b"".join(lines))
+        wanted.models_out.write_bytes(b"".join(lines))
+    if wanted.picture is not None:
+        paint(stated, found.definitions, recorded, updater, wanted.picture)
+    if wanted.apply:
+        from beliefstream.streams.cli.definitions.sensors_apply import publish
+
+        publish(stated, found.definitions, objections(found), force=wanted.force, brokers=brokers)
 
 
-def _observations(files: Sequence[str], stated: Definitions, columns: ColumnMapping) -> list[Observation]:
-    """The observations of the files by time that a worker would apply; raises CommandError if there is none."""
-    from beliefstream.streams.bridges.mapping import Found, observations
-    from beliefstream.streams.bridges.tables import format_of, open_table
-    from beliefstream.streams.scores.own import usable
+def _defined(sensors: str | None, models: str | None, brokers: str | None) -> Definitions:
+    from beliefstream.schemas import Model, parse, parse_sensor
+    from beliefstream.streams.bridges.definition_files import parse_definitions
+    from beliefstream.streams.scores.evidence import Definitions
 
-    rows: list[Found] = []
-    for file in files:
-        with closing(open_table(file, format_of(file), columns.bag)) as table:
-            rows += observations(table, columns)
-    observed = usable(rows, stated.sensors, stated.models, tell)
-    if not observed:
-        raise CommandError(f"{', '.join(map(name_of, files))}: no row can be used; nothing was fitted")
-    return observed
+    registry = open_registry(brokers)  # connects where it is read
+    if sensors is not None:
+        defined = parse_definitions(read_definitions(sensors), parse_sensor)
+    else:
+        defined = [*registry.sensors().values()]
+    if models is not None:
+        known = parse_definitions(read_definitions(models), lambda raw: parse(Model, raw))
+    else:
+        known = [*registry.models().values()]
+    return Definitions(tuple(defined), tuple(known))
+
+
+def _reporting(stated: Definitions, observed: Sequence[Observation]) -> Definitions:
+    """The sensors that reported, with those of their devices, and the models of what they observed.
+
+    The others would be numbers to fit of which nothing is known.
+    """
+    from beliefstream.schemas.sensors.base import Shared
+    from beliefstream.streams.scores.evidence import Definitions
+
+    owners = {each.sensor: each.owner if isinstance(each, Shared) else each.sensor for each in stated.sensors}
+    reporting = {owners[each.sensor] for each in observed}
+    entities, names = {each.entity for each in observed}, {each.entity for each in stated.models}
+    used = {entity if entity in names else "*" for entity in entities}
+    return Definitions(
+        tuple(each for each in stated.sensors if owners[each.sensor] in reporting),
+        tuple(each for each in stated.models if each.entity in used),
+    )
+
+
+def proposed(found: Fit) -> Trial:
+    """The trial of the definitions that are proposed."""
+    from beliefstream.streams.scores.fitting import FITTED
+
+    if found.correlation_time is not None:
+        return found.trials[-1]
+    return next(each for each in found.trials if each.name == FITTED)
+
+
+def objections(found: Fit) -> list[str]:
+    """Why the proposed definitions should not be used as they are; none if nothing is against them."""
+    from beliefstream.streams.scores.halves import TOO_CERTAIN
+
+    said = []
+    if not proposed(found).apart > found.trials[0].apart:
+        said.append("on the part kept apart the fitted definitions are no better than the stated ones")
+    ratio = found.ratio_by_halves
+    if ratio is not None and (math.isnan(ratio) or ratio > TOO_CERTAIN):
+        said.append("beliefs are too certain: more of the error lasts, or it is larger than stated")
+    return said
 
 
 def print_fit(found: Fit) -> None:
-    """Print the evidence of each part of the error, and what was found."""
+    """Print the evidence of each part of the error, what was found, and what is against it."""
     from rich.table import Table
 
     from beliefstream.streams.scores.fitting import FITTED
-    from beliefstream.streams.scores.halves import TOO_CERTAIN
 
     table = Table("definitions", title="evidence, nats for each observation")
     for heading in ("first part", "kept apart"):
@@ -95,11 +154,10 @@ def print_fit(found: Fit) -> None:
         if found.trials[-1].first < next(each.first for each in found.trials if each.name == FITTED):
             lasts += ", which lowers the evidence: the stated deviation may be too large"
     print(lasts, file=sys.stderr)
-    if found.ratio_by_halves is None:
-        print("no check by halves: too few devices reported, or no report could be scored", file=sys.stderr)
-        return
-    line = f"by halves: reports are {found.ratio_by_halves:.2f} times as far from what the other half of the sensors "
-    line += "predicts as they should be"
-    if found.ratio_by_halves > TOO_CERTAIN:
-        line += ": beliefs are too certain; more of the error lasts, or it is larger than stated"
+    line = "no check by halves: too few devices reported, or no report could be scored"
+    if found.ratio_by_halves is not None:
+        line = f"by halves: reports are {found.ratio_by_halves:.2f} times as far from what the other half of the "
+        line += "sensors predicts as they should be"
     print(line, file=sys.stderr)
+    for each in objections(found):
+        print(f"warning: {each}", file=sys.stderr)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import time
 from typing import Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.options import Brokers, Since, moment_since
 from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 SHOWN = 100  # letters, without --limit
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def dead_letters(
@@ -28,12 +24,7 @@ def dead_letters(
     entity: Annotated[
         list[str] | None, typer.Option(metavar="ENTITY", help="only of this entity, or with this key")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="only from this time on: 90s, 15m, 2h, 7d ago, epoch seconds or RFC 3339"
-        ),
-    ] = None,
+    since: Since = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="only this many, the newest", show_default=f"{SHOWN}; all with --replay"),
@@ -67,7 +58,7 @@ def dead_letters(
     if (yes or force) and not replay:
         raise CommandError("--yes and --force need --replay")
     reasons = {_reason(each) for each in reason or ()}
-    chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, _since(since))
+    chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, moment_since(since))
     settings = settings_for(brokers)
     if replay:
         output.send_again(settings, chosen, limit, force=force, ask=not yes, as_json=as_json)
@@ -86,25 +77,3 @@ def _reason(text: str) -> Any:
         return Reason(text)
     except ValueError:
         raise CommandError(f"--reason: expected one of {', '.join(Reason)}, got {text!r}") from None
-
-
-def _since(text: str | None) -> float:
-    """Parse the option --since as seconds since the epoch."""
-    from beliefstream.schemas import from_rfc3339
-
-    now = time.time()
-    if text is None:
-        return float("-inf")
-    if (duration := _DURATION.fullmatch(text)) is not None:
-        return now - float(duration[1]) * _SECONDS[duration[2]]
-    try:
-        try:
-            moment = float(text)
-        except ValueError:
-            moment = from_rfc3339(text)
-    except ValueError:
-        wanted = "expected 90s, 15m, 2h, 7d, seconds since the epoch or RFC 3339 with an offset"
-        raise CommandError(f"--since: {wanted}, got {text!r}") from None
-    if not moment <= now:
-        raise CommandError(f"--since: {text!r} is in the future")
-    return moment
