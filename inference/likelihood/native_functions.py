@@ -23,12 +23,12 @@ Array = NDArray[np.float64]
 SOFT = 1e-24  # added to a squared distance, far below any noise
 
 TABULATED = 0
-PROJECTION, ELEVATION, RANGE_RATE, SIGNAL_STRENGTH, TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE = range(
-    1, 8
-)
+PROJECTION, ELEVATION, DEPTH, RANGE_RATE, SIGNAL_STRENGTH = range(1, 6)
+TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE = range(6, 9)
 _CODES: dict[Function, int] = {
     built_in_functions.projection: PROJECTION,
     built_in_functions.elevation: ELEVATION,
+    built_in_functions.depth: DEPTH,
     built_in_functions.range_rate: RANGE_RATE,
     built_in_functions.signal_strength: SIGNAL_STRENGTH,
     built_in_functions.time_difference: TIME_DIFFERENCE,
@@ -78,6 +78,8 @@ def value_of(code: int, parameters: Array, u: Array) -> float:
         value = _pseudorange(parameters, u, rows - 1)
     elif code == ELEVATION:
         value = math.atan2(u[2], _length(u, 0, 2))
+    elif code == DEPTH:
+        value = -(u[0] * math.cos(u[2]) + u[1] * math.sin(u[2]))
     else:
         value = parameters[2]
     return value
@@ -114,6 +116,8 @@ def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hess
         _of_pseudorange(parameters, u, rows - 1, gradient, hessian)
     elif code == ELEVATION:
         _of_elevation(u, gradient, hessian)
+    elif code == DEPTH:
+        _of_depth(u, gradient, hessian)
     else:
         for i in range(rows):
             gradient[i] = parameters[3 + i]
@@ -234,3 +238,13 @@ def _of_elevation(u: Array, gradient: Array, hessian: Array) -> None:
             other = u[j] / across
             hessian[i, j] = bend * one * other - by_across * one * other / across
         hessian[i, i] += by_across / across
+
+
+@borrowing
+def _of_depth(u: Array, gradient: Array, hessian: Array) -> None:
+    """Of ``−(u₁ cos θ + u₂ sin θ)``."""
+    c, s = math.cos(u[2]), math.sin(u[2])
+    gradient[0], gradient[1], gradient[2] = -c, -s, u[0] * s - u[1] * c
+    hessian[0, 2] = hessian[2, 0] = s
+    hessian[1, 2] = hessian[2, 1] = -c
+    hessian[2, 2] = u[0] * c + u[1] * s

@@ -37,6 +37,7 @@ from beliefstream.inference.sensors.angles import (
 from beliefstream.inference.sensors.encoding import encode as encode
 from beliefstream.inference.sensors.functions import (
     SPEED_OF_LIGHT as SPEED_OF_LIGHT,
+    depth as depth,
     elevation as elevation,
     function as function,
     range_rate as range_rate,

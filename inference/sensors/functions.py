@@ -103,6 +103,31 @@ def elevation(
     return replace(made, placement=Placement(made.origin, np.eye(3), made.matrix, np.zeros(3)))
 
 
+def depth(
+    axes: Sequence[int],
+    heading_axis: int,
+    dimension: int,
+    landmark: ArrayLike,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    maximum_range: float = 100.0,
+    **calibration: Unpack[Calibration],
+) -> Sensor:
+    """Make a sensor of how far `landmark` is ahead of the entity, along its heading: what a stereo camera reports.
+
+    `heading_axis` is the index of the heading, rad; `landmark` has one number for each of two `axes`. Outliers are
+    uniform on ``[0, maximum_range]``.
+    """
+    count("a depth", axes, (2,))
+    origin = np.append(located(landmark, axes), 0.0)
+    outliers = outlier_probability, positive("maximum_range", maximum_range)
+    every = [*axes, heading_axis]
+    made = function(
+        "depth", every, dimension, standard_deviation, None, *outliers, origin=origin, **calibration
+    )
+    return replace(made, placement=Placement(origin[:2], np.eye(3)[:, :2]))
+
+
 def range_rate(
     position_axes: Sequence[int],
     velocity_axes: Sequence[int],

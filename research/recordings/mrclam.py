@@ -55,6 +55,7 @@ class MrclamSettings:
     bearing_outliers: float = 0.002793
     speed_deviation: float = 0.02192  # m/s
     turn_rate_deviation: float = 0.06793  # rad/s
+    depth: bool = False  # whether the camera reports depth instead of distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +193,7 @@ def _sensor(number: int, place: tuple[float, float], chosen: MrclamSettings) -> 
     return RangeRelativeBearingSensor(
         sensor=f"mrclam_robot1/landmark-{number}",
         position=place,
+        depth=chosen.depth,
         range=RangeChannel(
             standard_deviation=chosen.range_deviation,
             scale=chosen.range_scale,

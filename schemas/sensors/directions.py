@@ -144,6 +144,9 @@ class RangeRelativeBearingSensor(Shared, Turning, Headed, PlacedInPlane, SensorB
     """Observes distance and direction of a landmark, relative to the entity's heading: see `relative_bearing`."""
 
     kind: Literal["range_relative_bearing"] = "range_relative_bearing"
+    depth: Annotated[bool, Field(strict=True)] = False
+    """whether the first number is the depth instead of the distance: how far ahead the landmark is, along the heading,
+    as stereo cameras report it"""
     range: _Range
     bearing: _Bearing
 

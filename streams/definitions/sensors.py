@@ -197,11 +197,15 @@ def _part(
     """One of the numbers that the sensor reports, by the name of its field."""
     axes, size, place, part = state.axes(*sensor.coordinates), state.size, sensor.position, sensor.parts[name]
     channel = _channel_arguments(part)
+    if isinstance(sensor, RangeRelativeBearingSensor):
+        heading = state.names.index(sensor.heading)
+        if not isinstance(part, RangeChannel):
+            return measurement.relative_bearing(axes, heading, size, place, **channel)
+        if sensor.depth:
+            most = part.maximum_range
+            return measurement.depth(axes, heading, size, place, maximum_range=most, **channel)
     if isinstance(part, RangeChannel):
         return measurement.range_to(axes, size, place, maximum_range=part.maximum_range, **channel)
-    if isinstance(sensor, RangeRelativeBearingSensor):
-        (heading,) = state.axes(sensor.heading)
-        return measurement.relative_bearing(axes, heading, size, place, **channel)
     angle: dict[str, Callable[..., Sensor]] = {
         "bearing": measurement.bearing,
         "azimuth": measurement.azimuth,

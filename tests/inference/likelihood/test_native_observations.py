@@ -141,6 +141,7 @@ def functions(noise: Noise | None) -> list[Sensor]:
     near = kinds.pseudorange([0, 1, 2], 4, 6, kinds.LocalFrame(np.zeros(3), np.eye(3)), 0.3, 0.1, noise=noise)
     return [
         kinds.elevation([0, 1, 2], 6, place, 0.3, 0.1, noise=noise),
+        kinds.depth([0, 1], 2, 6, place[:2], 0.3, 0.1, noise=noise),
         kinds.range_rate([0, 1, 2], [3, 4, 5], 6, place, 0.5, 0.1, noise=noise),
         kinds.signal_strength([0, 1], 6, place[:2], 2.0, -40.0, 2.5, outlier_probability=0.1, noise=noise),
         kinds.time_difference([0, 1], 6, receivers[0], receivers[1], 0.3, 2.0, 0.1, noise=noise),

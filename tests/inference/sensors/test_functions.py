@@ -22,6 +22,7 @@ def every() -> list[Sensor]:
     place = [0, 1, 2]
     return [
         sensors.elevation(place, 6, [1.0, 1.0, 0.5], 0.05),
+        sensors.depth([0, 1], 5, 6, [7.0, 5.0], 0.2),
         sensors.range_rate(place, [3, 4, 5], 6, [1.0, 0.0, 0.0], 0.2),
         sensors.signal_strength(place, 6, [1.0, 1.0, 0.0], 2.0, -40.0, 2.2),
         sensors.time_difference([0, 1], 6, [9.0, 0.0], [-9.0, 1.0], 0.1, 0.7),
@@ -37,6 +38,7 @@ def test_each_is_the_quantity_it_says() -> None:
     found = [expected(sensor, STATE) for sensor in every()]
     wanted = [
         math.atan2(1.5, math.hypot(2.0, 3.0)),
+        math.hypot(4.0, 1.0) * math.cos(math.atan2(1.0, 4.0) - 0.5),
         float(offset @ STATE[3:] / np.linalg.norm(offset)),
         -40 - 22 * math.log10(math.sqrt(4 + 9 + 4)),
         (math.hypot(6, 4) - math.hypot(12, 3)) / 0.7,

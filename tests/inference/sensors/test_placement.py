@@ -31,6 +31,7 @@ PLACED: dict[str, tuple[int, Make]] = {
     "range_rate": (3, lambda place: sensors.range_rate([0, 1, 2], [3, 4, 5], 6, place, 0.3)),
     "signal_strength": (3, lambda place: sensors.signal_strength([0, 1, 2], 6, place, 2.0, -40.0, 2.2)),
     "azimuth": (3, lambda place: sensors.azimuth([0, 1, 2], 6, place, 0.3)),
+    "depth": (2, lambda place: sensors.depth([0, 1], 5, 6, place, 0.3)),
     "elevation": (3, lambda place: sensors.elevation([0, 1, 2], 6, place, 0.3)),
     "own": (2, lambda place: sensors.function(lambda u: u[0] * u[1].sin(), [0, 4], 6, 0.3, origin=place)),
 }

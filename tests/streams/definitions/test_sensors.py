@@ -15,6 +15,7 @@ from beliefstream.inference.sensors import Reading, Sensor, encode
 from beliefstream.schemas import Observation, Reason, Unusable, parse_sensor
 from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.sensors import sensor_over
+from tests.inference.reports import expected as predicted
 from tests.schemas.kinds import SENSORS
 
 NAMES = ("vy", "z", "x", "heading", "vx", "y")
@@ -189,6 +190,15 @@ class TestComposite:
             for part, value, variance in zip(parts, (4.0, 0.3), (0.25, 0.01), strict=True)
         )
         torch.testing.assert_close(log_likelihood(reading, points()), expected)
+
+    def test_a_depth_is_the_distance_along_the_heading(self) -> None:
+        state = np.array([0.0, 0.0, 4.0, 0.7, 0.0, -1.0])
+        stated = SENSORS["range_relative_bearing"]
+        sensor = sensor_over(parse_sensor(stated | {"depth": True}), NAMES)
+        distance, bearing = (predicted(part, state) for part in FACTORIES["range_relative_bearing"].parts)
+        depth, same = (predicted(part, state) for part in sensor.parts)
+        assert depth == pytest.approx(distance * math.cos(bearing))
+        assert same == pytest.approx(bearing)
 
     def test_standard_deviations_of_its_own_are_one_each(self) -> None:
         sensor = sensor_over(parse_sensor(SENSORS["range_bearing"]), NAMES)
