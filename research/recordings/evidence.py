@@ -49,7 +49,7 @@ class Stated:
 STATED: Mapping[str, Stated] = {
     "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
-    "mrclam_robot1": Stated(MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1), scale=True),
+    "mrclam_robot1": Stated(MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True), scale=True),
     "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), bias_deviation=0.3),
     "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), bias_deviation=4.0),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),

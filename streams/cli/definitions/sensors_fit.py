@@ -154,10 +154,10 @@ def print_fit(found: Fit) -> None:
         if found.trials[-1].first < next(each.first for each in found.trials if each.name == FITTED):
             lasts += ", which lowers the evidence: the stated deviation may be too large"
     print(lasts, file=sys.stderr)
-    line = "no check by halves: too few devices reported, or no report could be scored"
+    line = "no check by halves: too few devices reported"
     if found.ratio_by_halves is not None:
-        line = f"by halves: reports are {found.ratio_by_halves:.2f} times as far from what the other half of the "
-        line += "sensors predicts as they should be"
+        line = f"by halves: beliefs of two halves of the sensors are {found.ratio_by_halves:.2f} times as far apart "
+        line += "as they should be"
     print(line, file=sys.stderr)
     for each in objections(found):
         print(f"warning: {each}", file=sys.stderr)
