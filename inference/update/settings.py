@@ -86,5 +86,4 @@ ROUGH = UpdateSettings(
     quadrature_below=1.0,
     light=False,
 )
-"""For comparing definitions by their evidence: up to eighteen times faster than `FAST`, and within .01 nats an
-observation of it where definitions fit."""
+"""For comparing definitions by their evidence: several times faster than `FAST`, and close where definitions fit."""

@@ -49,7 +49,9 @@ class Stated:
 STATED: Mapping[str, Stated] = {
     "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
-    "mrclam_robot1": Stated(MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True), scale=True),
+    "mrclam_robot1": Stated(
+        MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True), scale=True
+    ),
     "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), bias_deviation=0.3),
     "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), bias_deviation=4.0),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
@@ -59,23 +61,26 @@ STATED: Mapping[str, Stated] = {
 def fitted(
     name: str, updater: Updater, data: Path | None = None, note: Callable[[str], None] = lambda _: None
 ) -> tuple[Recording, Fit]:
-    """Return a recording with the definitions that its first third's evidence gives, and the fit.
+    """Return a recording with the definitions that the evidence of its first third gives, and the fit.
+
+    A recording with the settings of another has those that are fitted to the other.
 
     Raises:
         ValueError: nothing is stated for it.
         RecordingUnavailable: its files do not exist.
     """
-    if name not in STATED:
+    source = READERS[name].settings_of or name
+    if source not in STATED:
         raise ValueError(f"--fit evidence: expected one of {', '.join(STATED)}, got {name!r}")
-    stated = STATED[name]
-    recording = READERS[name].read(data=data, settings=stated.settings)
+    stated = STATED[source]
+
+    def read(which: str) -> tuple[Recording, Definitions]:
+        recording = READERS[which].read(data=data, settings=stated.settings)
+        return recording, Definitions(stated.sensors(recording.sensors), recording.models)
+
+    recording, definitions = read(source)
     recorded = Recorded(recording.observations, recording.scored_from)
-    found = fit(
-        Definitions(stated.sensors(recording.sensors), recording.models),
-        recorded,
-        updater,
-        scale=stated.scale,
-        note=note,
-    )
-    sensors, (model, *others) = found.definitions
+    found = fit(definitions, recorded, updater, scale=stated.scale, note=note)
+    recording, definitions = read(name)
+    sensors, (model, *others) = found.applied(definitions)
     return replace(recording, sensors=sensors, model=model, other_models=tuple(others)), found

@@ -74,6 +74,10 @@ class Fit:
     trials: tuple[Trial, ...]
     ratio_by_halves: float | None
 
+    def applied(self, stated: Definitions) -> Definitions:
+        """What other stated definitions, of the same kinds of sensors, become by the factors."""
+        return _proposed(_totals(stated), self.factors, self.correlation_time, each=False)
+
 
 def fit(
     stated: Definitions,
@@ -132,13 +136,12 @@ def fit(
         gains = evidence(list(with_rest.values()), first, quick)[:, 0]
         chosen = times[int(gains.argmax())]
         factors = fitted(chosen, factors, NEXT_STEP)
-        best = lasting(stated, scaled(stated, factors, each), chosen)
-        tried[f"fitted again, the rest lasts {chosen:g} s"] = best
+        tried[f"fitted again, the rest lasts {chosen:g} s"] = _proposed(stated, factors, chosen, each)
     note("both parts")
     nats = evidence(list(tried.values()), recorded, quick) / np.maximum(counts, 1)
     trials = tuple(Trial(name, *row) for name, row in zip(tried, nats.tolist(), strict=True))
     note("check by halves")
-    definitions = list(tried.values())[-1] if chosen else alone
+    definitions = _proposed(stated, factors, chosen, each)
     return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, quick))
 
 
@@ -150,10 +153,12 @@ def _tried(
     first: Recorded,
     updater: Updater,
 ) -> Array:
-    found = [scaled(stated, factors, each) for factors in some]
-    if time is not None:
-        found = [lasting(stated, one, time) for one in found]
-    return evidence(found, first, updater)[:, 0]
+    return evidence([_proposed(stated, factors, time, each) for factors in some], first, updater)[:, 0]
+
+
+def _proposed(stated: Definitions, factors: Factors, time: float | None, each: bool) -> Definitions:
+    alone = scaled(stated, factors, each)
+    return alone if time is None else lasting(stated, alone, time)
 
 
 def _search(

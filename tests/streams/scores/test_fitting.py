@@ -8,8 +8,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from beliefstream.inference.update.settings import ROUGH
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
+from beliefstream.schemas import (
+    Coordinate,
+    Mixture,
+    Model,
+    Observation,
+    PositionSensor,
+    RandomWalk,
+    RangeSensor,
+)
 from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
 from beliefstream.streams.scores.fitting import Parameter, fit, lasting, scaled
 
@@ -115,3 +124,37 @@ def test_an_error_that_was_stated_to_last_counts_to_the_total(updater: Updater) 
     (left, _) = found.definitions.sensors
     assert isinstance(left, PositionSensor) and left.standard_deviation and left.persistent_deviation
     assert math.hypot(left.standard_deviation, left.persistent_deviation) == pytest.approx(TOTAL)
+
+
+def test_the_rough_filter_of_a_fit_finds_nearly_the_evidence_of_a_workers_filter(updater: Updater) -> None:
+    """Of ranges from four corners, a tenth of them outliers, in the plane."""
+    random, place = np.random.default_rng(8), np.array([3.0, 6.0])
+    corners = {"a": (0.0, 0.0), "b": (10.0, 0.0), "c": (0.0, 10.0), "d": (10.0, 10.0)}
+    sensors = tuple(
+        RangeSensor(
+            sensor=name, position=corner, standard_deviation=0.2, outlier_probability=0.1, maximum_range=30
+        )
+        for name, corner in corners.items()
+    )
+    model = Model(
+        entity="cart",
+        name="cart",
+        coordinates=(Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
+        motion=RandomWalk(spectral_density=0.1),
+        prior=Mixture.gaussian((5.0, 5.0), (4.0, 4.0)),
+        live_time=False,
+    )
+    observations = []
+    for step in range(120):
+        name = "abcd"[step % 4]
+        place = place + math.sqrt(0.05) * random.normal(size=2)
+        value = math.dist(place, corners[name]) + 0.2 * random.normal()
+        if random.uniform() < 0.1:
+            value = random.uniform(0, 30)
+        observations.append(Observation(entity="cart", sensor=name, time=step * 0.5, value=value))
+    recorded = Recorded(observations, math.inf)
+    rough, whole = (
+        evidence([Definitions(sensors, (model,))], recorded, each)[0, 0]
+        for each in (updater.with_settings(ROUGH), updater)
+    )
+    assert rough == pytest.approx(whole, abs=0.02 * len(observations))
