@@ -31,7 +31,7 @@ def elevation(state: Tensor) -> Tensor:
     return torch.atan2(state[2], _length(state[:2]))
 
 
-@register("depth")
+@register("landmark_depth")
 def depth(state: Tensor) -> Tensor:
     """``−(u₁ cos θ + u₂ sin θ)`` of ``u = (u₁, u₂, θ)``: how far a landmark is ahead of a heading θ."""
     return -(state[0] * state[2].cos() + state[1] * state[2].sin())

@@ -123,7 +123,7 @@ def depth(
     outliers = outlier_probability, positive("maximum_range", maximum_range)
     every = [*axes, heading_axis]
     made = function(
-        "depth", every, dimension, standard_deviation, None, *outliers, origin=origin, **calibration
+        "landmark_depth", every, dimension, standard_deviation, None, *outliers, origin=origin, **calibration
     )
     return replace(made, placement=Placement(origin[:2], np.eye(3)[:, :2]))
 
