@@ -19,7 +19,9 @@ from beliefstream.schemas.base import (
 )
 from beliefstream.schemas.time import Time
 
-Verdict = Literal["healthy", "biased", "noisier", "quieter", "outliers", "silent", "unclear", "unknown"]
+Verdict = Literal[
+    "healthy", "biased", "noisier", "quieter", "outliers", "lasting", "silent", "unclear", "unknown"
+]
 MOST_BLOCKS = 512
 _Share = Annotated[Number, Field(ge=0, le=1)]
 DIGEST_BYTES = 8

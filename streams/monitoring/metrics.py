@@ -134,8 +134,8 @@ OUT_OF_MEMORY = _counter(
 BUILD = _info("beliefstream_build", "Version, device, network and weights of this worker")
 _FAULTY = _gauge(
     "beliefstream_sensor_faulty",
-    "1 while the health of the sensor has this verdict: biased, noisier, quieter, outliers; from the partitions of "
-    "this worker; for the first 100 sensors of a worker",
+    "1 while the health of the sensor has this verdict: biased, noisier, quieter, outliers, lasting; from the "
+    "partitions of this worker; for the first 100 sensors of a worker",
     ["sensor", "verdict"],
 )
 _NOISE_SCALE = _gauge(
@@ -166,7 +166,7 @@ _CLOCK = _gauge(
 )
 OTHER = "other"
 MOST_SENSORS = 100  # sensors with their own series
-FAULTY_VERDICTS = ("biased", "noisier", "quieter", "outliers")
+FAULTY_VERDICTS = ("biased", "noisier", "quieter", "outliers", "lasting")
 BROKER_REACHABLE.set(1)  # until it is known
 _sensors: set[str] = set()
 

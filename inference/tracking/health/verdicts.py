@@ -12,6 +12,10 @@ the iterated logarithm" (Annals of Mathematical Statistics 41, 1970). Scores bey
 a half-normal bias of one stated standard deviation. For noise and outliers it is the mean of some likelihood ratios
 against the tolerated value. All follow from sums, so those of several partitions add.
 
+**Errors that last.** The means of independent errors over blocks of the window vary as their number says, whatever
+their noise. Means that vary more are of errors that stay alike: a fault is then called by that. It is no test of its
+own, so that it makes no false alarms.
+
 **Silence.** Reports of a healthy sensor are taken to be at least as regular as a Poisson process of their mean rate.
 """
 
@@ -46,11 +50,16 @@ SLIGHT_BIAS = 0.25  # stated standard deviations that still count as healthy
 LONGER_GAPS = 3.0  # silence is also longer than the longest gap, by this factor
 LEAST_REPORTS = 8  # before silence can be judged
 BENDING = ("biased", "noisier", "outliers")  # verdicts on sensors that bend beliefs
+BY_CHANCE = 3.0  # deviations by which blocks may differ more than independent errors make them
 LEAST_SCALE = 0.05  # of noise that can be told from none
 FEWEST = 1e-12
 
-Verdict = Literal["healthy", "biased", "noisier", "quieter", "outliers", "silent", "unclear", "unknown"]
-"""`unclear`: another sensor may be the cause, see `judge_together`. `unknown`: no observation was judged."""
+Verdict = Literal[
+    "healthy", "biased", "noisier", "quieter", "outliers", "lasting", "silent", "unclear", "unknown"
+]
+"""`lasting`: a fault whose errors stay alike. `unclear`: another sensor may be the cause, see `judge_together`.
+`unknown`: no observation was judged.
+"""
 Fault = Literal["high", "low", "noisier", "quieter", "outliers"]
 FAULTS: tuple[Fault, ...] = ("high", "low", "noisier", "quieter", "outliers")
 _VERDICTS: dict[Fault, Verdict] = {
@@ -208,6 +217,8 @@ def _channel(starts: Array, sums: Array, threshold: float, resolution: float) ->
         if fault == "outliers" and "noisier" in alarms and is_noisy:
             continue  # the far values of wide noise; among true outliers the inliers have the stated noise
         verdict, since, shown = _VERDICTS[fault], place, estimates
+        if _lasts(sums[place:]):
+            verdict = "lasting"
         break
     return replace(
         shown,
@@ -216,6 +227,28 @@ def _channel(starts: Array, sums: Array, threshold: float, resolution: float) ->
         since=float(starts[since]) * resolution,
         evidence=evidence,
     )
+
+
+def _lasts(sums: Array) -> bool:
+    """Whether the means of scores over blocks differ more than those of independent errors.
+
+    The sum of the squared differences from their common mean, over the variance of a score, is then about χ²; its cube
+    root is about normal (Wilson and Hilferty, "The distribution of chi-square", PNAS 17, 1931).
+
+    Args:
+        sums: from the start of each block on, ``(S, WIDTH)``.
+    """
+    blocks = -np.diff(sums, axis=0, append=np.zeros((1, WIDTH)))
+    blocks = blocks[blocks[:, Sum.INFORMATION] > 0]
+    freedom = len(blocks) - 1
+    if freedom < 1:
+        return False
+    scores, information = blocks[:, Sum.SCORE], blocks[:, Sum.INFORMATION]
+    mean = scores.sum() / information.sum()
+    variance = max(1 + blocks[:, Sum.VARIANCE_SCORE].sum() / information.sum(), LEAST_SCALE**2)
+    ratio = float(((scores - mean * information) ** 2 / information).sum()) / variance / freedom
+    spread = 2 / (9 * freedom)
+    return bool(ratio ** (1 / 3) > 1 - spread + BY_CHANCE * math.sqrt(spread))
 
 
 def _estimates(sums: Array) -> ChannelHealth:

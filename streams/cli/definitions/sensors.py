@@ -196,6 +196,8 @@ def _fit_running(sensor: str, scale: bool, brokers: str | None) -> None:
     if states[sensor].definition != digest_of(defined[sensor]):
         raise CommandError(f"sensor {sensor} has not reported since it was defined; fit it when it has")
     proposal = propose(defined[sensor], states[sensor].assessment, scale=scale)
+    if any(channel.verdict == "lasting" for channel in states[sensor].assessment.channels):
+        print("its errors last: `beliefstream sensors fit` without a name fits them", file=sys.stderr)
     for line in proposal.reasons:
         print(line, file=sys.stderr)
     print(proposal.definition.to_json().decode())

@@ -18,6 +18,7 @@ from kafka.errors import KafkaError
 from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
 from beliefstream.streams.cli.doctor.losses import examine_losses
 from beliefstream.streams.cli.doctor.records import examine_records
+from beliefstream.streams.cli.doctor.sensors import examine_sensor_health
 from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
 from beliefstream.streams.cli.main import EXTRAS
 from beliefstream.streams.cli.output import counted
@@ -47,10 +48,13 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
         missing = frozenset() if topics.status is Status.ok else missing_topics(settings)
         yield from examine_definitions(settings, missing)
         yield examine_measurements(settings, missing)
+        yield examine_sensor_health(settings, missing)
         yield from examine_records(settings, missing)
         yield examine_dead_letters(settings, missing)
     else:
-        subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
+        subjects = (
+            "topics, models, sensors, measurements, sensor-health, partitioner, clocks, group, dead-letters"
+        )
         yield Finding(subjects, Status.skipped, "no broker answers")
     yield from examine_install(settings)
     for url in worker_urls:

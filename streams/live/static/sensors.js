@@ -32,6 +32,7 @@ export const MARKS = {
   noisier: drawnAs("#ff7f50", "#c94a15", "diamond"),
   quieter: drawnAs("#56b4e9", "#0072b2", "circle", { hollow: true }),
   outliers: drawnAs("#f0e442", "#857a00", "plus"),
+  lasting: drawnAs("#f0803c", "#b3541e", "square", { hollow: true }),
   silent: drawnAs("#e8ecf3", "#131a26", "cross"),
   unclear: drawnAs("#e39bc3", "#a3457c", "diamond", { hollow: true }),
   unknown: drawnAs("#a9b5c9", "#5d6a80", "triangle", { hollow: true, faulty: false }),

@@ -66,6 +66,22 @@ def test_a_fault_after_an_hour_of_health_is_found_soon(
     assert began - 0.2 * SECONDS <= found.channels[0].since <= began + count * PERIOD
 
 
+@pytest.mark.parametrize("fault", [{"bias": 0.5}, {"noise": 2.0}, {"noise": 0.3}, {"outliers": 0.3}])
+def test_errors_that_do_not_last_are_not_called_so(fault: dict[str, float]) -> None:
+    for seed in range(10):
+        window = Window(SECONDS, 1)
+        run(window, observed(np.random.default_rng(seed), 1200, **fault))
+        assert assess(window).verdict in ("biased", "noisier", "quieter", "outliers")
+
+
+def test_errors_that_come_and_go_last() -> None:
+    random = np.random.default_rng(5)
+    window, began = Window(SECONDS, 1), 0.0
+    for bias in random.normal(size=60):
+        began = run(window, observed(random, 20, bias=float(bias)), began)
+    assert assess(window).verdict == "lasting"
+
+
 def test_the_estimates_of_a_fault_are_right_within_their_deviation() -> None:
     random = np.random.default_rng(4)
     window = Window(SECONDS, 1)

@@ -31,6 +31,7 @@ def test_the_doctor_finds_no_fault_where_all_is_there(
             "models",
             "sensors",
             "measurements",
+            "sensor-health",
             "install",
             "device",
             "weights",

@@ -213,8 +213,9 @@ def test_a_changelog_that_forgets_is_found(broker: Broker, names: Names) -> None
 def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
     findings = {finding.subject: finding for finding in examine(settings, [NOBODY])}
     assert list(findings) == [
-        *("broker", "topics", "models", "sensors", "measurements", "partitioner", "clocks", "group"),
-        *("dead-letters", "install", "device", "weights", "native-code", "worker", "clock", "losses"),
+        *("broker", "topics", "models", "sensors", "measurements", "sensor-health"),
+        *("partitioner", "clocks", "group", "dead-letters"),
+        *("install", "device", "weights", "native-code", "worker", "clock", "losses"),
     ]
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
@@ -267,11 +268,15 @@ def test_what_cannot_be_looked_at_is_said_check_by_check(broker: Broker, names: 
     findings = all_of(settings_of(broker, names))
     problem(findings["topics"], "does not exist")
     for subject in (
-        *("models", "sensors", "measurements", "partitioner", "clocks", "group", "dead-letters"),
+        *("models", "sensors", "measurements", "sensor-health"),
+        *("partitioner", "clocks", "group", "dead-letters"),
     ):
         assert findings[subject].status is Status.skipped
         assert "there is no topic" in findings[subject].detail
     nowhere = all_of(Settings(brokers=f"127.0.0.1:{free_port()}"))
     problem(nowhere["broker"], "none answers")
-    skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"]
+    subjects = (
+        "topics, models, sensors, measurements, sensor-health, partitioner, clocks, group, dead-letters"
+    )
+    skipped = nowhere[subjects]
     assert (skipped.status, skipped.detail) == (Status.skipped, "no broker answers")
