@@ -242,7 +242,8 @@ def _with_hidden(before: Belief, step: Step, linear: Array) -> Array:
 def _score(pair: _Pair, one: tuple[Array, Array], other: tuple[Array, Array], size: int) -> None:
     """Score the difference of the states' means along the axes where the halves are independent enough."""
     off = one[0][:size] - other[0][:size]
-    both, cross = (one[1] + other[1])[:size, :size], pair.cross[:size, :size]
+    both = one[1][:size, :size] + other[1][:size, :size]
+    cross = pair.cross[:size, :size]
     spread = both - cross - cross.T
     if not (np.isfinite(spread).all() and np.isfinite(off).all()):
         pair.scores.append(np.array([math.nan]))

@@ -38,11 +38,15 @@ def test_definitions_without_the_errors_that_last_are_too_certain(updater: Updat
 
 @pytest.mark.parametrize("lasts", [False, True])
 def test_the_ratio_is_that_of_the_joint_gaussian_of_all_observations(updater: Updater, lasts: bool) -> None:
-    """The mean of each half is a linear function of its observations, whose joint covariance is known."""
+    """The mean of each half is a linear function of its observations, whose joint covariance is known.
+
+    One half has the left sensor, the other two sensors with half as many reports each.
+    """
     observations = simulated(120, seed=6)
+    observations[3::4] = [each.model_copy(update={"sensor": "third"}) for each in observations[3::4]]
     times = np.array([each.time for each in observations])
     values = np.array([each.values[0] for each in observations])
-    of = np.array([NAMES.index(each.sensor) for each in observations])
+    of = np.array([(*NAMES, "third").index(each.sensor) for each in observations])
     walk = 1.0 + DENSITY * np.minimum(times[:, None], times)
     error = (of[:, None] == of) * PERSISTENT**2 * np.exp(-np.abs(times[:, None] - times) / LASTS)
     covariance = walk + lasts * error + INDEPENDENT**2 * np.eye(len(times))
@@ -50,7 +54,7 @@ def test_the_ratio_is_that_of_the_joint_gaussian_of_all_observations(updater: Up
     for now, time in enumerate(times):
         difference, variance = np.zeros(len(times)), 0.0
         for side, sign in ((0, 1.0), (1, -1.0)):
-            seen = np.flatnonzero((of == side) & (times <= time))
+            seen = np.flatnonzero(((of > 0) == side) & (times <= time))
             weights = np.linalg.solve(covariance[np.ix_(seen, seen)], walk[seen, now])
             difference[seen] = sign * weights
             variance += walk[now, now] - walk[seen, now] @ weights
@@ -58,9 +62,9 @@ def test_the_ratio_is_that_of_the_joint_gaussian_of_all_observations(updater: Up
         if spread > LEAST_APART * variance:
             scores.append(difference @ values / math.sqrt(spread))
     expected = float(np.median(np.abs(scores))) / 0.6745
-    found = ratio_by_halves(
-        true() if lasts else stated(INDEPENDENT), Recorded(observations, math.inf), updater
-    )
+    sensors, models = true() if lasts else stated(INDEPENDENT)
+    third = sensors[1].model_copy(update={"sensor": "third"})
+    found = ratio_by_halves(Definitions((*sensors, third), models), Recorded(observations, math.inf), updater)
     assert len(scores) > 100 and found == pytest.approx(expected, rel=1e-6)
 
 
