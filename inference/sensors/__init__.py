@@ -51,6 +51,7 @@ from beliefstream.inference.sensors.lengths import (
     speed as speed,
 )
 from beliefstream.inference.sensors.persistent import (
+    Gain as Gain,
     PersistentError as PersistentError,
     with_errors as with_errors,
 )

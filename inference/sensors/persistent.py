@@ -5,6 +5,8 @@ Ornstein-Uhlenbeck process, with a stationary deviation and a correlation time (
 the theory of the Brownian motion", Physical Review 36, 1930); of infinite correlation time it is a constant that is
 not known. For each entity that the sensor reports about it is a hidden coordinate, after those of the state. Sensors
 that name the same error share it.
+
+An error adds to the reported number, or multiplies a part of it (`Gain`): a scale, for instance.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from beliefstream.inference.sensors.readings import Sensor
 
 MOST_ERRORS = 64  # of one entity at a time
+MOST_GAIN = 0.5  # deviation of what multiplies: with more, the report is as likely to have the other sign
 KEPT = 8192  # sensors over a state with hidden coordinates that are kept for the next batch
 
 
@@ -48,21 +51,35 @@ class PersistentError(NamedTuple):
             raise ValueError(f"correlation_time: must be positive, got {self.correlation_time}")
 
 
+class Gain(NamedTuple):
+    """How an error e multiplies: the report is of ``h + factor (h − reference) e``, and e has no unit of its own.
+
+    Attributes:
+        reference: what is not multiplied, in the unit of h.
+        factor: share of the rest by which one unit of e changes it.
+    """
+
+    reference: float = 0.0
+    factor: float = 1.0
+
+
 class OfRow(NamedTuple):
-    """A persistent error of one of a sensor's numbers."""
+    """A persistent error of one of a sensor's numbers; it adds to that number, or multiplies by its gain."""
 
     row: int
     error: PersistentError
+    gain: Gain | None = None
 
 
-def with_errors(sensor: Sensor, *errors: PersistentError, row: int = 0) -> Sensor:
+def with_errors(sensor: Sensor, *errors: PersistentError, row: int = 0, gain: Gain | None = None) -> Sensor:
     """Return the sensor with persistent errors of the number at `row`, besides those that it has.
 
     Raises:
         ValueError: a number is out of its range, the sensor has no such row, its noise is not Gaussian, it is a
-            composite, whose parts have errors of their own, or a problem, which has no noise.
+            composite, whose parts have errors of their own, or a problem, which has no noise; or, with a `gain`, it has
+            another one already, reports an angle, or several numbers.
     """
-    return replace(sensor, errors=(*sensor.errors, *(OfRow(row, error) for error in errors)))
+    return replace(sensor, errors=(*sensor.errors, *(OfRow(row, error, gain) for error in errors)))
 
 
 def require_room(errors: Iterable[PersistentError]) -> None:
@@ -85,15 +102,19 @@ def over_hidden(sensor: Sensor, count: int, places: tuple[int, ...]) -> Sensor:
     """The sensor over the state and `count` hidden coordinates.
 
     Its errors and those of its parts, in the order of `errors_of`, are at `places` among these. An error adds to the
-    reported number, so that its coefficient is one over the scale.
+    reported number, so that its coefficient is one over the scale; one with a gain has none yet
+    (`inference.tracking.gains`).
     """
     matrix = np.hstack([sensor.matrix, np.zeros((len(sensor.matrix), count))])
     heading = np.zeros(sensor.dimension + count)
     if sensor.heading is not None:
         heading[: sensor.dimension] = sensor.heading
-    for (row, _), place in zip(sensor.errors, places, strict=False):
-        if sensor.kind == LINEAR:
-            matrix[row, sensor.dimension + place] += 1 / sensor.scale
+    gain = None
+    for error, place in zip(sensor.errors, places, strict=False):
+        if error.gain is not None:
+            gain = sensor.dimension + place, error.gain
+        elif sensor.kind == LINEAR:
+            matrix[error.row, sensor.dimension + place] += 1 / sensor.scale
         else:
             heading[sensor.dimension + place] -= 1 / sensor.scale
     parts, start = [], len(sensor.errors)
@@ -101,4 +122,6 @@ def over_hidden(sensor: Sensor, count: int, places: tuple[int, ...]) -> Sensor:
         end = start + len(errors_of(part))
         parts.append(over_hidden(part, count, places[start:end]))
         start = end
-    return replace(sensor, matrix=matrix, heading=heading, parts=tuple(parts), errors=(), hidden=count)
+    return replace(
+        sensor, matrix=matrix, heading=heading, parts=tuple(parts), errors=(), hidden=count, gain=gain
+    )

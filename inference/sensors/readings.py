@@ -17,7 +17,7 @@ from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, padded
-from beliefstream.inference.sensors.persistent import OfRow, PersistentError, errors_of
+from beliefstream.inference.sensors.persistent import MOST_GAIN, Gain, OfRow, PersistentError, errors_of
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -57,10 +57,11 @@ class Sensor:
         reported: which of a problem's numbers each reported value is, in order.
         errors: of its numbers, that last; see `inference.sensors.persistent`.
         hidden: how many of the last coordinates are such errors, of this sensor and others.
+        gain: of one of these, and its coordinate; None for none.
 
     Raises:
         ValueError: a number is outside its range, the covariance has a wrong shape or is not positive definite, or an
-            error is of no row, or of noise that is not Gaussian.
+            error is of no row, or of noise that is not Gaussian, or multiplies what it cannot.
     """
 
     kind: int
@@ -81,6 +82,7 @@ class Sensor:
     reported: tuple[int, ...] = ()
     errors: tuple[OfRow, ...] = ()
     hidden: int = 0
+    gain: tuple[int, Gain] | None = None
 
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0
@@ -105,10 +107,17 @@ class Sensor:
         if self.noise is not None or self.kind in (LIKELIHOOD, COMPOSITE):
             what = "Gaussian noise" if self.noise is not None else "noise of its own"
             raise ValueError(f"persistent_deviation: expected a sensor with {what}")
-        for row, error in self.errors:
+        for row, error, gain in self.errors:
             error.check()
             if not 0 <= row < self.noise_length:
                 raise ValueError(f"row: expected one of {self.noise_length} numbers, got {row}")
+            if gain is not None and not error.deviation * gain.factor <= MOST_GAIN:
+                raise ValueError(
+                    f"deviation of {error.name}: must be at most {MOST_GAIN / gain.factor:g}, got {error.deviation:g}"
+                )
+        gains = [each.gain for each in self.errors if each.gain is not None]
+        if gains and (self.wraps or self.noise_length > 1 or len(gains) > 1):
+            raise ValueError("scale_deviation: expected a sensor of one number, no angle, with one scale")
 
     @functools.cached_property
     def content(self) -> tuple[Any, ...]:
@@ -196,7 +205,7 @@ class Sensor:
                 matrix=self.matrix[row : row + 1],
                 origin=self.origin[row : row + 1],
                 covariance=self.covariance[row : row + 1, row : row + 1],
-                errors=tuple(OfRow(0, each.error) for each in self.errors if each.row == row),
+                errors=tuple(each._replace(row=0) for each in self.errors if each.row == row),
             )
             for row in range(self.value_length)
         )

@@ -27,6 +27,7 @@ from beliefstream.inference.tracking.events import (
     single_belief,
     with_axes,
 )
+from beliefstream.inference.tracking.gains import linearised
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.hidden import prepared, with_hidden
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
@@ -73,7 +74,7 @@ def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Out
         rest = [i for i in range(len(steps)) if i not in found]
         found |= zip(rest, _alone([steps[i] for i in rest], updater, with_fits), strict=True)
         return [found[i] for i in range(len(steps))]
-    given = [without_light(prepared(without_expired(step))) for step in steps]
+    given = list(map(without_light, linearised([prepared(without_expired(step)) for step in steps])))
     outcomes = _in_groups([each.step for each in given], updater, with_fits)
     finished = []
     for outcome, each in zip(outcomes, given, strict=True):
@@ -85,7 +86,7 @@ def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Out
 
 def _in_modes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     """Advance steps in each of their modes; these have no light components."""
-    steps = [prepared(without_expired(step)) for step in steps]
+    steps = linearised([prepared(without_expired(step)) for step in steps])
     given = [by_mode(step, updater.settings.merge_below) for step in steps]
     outcomes = iter(_in_groups([step for each in given for step in each.steps], updater, False))
     finished = []

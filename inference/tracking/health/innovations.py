@@ -11,6 +11,7 @@ import torch
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expand
+from beliefstream.inference.tracking.gains import linearised
 from beliefstream.inference.tracking.hidden import prepared
 from beliefstream.inference.tracking.prediction import Step, predict, without_expired
 
@@ -22,7 +23,7 @@ def innovations(steps: Sequence[Step]) -> list[list[float]]:
     prediction and noise. Outliers of the sensor do not widen its noise here. A composite reading has the largest
     distance of its parts.
     """
-    steps = [prepared(without_expired(step)) for step in steps]
+    steps = linearised([prepared(without_expired(step)) for step in steps])
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         hidden = len(step.belief.hidden.errors) if step.belief is not None else 0
