@@ -67,27 +67,31 @@ def _with_parts(reading: Reading, changed: Iterator[Reading]) -> Reading:
     parts = [part if part.sensor.gain is None else next(changed) for part in expand(reading)]
     if not reading.sensor.parts:
         return parts[0]
-    blocks = [part.sensor.covariance if part.covariance is None else part.covariance for part in parts]
-    covariance = torch.block_diag(*map(torch.from_numpy, blocks)).numpy()
+    value, start = np.concatenate([part.value for part in parts]), 0
+    covariance = np.zeros((len(value), len(value)))
+    for part in parts:
+        end = start + len(part.value)
+        own = part.sensor.covariance if part.covariance is None else part.covariance
+        covariance[start:end, start:end], start = own, end
     sensor = replace(reading.sensor, parts=tuple(part.sensor for part in parts))
-    return Reading(sensor, np.concatenate([part.value for part in parts]), covariance)
+    return Reading(sensor, value, covariance)
 
 
 class _Moments(NamedTuple):
-    """Of h and e of each of ``n`` readings, ``(n,)``."""
+    """Of h and e at one reading: means, variances and the covariance."""
 
-    h: Array
-    e: Array
-    of_h: Array  # variances
-    of_e: Array
-    both: Array  # covariance
+    h: float
+    e: float
+    of_h: float
+    of_e: float
+    both: float
 
 
 def _additive(readings: Sequence[Reading], prior: GaussianMixture, state: int) -> list[Reading]:
     """The readings as linearised at the predictions ``(n, K, D + m)``."""
     deviations = np.array([_variance(one) ** 0.5 / abs(one.sensor.scale) for one in readings])
-    rows = zip(readings, *_moments(readings, prior, state, deviations), strict=True)
-    return [_additive_one(reading, _Moments(*map(float, moments))) for reading, *moments in rows]
+    rows = zip(readings, _moments(readings, prior, state, deviations).tolist(), strict=True)
+    return [_additive_one(reading, _Moments(*moments)) for reading, moments in rows]
 
 
 def _variance(reading: Reading) -> float:
@@ -95,7 +99,8 @@ def _variance(reading: Reading) -> float:
     return float(covariance[0, 0])
 
 
-def _moments(readings: Sequence[Reading], prior: GaussianMixture, state: int, deviations: Array) -> _Moments:
+def _moments(readings: Sequence[Reading], prior: GaussianMixture, state: int, deviations: Array) -> Array:
+    """The moments at each reading, ``(n, 5)``; `deviations` ``(n,)`` are those of the noise, in the unit of h."""
     factors, means = prior.factors(), prior.means.clone()
     of_state, at = factors.clone(), np.array([one.sensor.gain[0] for one in readings if one.sensor.gain])
     means[..., state:], of_state[..., state:, :] = 0.0, 0.0
@@ -108,17 +113,13 @@ def _moments(readings: Sequence[Reading], prior: GaussianMixture, state: int, de
 
     def mean(of: Array) -> Array:
         # one after the other, so that absent components of a batch change no bit
-        return np.add.accumulate(weights * of, 1)[:, -1]
+        total: Array = np.add.accumulate(weights * of, 1)[:, -1]
+        return total
 
     middle, error = mean(h), mean(each)
     beside, off = h - middle[:, None], each - error[:, None]
-    return _Moments(
-        middle,
-        error,
-        mean((slope * slope).sum(2) + beside**2),
-        mean((own * own).sum(2) + off**2),
-        mean((slope * own).sum(2) + beside * off),
-    )
+    spreads = (slope * slope).sum(2) + beside**2, (own * own).sum(2) + off**2
+    return np.stack([middle, error, *map(mean, spreads), mean((slope * own).sum(2) + beside * off)], 1)
 
 
 def _additive_one(reading: Reading, found: _Moments) -> Reading:

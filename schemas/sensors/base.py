@@ -200,10 +200,14 @@ class Lasting(Message):
             )
         return time
 
-    @property
-    def lasts(self) -> bool:
-        """Whether a part of the error lasts."""
-        return self.persistent_deviation is not None or self.bias_deviation is not None
+
+class Scalable(Message):
+    """Mixin for sensors whose scale may be off by a constant that is learned, as those of `Lasting`."""
+
+    scale_deviation: Annotated[Number | None, Field(gt=0, le=0.5)] = None
+    """standard deviation of a constant relative error of the scale that is not known: 0.01 for 1 %, at most 0.5; it
+    should be small, as its square times the largest report should be below standard_deviation; absent: there is none;
+    no unit"""
 
 
 class Shared(Message):
@@ -221,7 +225,8 @@ class Shared(Message):
 
 def with_gaussian_noise(noise: Noise | None, info: ValidationInfo) -> Noise | None:
     """Check that a sensor of whose error a part lasts has Gaussian noise."""
-    lasting = [name for name in ("persistent_deviation", "bias_deviation") if info.data.get(name) is not None]
+    names = "persistent_deviation", "bias_deviation", "scale_deviation"
+    lasting = [name for name in names if info.data.get(name) is not None]
     if noise is not None and lasting:
         raise PydanticCustomError(
             "invalid_noise",

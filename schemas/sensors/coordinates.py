@@ -22,6 +22,7 @@ from beliefstream.schemas.sensors.base import (
     Lasting,
     Noise,
     OutlierProbability,
+    Scalable,
     SensorBase,
     Shared,
     StandardDeviation,
@@ -85,7 +86,7 @@ class PositionSensor(Shared, Calibrated, Lasting, VectorSensor):
     noise: NoiseOfOne = None
 
 
-class LinearSensor(Shared, Calibrated, Lasting, VectorSensor):
+class LinearSensor(Shared, Calibrated, Lasting, Scalable, VectorSensor):
     """Observes linear combinations of the state: each row gives one number, the sum of coefficient times coordinate.
 
     An outlier has ten times the standard deviation.

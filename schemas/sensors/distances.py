@@ -11,6 +11,7 @@ from beliefstream.schemas.base import Matrix, Name, Number, Positive, Several, V
 from beliefstream.schemas.sensors.base import (
     Channel,
     Placed,
+    Scalable,
     ScalarSensor,
     SensorBase,
     as_many,
@@ -32,7 +33,7 @@ PropagationSpeed = Annotated[
 ]
 
 
-class RangeChannel(Channel):
+class RangeChannel(Channel, Scalable):
     """Noise, outliers and calibration of a reported distance."""
 
     maximum_range: MaximumRange = 100.0
@@ -44,7 +45,7 @@ class RangeSensor(Placed, RangeChannel, ScalarSensor):
     kind: Literal["range"] = "range"
 
 
-class SpeedSensor(ScalarSensor):
+class SpeedSensor(ScalarSensor, Scalable):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
     kind: Literal["speed"] = "speed"
@@ -54,7 +55,7 @@ class SpeedSensor(ScalarSensor):
     """outliers are uniform on [0, maximum_speed], in the unit of the coordinates"""
 
 
-class RangeRateSensor(Placed, ScalarSensor):
+class RangeRateSensor(Placed, ScalarSensor, Scalable):
     """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
 
     kind: Literal["range_rate"] = "range_rate"
@@ -94,9 +95,28 @@ class SignalStrengthSensor(Placed, ScalarSensor):
     """distance of reference_power, in the unit of the coordinates"""
     outlier_span: Positive = 100.0
     """width of the uniform density of outliers, in dB"""
+    exponent_deviation: Positive | None = None
+    """standard deviation of a constant error of the exponent that is not known, at most half of it; absent: there is
+    none; no unit"""
+
+    @field_validator("exponent_deviation")
+    @classmethod
+    def _below_exponent(cls, deviation: float | None, info: ValidationInfo) -> float | None:
+        exponent = info.data.get("exponent")
+        if deviation is not None and exponent is not None and deviation > exponent / 2:
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected at most half of the exponent, {most}",
+                {"most": f"{exponent / 2:g}"},
+            )
+        if deviation is not None and info.data.get("noise") is not None:
+            raise PydanticCustomError(
+                "invalid_noise", "expected none with a noise: the rest of the error must be Gaussian"
+            )
+        return deviation
 
 
-class TimeDifferenceSensor(ScalarSensor):
+class TimeDifferenceSensor(ScalarSensor, Scalable):
     """Observes the delay of a signal at the receiver `first` after the receiver `second`.
 
     h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds. Outliers are uniform

@@ -18,7 +18,7 @@ from beliefstream.schemas.base import (
     distinct,
     each_once,
 )
-from beliefstream.schemas.sensors.base import ScalarSensor, SensorBase
+from beliefstream.schemas.sensors.base import Scalable, ScalarSensor, SensorBase
 
 MOST_PARAMETERS = 32
 MOST_NAMES = 32  # of the parameters, the reported numbers and the context
@@ -26,7 +26,7 @@ MOST_NAMES = 32  # of the parameters, the reported numbers and the context
 ParameterName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
-class OwnSensor(ScalarSensor):
+class OwnSensor(ScalarSensor, Scalable):
     """Observes a function that the worker has loaded: h(state) = f(coordinates - position, **parameters)."""
 
     kind: Literal["own"] = "own"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from beliefstream.inference import sensors as measurement
-from beliefstream.inference.sensors import PersistentError, Sensor
+from beliefstream.inference.sensors import Gain, PersistentError, Sensor
 from beliefstream.inference.sensors.persistent import require_room
 from beliefstream.schemas import (
     GeodeticSensor,
@@ -15,10 +15,13 @@ from beliefstream.schemas import (
     PositionSensor,
     Reason,
     Sensor as SensorMessage,
+    SignalStrengthSensor,
     Unusable,
 )
 from beliefstream.schemas.base import Message
-from beliefstream.schemas.sensors.base import Lasting, Shared
+from beliefstream.schemas.sensors.base import Lasting, Scalable, Shared
+
+Stated = tuple[PersistentError, Gain | None]
 
 
 def with_errors(found: Sensor, sensor: SensorMessage) -> Sensor:
@@ -26,12 +29,18 @@ def with_errors(found: Sensor, sensor: SensorMessage) -> Sensor:
     stated = [list(_of_one(name, field)) for name, field in _numbers(sensor)]
     if not any(stated):
         return found
-    require_room(error for errors in stated for error in errors)
+    require_room(error for errors in stated for error, _ in errors)
     if found.parts:
         parts = zip(found.parts, stated, strict=True)
-        return replace(found, parts=tuple(measurement.with_errors(part, *errors) for part, errors in parts))
+        return replace(found, parts=tuple(_with(part, 0, errors) for part, errors in parts))
     for row, errors in enumerate(stated):
-        found = measurement.with_errors(found, *errors, row=row)
+        found = _with(found, row, errors)
+    return found
+
+
+def _with(found: Sensor, row: int, errors: Sequence[Stated]) -> Sensor:
+    for error, gain in errors:
+        found = measurement.with_errors(found, error, row=row, gain=gain)
     return found
 
 
@@ -50,13 +59,18 @@ def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
     return [(f"{sensor.owner}/{name}", part) for name, part in parts.items()]
 
 
-def _of_one(name: str, stated: Message) -> Iterator[PersistentError]:
+def _of_one(name: str, stated: Message) -> Iterator[Stated]:
     """The errors that last of one number."""
     if isinstance(stated, Lasting) and stated.persistent_deviation is not None:
         assert stated.correlation_time is not None
-        yield PersistentError(name, stated.persistent_deviation, stated.correlation_time)
+        yield PersistentError(name, stated.persistent_deviation, stated.correlation_time), None
     if isinstance(stated, Lasting) and stated.bias_deviation is not None:
-        yield PersistentError(f"{name}/bias", stated.bias_deviation)
+        yield PersistentError(f"{name}/bias", stated.bias_deviation), None
+    if isinstance(stated, Scalable) and stated.scale_deviation is not None:
+        yield PersistentError(f"{name}/scale", stated.scale_deviation), Gain()
+    if isinstance(stated, SignalStrengthSensor) and stated.exponent_deviation is not None:
+        gain = Gain(stated.reference_power, 1 / stated.exponent)
+        yield PersistentError(f"{name}/exponent", stated.exponent_deviation), gain
 
 
 class Devices:
@@ -69,7 +83,7 @@ class Devices:
     def add(self, sensor: SensorMessage) -> None:
         """Add or replace a sensor; raises Unusable if another one of its device has other numbers for an error."""
         device = sensor.device if isinstance(sensor, Shared) else None
-        errors = {error.name: error for name, field in _numbers(sensor) for error in _of_one(name, field)}
+        errors = {error.name: error for name, field in _numbers(sensor) for error, _ in _of_one(name, field)}
         others = self._sensors.get(device, {}) if device is not None else {}
         for other, known in others.items():
             for name, error in errors.items():
