@@ -45,11 +45,12 @@ class SensorError(Message):
     """What is known of an error that lasts: of one number of a sensor, or of a device, for this entity."""
 
     name: Annotated[str, Field(strict=True, max_length=LONGEST_ERROR_NAME)]
-    """device or sensor, then what is reported, then `bias` of a constant one, separated by /; no unit"""
+    """device or sensor, then what is reported, then `bias`, `scale` or `exponent` of a constant one, separated by /; no
+    unit"""
     mean: Number
-    """expected error, in the reported unit"""
+    """expected error, in the reported unit; a scale, which is relative, and an exponent have no unit"""
     standard_deviation: Positive
-    """standard deviation of the error, in the reported unit"""
+    """standard deviation of the error, in the unit of the mean"""
 
 
 class Posterior(Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,3 +198,14 @@ def test_a_part_of_a_composite_and_a_reported_covariance_count_as_the_sensor_alo
 def test_a_gain_without_sense_is_refused(sensor: Sensor, deviation: float, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         with_errors(sensor, PersistentError("scale", deviation), gain=Gain())
+
+
+def test_two_equal_modes_learn_a_scale_as_one() -> None:
+    events, _, _ = walks(ranges(0.05), lambda d, e: (1 + e) * d, 0.05, 0.1)
+    some = [event for event in events if event.entity == "e3" and event.time < 8]
+    twice = replace(MODEL, modes=(MODEL, MODEL), mode_time=20.0)
+    one, two = ([found for _, found in replay(some, lambda _, m=m: m, updater())] for m in (MODEL, twice))
+    for part, same in zip(
+        one[-1].belief.mixture().moments(), two[-1].belief.mixture().moments(), strict=True
+    ):
+        np.testing.assert_allclose(part, same, atol=0.02)
