@@ -204,7 +204,8 @@ def test_two_equal_modes_learn_a_scale_as_one() -> None:
     events, _, _ = walks(ranges(0.05), lambda d, e: (1 + e) * d, 0.05, 0.1)
     some = [event for event in events if event.entity == "e3" and event.time < 8]
     twice = replace(MODEL, modes=(MODEL, MODEL), mode_time=20.0)
-    one, two = ([found for _, found in replay(some, lambda _, m=m: m, updater())] for m in (MODEL, twice))
+    one = [found for _, found in replay(some, lambda _: MODEL, updater())]
+    two = [found for _, found in replay(some, lambda _: twice, updater())]
     for part, same in zip(
         one[-1].belief.mixture().moments(), two[-1].belief.mixture().moments(), strict=True
     ):
