@@ -241,7 +241,7 @@ def bend(problem: Scaled) -> Tensor:
     """
     prior, observations, linear = problem.prior, problem.observations, problem.linear
     size = linear.curvature.square().sum((-1, -2)).sqrt()
-    size = torch.maximum(size, missed(prior, observations, linear.residuals.signed, linear.slope).sqrt())
+    size = torch.maximum(size, missed(prior, observations, linear.residuals.deviation, linear.slope).sqrt())
     if observations.mixture is not None:
         ratio = torch.where(
             observations.mixture.log_weights > -math.inf, observations.mixture.ratio, math.inf

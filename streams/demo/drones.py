@@ -1,4 +1,4 @@
-"""Drones in space, ranged by masts near the ground and seen by a camera: problems that the network answers."""
+"""Drones in space, ranged by masts near the ground and seen by a camera: the network answers what is not for quadrature."""
 
 from __future__ import annotations
 

@@ -125,23 +125,29 @@ def divergence(
     divergence_all(prior, predicted, seen, linear, limit, unknown, found)
     if observations is not None and (found < below).any():
         mixture = GaussianMixture(*map(torch.from_numpy, prior))
-        signed, slope = torch.from_numpy(linear.signed), torch.from_numpy(linear.slope)
-        known = array(missed(mixture, observations(), signed, slope))
+        deviation, slope = torch.from_numpy(linear.deviation), torch.from_numpy(linear.slope)
+        known = array(missed(mixture, observations(), deviation, slope))
         divergence_all(prior, predicted, seen, linear, below, known, found)
     return found
 
 
-def missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
-    """Mean square error of a linear h at two standard deviations of the state, over sixteen, ``(B, K, N)``."""
+def missed(prior: GaussianMixture, observations: Observations, deviation: Tensor, slope: Tensor) -> Tensor:
+    """Mean square error of a linear h at two standard deviations of the state, over sixteen, ``(B, K, N)``.
+
+    `deviation` and `slope` are those of the linearisation at the prior's means. The error is in units of `deviation`:
+    noise of several parts has another at each point.
+    """
     batch, components, size = prior.means.shape
     state = size - (0 if observations.hidden is None else int(observations.hidden.max()))
     steps = 2 * prior.factors().mT[:, :, :state]  # rows: the columns of the factor
-    points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
-    there = observations.residuals(points.view(batch, -1, size)).signed
-    there = there.view(batch, components, 2 * state, -1)
-    along = 2 * slope.mT[:, :, :state]  # the residual falls by it
-    expected = torch.cat([-along, along], 2) + signed[:, :, None]
-    return (there - expected).square().mean(2) / 16
+    centre = prior.means[:, :, None]
+    points = torch.cat([centre + steps, centre - steps, centre], 2)
+    off = observations.difference(points.view(batch, -1, size))
+    off = off.view(batch, components, 2 * state + 1, -1) / deviation[:, :, None]
+    along = 2 * slope.mT[:, :, :state]  # the difference falls by it
+    expected = torch.cat([-along, along], 2) + off[:, :, -1:]
+    found = (off[:, :, :-1] - expected).square().mean(2) / 16
+    return torch.where((observations.kind == LINEAR)[:, None], 0.0, found)
 
 
 def update(

@@ -210,6 +210,26 @@ def test_each_component_of_noise_is_a_hypothesis_beyond_the_plane(outliers: floa
     assert float(updated.log_evidence[0]) == pytest.approx(exact, abs=0.05)
 
 
+def test_a_function_of_the_user_that_is_linear_has_the_closed_form_of_a_linear_sensor() -> None:
+    """With noise of several parts, whose local deviation is another at each point."""
+    readings = [
+        Reading(
+            replace(
+                sensors.function(lambda x, row=row: (x * x.new_tensor(row)).sum(), [0, 1, 2], 3, DEVIATION),
+                noise=MIXED,
+            ),
+            np.array([value]),
+        )
+        for row, value in zip(ROWS, VALUES, strict=True)
+    ]
+    observations = encode([readings], 3)
+    prior = GaussianMixture.gaussian(torch.zeros(1, 3).double(), torch.eye(3).double()[None])
+    assert float(stated_loss(prior, observations)) < 1e-9
+    updated = Updater(load()).update(prior, observations)
+    assert int(updated.method[0]) in (Method.LINEARISED, Method.KALMAN)
+    assert float(updated.log_evidence[0]) == pytest.approx(enumerated(0.0)[0], abs=0.05)
+
+
 def test_noise_of_another_entity_of_the_batch_does_not_matter() -> None:
     prior = around(4.0, 3.0, 0.5)
     noise = sensors.Noise(weights=(0.5, 0.5), biases=(0.0, 1.0), ratios=(1.0, 2.0))
