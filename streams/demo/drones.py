@@ -1,4 +1,4 @@
-"""Drones in space, ranged by masts near the ground and seen by a camera: the network answers what is not for quadrature."""
+"""Drones in space, ranged by masts near the ground and seen by a camera; the network answers what quadrature cannot."""
 
 from __future__ import annotations
 
