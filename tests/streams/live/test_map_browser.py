@@ -90,14 +90,16 @@ def test_a_silent_entity_fades_its_age_stands_at_its_name_and_a_stale_stream_is_
     names = [text for text, _, _ in opened.value(f"({TEXTS})()")]
     assert "mast" in names
     assert "e-1" not in names  # the sensor's name has its place
-    opened.value("beliefstream.map.stale = true")
-    look(opened, -5, -20, 15)
-    red, _, blue, _ = opened.pixels([(0.2, 0)])[0]
-    assert blue - red < 40
-    opened.value("beliefstream.map.stale = false")
-    look(opened, -5, -20, 15)
-    red, _, blue, _ = opened.pixels([(0.2, 0)])[0]
-    assert blue - red > 100
+
+    def blueness(stale: str) -> float:
+        # in one go: the page itself says with each message that its stream is fresh
+        opened.value(f"beliefstream.map.stale = {stale}")
+        look(opened, -5, -20, 15)
+        red, _, blue, _ = opened.pixels([(0.2, 0)])[0]
+        return blue - red
+
+    opened.wait_until(lambda: blueness("true") < 40, lambda: "a grey map")
+    opened.wait_until(lambda: blueness("false") > 100, lambda: "a coloured map")
 
 
 def test_what_is_under_the_mouse_is_told_and_no_label_lies_under_the_tools_or_the_legend(
