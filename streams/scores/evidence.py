@@ -28,6 +28,10 @@ class Definitions(NamedTuple):
     sensors: tuple[Sensor, ...]
     models: tuple[Model, ...]
 
+    def owners(self) -> dict[str, str]:
+        """Return the device of each sensor by its name; a sensor without one is a device of its own."""
+        return {each.sensor: each.owner if isinstance(each, Shared) else each.sensor for each in self.sensors}
+
 
 class Recorded(NamedTuple):
     """Observations by time, and the time that parts those that settings are fitted to from those kept apart."""

@@ -65,7 +65,7 @@ class Trial(NamedTuple):
 class Fit:
     """Fitted definitions, the factors that were found, and the evidence with and without each part of the error.
 
-    `ratio_by_halves` is that of `halves.ratio_by_halves`.
+    `ratio_by_halves` is that of `halves.ratio_by_halves`. `each` says whether each sensor has its own factors.
     """
 
     definitions: Definitions
@@ -73,10 +73,11 @@ class Fit:
     correlation_time: float | None
     trials: tuple[Trial, ...]
     ratio_by_halves: float | None
+    each: bool
 
     def applied(self, stated: Definitions) -> Definitions:
         """What other stated definitions, of the same kinds of sensors, become by the factors."""
-        return _proposed(_totals(stated), self.factors, self.correlation_time, each=False)
+        return _proposed(_totals(stated), self.factors, self.correlation_time, self.each)
 
 
 def fit(
@@ -142,7 +143,7 @@ def fit(
     trials = tuple(Trial(name, *row) for name, row in zip(tried, nats.tolist(), strict=True))
     note("check by halves")
     definitions = _proposed(stated, factors, chosen, each)
-    return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, quick))
+    return Fit(definitions, factors, chosen, trials, ratio_by_halves(definitions, recorded, quick), each)
 
 
 def _tried(

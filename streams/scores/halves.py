@@ -28,13 +28,12 @@ from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.inference.tracking.hidden import NO_HIDDEN, fading, prepared, state_part
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import ControlSensor, Observation, Sensor
-from beliefstream.schemas.sensors.base import Shared
+from beliefstream.schemas import ControlSensor, Observation
 from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, log_of
+from beliefstream.streams.scores.residuals import deviation_of
 
 TOO_CERTAIN = 1.5  # ratio above which beliefs are
-MEDIAN = 0.6745  # of the size of a standard normal number
-DEALS = 8  # ways to part the sensors that are tried
+WAYS = 8  # ways to part the sensors that are tried
 LEAST_APART = 0.05  # of P₁ + P₂, the smallest variance of a difference that is scored
 SMALL = 1e-3  # deviations, of the differences that give F
 
@@ -92,45 +91,42 @@ def ratio_by_halves(
             return math.nan
         if len(scores):
             volume = float(np.mean([each for pair in pairs for each in pair.volumes]))
-            found.append((volume, float(np.median(np.abs(scores))) / MEDIAN))
+            found.append((volume, deviation_of(scores)))
     return min(found)[1] if found else None
 
 
 def _run(definitions: Definitions, recorded: Recorded, updater: Updater, seed: int) -> list[list[_Pair]]:
     """Run the filters of all ways to part the sensors at once; the pairs of each."""
-    deals = []
-    for sides in parted(definitions.sensors, recorded.observations, seed):
+    ways = []
+    for sides in parted(definitions, recorded.observations, seed):
         logs = [log_of([definitions], Recorded(side, recorded.split)) for side in sides]
         first, second = (log.timelines() for log in logs)
         entities = first.keys() | second.keys()
         models = {entity: logs[entity not in first].model(entity).state for entity in entities}
-        deals.append(
+        ways.append(
             [_pair(models[each], first.get(each, []), second.get(each, [])) for each in sorted(entities)]
         )
-    pairs = [pair for deal in deals for pair in deal]
+    pairs = [pair for way in ways for pair in way]
     for times in zip_longest(*(pair.times for pair in pairs)):
         now = [(pair, time) for pair, time in zip(pairs, times, strict=True) if time is not None]
         _advance([pair for pair, _ in now], [time for _, time in now], updater)
-    return deals
+    return ways
 
 
 def parted(
-    sensors: Sequence[Sensor], observations: Sequence[Observation], seed: int = 0
+    definitions: Definitions, observations: Sequence[Observation], seed: int = 0
 ) -> list[tuple[list[Observation], list[Observation]]]:
-    """Part observations by the devices of their sensors, about as many in each half, in up to `DEALS` ways.
+    """Part observations by the devices of their sensors, about as many in each half, in up to `WAYS` ways.
 
     Both halves have all controls. There is no way if fewer than two devices reported.
     """
-    owners = {
-        each.sensor: each.owner if isinstance(each, Shared) else each.sensor
-        for each in sensors
-        if not isinstance(each, ControlSensor)
-    }
+    controlling = {each.sensor for each in definitions.sensors if isinstance(each, ControlSensor)}
+    owners = {name: owner for name, owner in definitions.owners().items() if name not in controlling}
     counts = Counter(owners[each.sensor] for each in observations if each.sensor in owners)
     if len(counts) < 2:
         return []
     random, ways = np.random.default_rng(seed), set[frozenset[str]]()
-    for _ in range(DEALS):
+    for _ in range(WAYS):
         order = sorted(counts, key=lambda owner: -counts[owner] * random.uniform(0.5, 1.0))
         sizes, side = [0, 0], dict[str, int]()
         for owner in order:
@@ -164,20 +160,16 @@ def _advance(pairs: Sequence[_Pair], times: Sequence[float], updater: Updater) -
     for half, outcome in zip(halves, advance(given, updater), strict=True):
         half.belief = outcome.belief
     found = [_moments(half.belief) for half in halves]
+    kept = [  # of the error: I − KH
+        after @ np.linalg.pinv(before, hermitian=True) if step.instant.readings else np.eye(len(before))
+        for before, (_, after), step in zip(predicted, found, steps, strict=True)
+    ]
     for place, pair in zip(range(0, len(halves), 2), pairs, strict=True):
         (one, noise), (other, more) = moves[place : place + 2]
         pair.cross = one @ pair.cross @ other.T
         size = len(noise)
         pair.cross[:size, :size] += (noise + more) / 2
-        left, right = (
-            after[1] @ np.linalg.pinv(before, hermitian=True)
-            if step.instant.readings
-            else np.eye(len(before))
-            for before, after, step in zip(
-                predicted[place:], found[place : place + 2], steps[place:], strict=False
-            )
-        )
-        pair.cross = left @ pair.cross @ right.T
+        pair.cross = kept[place] @ pair.cross @ kept[place + 1].T
         _score(pair, found[place], found[place + 1], size)
 
 

@@ -18,6 +18,7 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Sensor
 from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, log_of
 
+MEDIAN = 0.6745  # of the size of a standard normal number
 FURTHEST = 4.0  # scores beyond it count as so far, so that outliers do not decide
 FEWEST = 30  # pairs for a correlation
 
@@ -60,7 +61,12 @@ def _names(sensor: Sensor) -> Sequence[str]:
 
 def spread(series: Sequence[Series]) -> float:
     """Return the standard deviation of all scores by the median of their sizes: 1 if definitions are right."""
-    return float(np.median(np.abs(np.concatenate([each.scores for each in series]))) / 0.6745)
+    return deviation_of(np.concatenate([each.scores for each in series]))
+
+
+def deviation_of(scores: Array) -> float:
+    """Return the standard deviation of normal numbers with mean zero, by the median of their sizes."""
+    return float(np.median(np.abs(scores))) / MEDIAN
 
 
 def lags(series: Sequence[Series], count: int = 12, longest: float = 100.0) -> Array:

@@ -99,10 +99,9 @@ def _reporting(stated: Definitions, observed: Sequence[Observation]) -> Definiti
 
     The others would be numbers to fit of which nothing is known.
     """
-    from beliefstream.schemas.sensors.base import Shared
     from beliefstream.streams.scores.evidence import Definitions
 
-    owners = {each.sensor: each.owner if isinstance(each, Shared) else each.sensor for each in stated.sensors}
+    owners = stated.owners()
     reporting = {owners[each.sensor] for each in observed}
     entities, names = {each.entity for each in observed}, {each.entity for each in stated.models}
     used = {entity if entity in names else "*" for entity in entities}

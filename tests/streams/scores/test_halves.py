@@ -80,14 +80,15 @@ def test_a_device_stays_together_and_halves_have_about_as_many_observations_each
         Observation(entity="cart", sensor=names[step % 5], time=float(step), value=0.0) for step in range(100)
     ]
     observations.append(Observation(entity="cart", sensor="wheels", time=50.5, value=0.0))
-    ways = parted([*sensors, wheels], observations)
+    definitions = Definitions((*sensors, wheels), stated().models)
+    ways = parted(definitions, observations)
     assert len(ways) > 1
     for one, other in ways:
         assert "wheels" in {each.sensor for each in one} & {each.sensor for each in other}
         assert sorted({each.sensor for each in (*one, *other)} - {"wheels"}) == sorted(names)
         assert len({"a1", "a2"} & {each.sensor for each in one}) in (0, 2)
         assert {len(one), len(other)} == {41, 61}
-    assert ways == parted([*sensors, wheels], observations)
+    assert ways == parted(definitions, observations)
 
 
 def test_one_device_alone_has_no_ratio(updater: Updater) -> None:
