@@ -203,6 +203,8 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
+        if local.conditional is not None:
+            return now  # its points are wherever the posterior is
         poor = now.sample_efficiency < self.settings.repeat_below
         index = torch.nonzero(wanted.search | poor)[:, 0]
         if len(index) == 0 or not self.settings.search:

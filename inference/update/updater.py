@@ -30,6 +30,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
+from beliefstream.inference.update.check.conditional_proposal import ConditionalProposal, seen_first
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.simulated_p_value import simulated_p_value
 from beliefstream.inference.update.closed.nearly_linear import missed
@@ -204,10 +205,20 @@ class Updater:
         wanted = Wanted(torch.zeros(batch, dtype=torch.float64), no, no.clone())
         wanted.least[index] = settings.least_efficiency(posed.gained)
         wanted.doubted[index], wanted.search[index] = self._doubted(posed)
-        shapes = problems.shapes(index)
-        for some in _groups(index, code):
-            for part in _groups(some, shapes):
-                yield part, self._thorough.thorough(*problems.local(part, True), wanted.rows(part))
+        first = seen_first(problems.observations)[0] & wanted.doubted[:, None]
+        alike = torch.cat([torch.stack([code, problems.shapes(index)], 1), first.long()], 1)
+        for part in _groups(index, torch.unique(alike, dim=0, return_inverse=True)[1]):
+            local, p_value = problems.local(part, True)
+            if bool(first[part[0]].any()):
+                local = replace(local, conditional=self._conditional(local))
+            yield part, self._thorough.thorough(local, p_value, wanted.rows(part))
+
+    def _conditional(self, local: LocalProblem) -> ConditionalProposal:
+        """Where to draw points of problems, some of whose observations touch the same coordinates, and no others."""
+        axes, first = seen_first(local.observations)
+        known = self._updated(local.prior, replace(local.observations, mask=first)).posterior
+        rest = _trimmed(replace(local.observations, mask=local.observations.mask & ~first))
+        return ConditionalProposal.of(known, torch.nonzero(axes[0])[:, 0].tolist(), local.prior, rest)
 
     def _doubted(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -70,6 +70,18 @@ class Weighted:
     answer: Tensor  # log density of the answer q
 
 
+class Proposal(Protocol):
+    """A further proposal, which need not be a mixture of Gaussians."""
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """`count` points of each problem, ``(B, count, d)``."""
+        ...
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """Log density at `points` ``(B, P, d)``; returns ``(B, P)``."""
+        ...
+
+
 class Quality(NamedTuple):
     """Quality of an answer, estimated on importance points; each field is ``(B,)``."""
 
@@ -110,12 +122,22 @@ def weigh(
     count: int,
     seed: int,
     shares: tuple[float, ...] = SHARES,
+    further: Proposal | None = None,
 ) -> Weighted:
-    """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
-    near, spread, before = (round(share * count) for share in shares[:3])
-    counts = near, spread, before, count - near - spread - before
+    """Draw `count` points for every problem of the batch, by `shares`, and evaluate them.
+
+    Where there is a `further` proposal, as many come from it as from the images after a search.
+    """
+    last = round(SEARCHED_SHARES[3] * count) if further else 0
+    rest = count - last
+    near, spread, before = (round(share * rest) for share in shares[:3])
+    counts = near, spread, before, rest - near - spread - before
     noise = _noise(counts, prior.dimension, seed)
-    points, log_prior, proposal, log_answer = drawn_and_weighed((answer, prior, images), noise, counts)
+    given = further.draw(last, seed + len(counts)) if further else prior.means[:, :0]
+    points, log_prior, proposal, log_answer = drawn_and_weighed((answer, prior, images), noise, counts, given)
+    if further:
+        parts = proposal + math.log(rest / count), further.log_density(points) + math.log(last / count)
+        proposal = torch.logaddexp(*parts)
     return Weighted(points, log_prior + observations.log_likelihood(points), proposal, log_answer)
 
 

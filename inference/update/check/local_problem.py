@@ -11,6 +11,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.check import importance, unobserved
+from beliefstream.inference.update.check.conditional_proposal import ConditionalProposal
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class LocalProblem:
     observations: Observations
     images: GaussianMixture  # where the observations agree: part of every check's proposal; before a search the prior
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
+    conditional: ConditionalProposal | None = None  # where a check draws further points
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations, axes: list[int]) -> LocalProblem:
@@ -50,7 +52,8 @@ class LocalProblem:
 
     def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
         """Importance points of an answer in these coordinates."""
-        return importance.weigh(self.prior, answer, self.observations, self.images, count, seed, self.shares)
+        given = self.prior, answer, self.observations, self.images
+        return importance.weigh(*given, count, seed, self.shares, self.conditional)
 
     def rows(self, index: Tensor) -> LocalProblem:
         """The problems at `index`; all of them in their order are these themselves, whose numbers are known."""
@@ -67,6 +70,7 @@ class LocalProblem:
             self.observations.rows_of(index),
             prior if self.images is self.prior else self.images.rows(index),
             self.shares,
+            None if self.conditional is None else self.conditional.rows(index),
         )
 
     def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:

@@ -67,20 +67,24 @@ def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     mixture = GaussianMixture(one[0], one, one[..., None])
-    drawn_and_weighed((mixture, mixture, mixture), np.zeros((4, 1)), (1, 1, 1, 1))
+    drawn_and_weighed((mixture, mixture, mixture), np.zeros((4, 1)), (1, 1, 1, 1), one)
 
 
 def drawn_and_weighed(
-    mixtures: tuple[GaussianMixture, GaussianMixture, GaussianMixture], noise: Array, counts: Counts
+    mixtures: tuple[GaussianMixture, GaussianMixture, GaussianMixture],
+    noise: Array,
+    counts: Counts,
+    given: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Points ``(B, P, D)``, and logs of the densities of prior, proposal and answer there, each ``(B, P)``.
 
-    `mixtures` are answer, prior and images; `noise` ``(P, D)`` are points of a standard normal, in the order of
-    `counts`.
+    `mixtures` are answer, prior and images; `noise` ``(N, D)`` are points of a standard normal, in the order of
+    `counts`. The points `given` ``(B, P − N, D)`` come last.
     """
     answer, prior, images = (numbers_of(mixture) for mixture in mixtures)
-    shape = len(answer.means), len(noise)
+    shape = len(answer.means), len(noise) + given.shape[1]
     points, densities = np.empty((*shape, noise.shape[1])), np.empty((3, *shape))
+    points[:, len(noise) :] = given.numpy()
     _draw_and_weigh(answer, prior, images, mixtures[2] is mixtures[1], noise, counts, points, densities)
     log_prior, proposal, log_answer = torch.from_numpy(densities)
     return torch.from_numpy(points), log_prior, proposal, log_answer

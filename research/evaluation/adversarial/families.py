@@ -10,6 +10,7 @@ FAMILIES: dict[str, Maker] = {
     "time differences": planar.time_differences,
     "collinear bearings": planar.collinear_bearings,
     "doppler": space.doppler,
+    "radar": space.radar,
     **{f"noise 1e-{power}": planar.noise_of(10.0**-power) for power in range(1, 7)},
     "offset 1e6": planar.moved(planar.planar, 1.0, 1e6),
     "prior 1e6 m": planar.moved(planar.noise_of(1e-3), 1e6, 1e6),
