@@ -5,7 +5,7 @@
    (`mode_search.randomised_images`). Checks draw from there too, and where an answer lacks a peak, it is added.
 3. Every answer that is not nearly exact is refined on its own points (`refinement`), and while it is poor, on more.
 4. Peaks are searched for only where an answer stays poor, several possible outliers contradict, or noise is so sharp
-   in the plane that no point may have come to a thin ring.
+   in the plane that no point may have come to a thin ring. Not where a conditional proposal has points everywhere.
 5. What was refined is measured on fresh points.
 """
 

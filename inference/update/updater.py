@@ -14,7 +14,8 @@
    (`plane.hypotheses`).
 5. Errors of sensors that last are hidden coordinates. Where they are not nearly linear, `persistent` takes them out.
 6. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
-   (`network`).
+   (`network`). Where observations of some coordinates may be outliers, and functions take others too, points of the
+   check come from an update with the former alone (`check.conditional_proposal`).
 """
 
 from __future__ import annotations
