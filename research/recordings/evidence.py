@@ -7,12 +7,12 @@ Whoever stated them had seen the residuals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Sensor, parse_sensor
+from beliefstream.schemas import ControlSensor, Sensor, parse_sensor
 from beliefstream.streams.scores.evidence import Definitions, Recorded
 from beliefstream.streams.scores.fitting import Fit, fit
 from beliefstream.streams.scores.recording import Recording
@@ -31,29 +31,33 @@ class Stated:
     Attributes:
         settings: of the reader.
         scale: whether the fit is to find the scale of distances.
-        bias_deviation: of a constant error of each sensor that is not known, in the reported unit.
+        fields: of the sensors but `control`, beside those of the reader: constant errors that are not known.
     """
 
     settings: Any
     scale: bool = False
-    bias_deviation: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def sensors(self, read: Sequence[Sensor]) -> tuple[Sensor, ...]:
         """Return the sensors of a recording with the constant errors."""
-        if self.bias_deviation is None:
-            return tuple(read)
-        fields = [each.model_dump(mode="json", exclude_none=True) for each in read]
-        return tuple(parse_sensor(each | {"bias_deviation": self.bias_deviation}) for each in fields)
+        return tuple(each if isinstance(each, ControlSensor) else self._with_fields(each) for each in read)
+
+    def _with_fields(self, sensor: Sensor) -> Sensor:
+        found = sensor.model_dump(mode="json", exclude_none=True)
+        for name, value in self.fields.items():
+            found[name] = found[name] | value if isinstance(value, Mapping) else value
+        return parse_sensor(found)
 
 
 STATED: Mapping[str, Stated] = {
     "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "mrclam_robot1": Stated(
-        MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True), scale=True
+        MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True),
+        fields={"device": "camera", "shared_errors": "constants", "range": {"bias_deviation": 0.1}},
     ),
-    "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), bias_deviation=0.3),
-    "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), bias_deviation=4.0),
+    "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), fields={"bias_deviation": 0.3}),
+    "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), fields={"bias_deviation": 4.0}),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
 }
 

@@ -216,11 +216,23 @@ class Shared(Message):
     device: Name | None = None
     """name of the device; sensors of one device share the errors that last of what they report, and state the same
     numbers for them; absent: the sensor is a device of its own"""
+    shared_errors: Literal["all", "constants"] = "all"
+    """which errors the sensors of a device share: all that last, or only constants, as landmarks that one camera sees;
+    an error with a correlation time is then the sensor's own"""
 
     @property
     def owner(self) -> str:
         """The device, or else the sensor."""
-        return self.device or str(getattr(self, "sensor", ""))
+        return self.device or self._own_name
+
+    @property
+    def owner_of_lasting(self) -> str:
+        """Who has the errors with a correlation time."""
+        return self.owner if self.shared_errors == "all" else self._own_name
+
+    @property
+    def _own_name(self) -> str:
+        return str(getattr(self, "sensor", ""))
 
 
 def with_gaussian_noise(noise: Noise | None, info: ValidationInfo) -> Noise | None:

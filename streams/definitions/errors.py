@@ -26,7 +26,7 @@ Stated = tuple[PersistentError, Gain | None]
 
 def with_errors(found: Sensor, sensor: SensorMessage) -> Sensor:
     """Add the errors that last to the measurement model of a sensor."""
-    stated = [list(_of_one(name, field)) for name, field in _numbers(sensor)]
+    stated = _stated(sensor)
     if not any(stated):
         return found
     require_room(error for errors in stated for error, _ in errors)
@@ -44,10 +44,16 @@ def _with(found: Sensor, row: int, errors: Sequence[Stated]) -> Sensor:
     return found
 
 
-def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
-    """The name of what each reported number is an error of, and the definition that states its errors."""
+def _stated(sensor: SensorMessage) -> list[list[Stated]]:
+    """The errors that last of each reported number."""
     if not isinstance(sensor, Shared):
         return []
+    owner, own = sensor.owner, sensor.owner_of_lasting
+    return [list(_of_one(f"{owner}/{name}", f"{own}/{name}", part)) for name, part in _numbers(sensor)]
+
+
+def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
+    """The name of each reported number, and the definition that states its errors."""
     parts: dict[str, Message] = dict(sensor.parts)
     if not parts:
         names: list[str] = [sensor.kind]
@@ -56,14 +62,14 @@ def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
         elif isinstance(sensor, LinearSensor) or getattr(sensor, "outputs", None) is not None:
             names = [f"{sensor.kind}/{number}" for number in range(sensor.value_length)]
         parts = dict.fromkeys(names, sensor)
-    return [(f"{sensor.owner}/{name}", part) for name, part in parts.items()]
+    return list(parts.items())
 
 
-def _of_one(name: str, stated: Message) -> Iterator[Stated]:
-    """The errors that last of one number."""
+def _of_one(name: str, lasting: str, stated: Message) -> Iterator[Stated]:
+    """The errors that last of one number: constants by its `name`, and one of the name `lasting`."""
     if isinstance(stated, Lasting) and stated.persistent_deviation is not None:
         assert stated.correlation_time is not None
-        yield PersistentError(name, stated.persistent_deviation, stated.correlation_time), None
+        yield PersistentError(lasting, stated.persistent_deviation, stated.correlation_time), None
     if isinstance(stated, Lasting) and stated.bias_deviation is not None:
         yield PersistentError(f"{name}/bias", stated.bias_deviation), None
     if isinstance(stated, Scalable) and stated.scale_deviation is not None:
@@ -83,7 +89,7 @@ class Devices:
     def add(self, sensor: SensorMessage) -> None:
         """Add or replace a sensor; raises Unusable if another one of its device has other numbers for an error."""
         device = sensor.device if isinstance(sensor, Shared) else None
-        errors = {error.name: error for name, field in _numbers(sensor) for error, _ in _of_one(name, field)}
+        errors = {error.name: error for each in _stated(sensor) for error, _ in each}
         others = self._sensors.get(device, {}) if device is not None else {}
         for other, known in others.items():
             for name, error in errors.items():
