@@ -5,7 +5,7 @@
    (`mode_search.randomised_images`). Checks draw from there too, and where an answer lacks a peak, it is added.
 3. Every answer that is not nearly exact is refined on its own points (`refinement`), and while it is poor, on more.
 4. Peaks are searched for only where an answer stays poor, several possible outliers contradict, or noise is so sharp
-   in the plane that no point may have come to a thin ring. Not where a conditional proposal has points everywhere.
+   in the plane that no point may have come to a thin ring. A conditional proposal replaces the search.
 5. What was refined is measured on fresh points.
 """
 
@@ -204,7 +204,7 @@ class ThoroughNetwork(CheckedNetwork):
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
         if local.conditional is not None:
-            return now  # its points are wherever the posterior is
+            return now  # its points are along every hypothesis about the observations that come first
         poor = now.sample_efficiency < self.settings.repeat_below
         index = torch.nonzero(wanted.search | poor)[:, 0]
         if len(index) == 0 or not self.settings.search:

@@ -1,7 +1,7 @@
 """A proposal in two steps: the places where most observations leave the posterior, then the other coordinates.
 
 A radar reports distance, bearing and radial speed. Under a wide prior, and with possible outliers, its posterior lies
-along a ring, on each point of which the velocities have another direction. Gaussians that cover it would be hundreds.
+along a ring, and at each point of it the velocities have another direction. It takes hundreds of Gaussians to cover it.
 But where the place is known, the radial speed is linear in the velocity. So a point has two parts: places x come from
 the posterior under the observations of these coordinates alone, and the others z from what one update with the rest,
 linearised at x, makes of the prior's p(z | x). Both densities are known, so the weights of the points are exact, also
@@ -24,7 +24,8 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_densities
 from beliefstream.inference.update.check.importance import EVENLY, normal_points, systematic_places
 
-UNSEEN = 0.1  # share of the points whose other coordinates are not updated: the rest may be outliers; as Hesterberg's
+# share of the points whose other coordinates keep the prior, as the rest may be outliers; a tenth, as in `importance`
+UNSEEN = 0.1
 
 
 def seen_first(observations: Observations) -> tuple[Tensor, Tensor]:
