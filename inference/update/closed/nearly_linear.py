@@ -211,8 +211,9 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
     log_weights, means, covariances = numbers_of(prior)
     at = places.contiguous().numpy()
     if observations.has_own_functions:
-        # each component as an entity of its own, with the functions at its mean
-        seen, at = tabulated(observations, prior.means), np.repeat(at, count)
+        # each component as an entity of its own, with the one function at its mean
+        one = observations.map(lambda part: part[torch.arange(batch), places][:, None])
+        seen, at = tabulated(one, prior.means), np.zeros(batch * count, np.int64)
         batch, count = batch * count, 1
         given = log_weights.reshape(-1, 1), means.reshape(-1, 1, size), covariances.reshape(-1, 1, size, size)
     else:
