@@ -54,9 +54,12 @@ STATED: Mapping[str, Stated] = {
     "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
     "mrclam_robot1": Stated(
         MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True),
-        fields={"device": "camera", "shared_errors": "constants", "range": {"bias_deviation": 0.1}},
+        fields={"device": "camera", "shared_errors": ["bias"], "range": {"bias_deviation": 0.1}},
     ),
-    "uwb_planar": Stated(UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24), fields={"bias_deviation": 0.3}),
+    "uwb_planar": Stated(
+        UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24),
+        fields={"device": "body", "shared_errors": ["scale"], "bias_deviation": 0.3, "scale_deviation": 0.01},
+    ),
     "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), fields={"bias_deviation": 4.0}),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
 }

@@ -210,25 +210,27 @@ class Scalable(Message):
     no unit"""
 
 
+LastingError = Literal["persistent", "bias", "scale", "exponent"]
+
+
 class Shared(Message):
     """Mixin for sensors that may share errors that last with other sensors of their device."""
 
     device: Name | None = None
     """name of the device; sensors of one device share the errors that last of what they report, and state the same
     numbers for them; absent: the sensor is a device of its own"""
-    shared_errors: Literal["all", "constants"] = "all"
-    """which errors the sensors of a device share: all that last, or only constants, as landmarks that one camera sees;
-    an error with a correlation time is then the sensor's own"""
+    shared_errors: tuple[LastingError, ...] = ("persistent", "bias", "scale", "exponent")
+    """which of the errors that last the sensors of a device share, by the names of their deviations; the others are
+    each sensor's own: ["bias"] for landmarks that one camera sees, each with a persistent error of its own"""
 
     @property
     def owner(self) -> str:
         """The device, or else the sensor."""
         return self.device or self._own_name
 
-    @property
-    def owner_of_lasting(self) -> str:
-        """Who has the errors with a correlation time."""
-        return self.owner if self.shared_errors == "all" else self._own_name
+    def owner_of(self, error: LastingError) -> str:
+        """Who has the errors of a kind: the device, or else the sensor."""
+        return self.owner if error in self.shared_errors else self._own_name
 
     @property
     def _own_name(self) -> str:

@@ -19,7 +19,7 @@ from beliefstream.schemas import (
     Unusable,
 )
 from beliefstream.schemas.base import Message
-from beliefstream.schemas.sensors.base import Lasting, Scalable, Shared
+from beliefstream.schemas.sensors.base import Lasting, LastingError, Scalable, Shared
 
 Stated = tuple[PersistentError, Gain | None]
 
@@ -48,8 +48,7 @@ def _stated(sensor: SensorMessage) -> list[list[Stated]]:
     """The errors that last of each reported number."""
     if not isinstance(sensor, Shared):
         return []
-    owner, own = sensor.owner, sensor.owner_of_lasting
-    return [list(_of_one(f"{owner}/{name}", f"{own}/{name}", part)) for name, part in _numbers(sensor)]
+    return [list(_of_one(sensor, name, part)) for name, part in _numbers(sensor)]
 
 
 def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
@@ -65,18 +64,23 @@ def _numbers(sensor: SensorMessage) -> list[tuple[str, Message]]:
     return list(parts.items())
 
 
-def _of_one(name: str, lasting: str, stated: Message) -> Iterator[Stated]:
-    """The errors that last of one number: constants by its `name`, and one of the name `lasting`."""
+def _of_one(sensor: Shared, number: str, stated: Message) -> Iterator[Stated]:
+    """The errors that last of one number that a sensor reports, as `stated`."""
+
+    def name(error: LastingError) -> str:
+        kind = "" if error == "persistent" else f"/{error}"
+        return f"{sensor.owner_of(error)}/{number}{kind}"
+
     if isinstance(stated, Lasting) and stated.persistent_deviation is not None:
         assert stated.correlation_time is not None
-        yield PersistentError(lasting, stated.persistent_deviation, stated.correlation_time), None
+        yield PersistentError(name("persistent"), stated.persistent_deviation, stated.correlation_time), None
     if isinstance(stated, Lasting) and stated.bias_deviation is not None:
-        yield PersistentError(f"{name}/bias", stated.bias_deviation), None
+        yield PersistentError(name("bias"), stated.bias_deviation), None
     if isinstance(stated, Scalable) and stated.scale_deviation is not None:
-        yield PersistentError(f"{name}/scale", stated.scale_deviation), Gain()
+        yield PersistentError(name("scale"), stated.scale_deviation), Gain()
     if isinstance(stated, SignalStrengthSensor) and stated.exponent_deviation is not None:
         gain = Gain(stated.reference_power, 1 / stated.exponent)
-        yield PersistentError(f"{name}/exponent", stated.exponent_deviation), gain
+        yield PersistentError(name("exponent"), stated.exponent_deviation), gain
 
 
 class Devices:

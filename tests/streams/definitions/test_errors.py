@@ -37,9 +37,12 @@ def test_sensors_of_a_device_share_them() -> None:
     assert errors(**LASTING, device="hub") == (PersistentError("hub/range", 0.5, 20.0),)
 
 
-def test_sensors_of_a_device_may_share_only_constants() -> None:
-    found = errors(**LASTING, bias_deviation=0.2, device="hub", shared_errors="constants")
-    assert found == (PersistentError("mast/range", 0.5, 20.0), PersistentError("hub/range/bias", 0.2))
+def test_sensors_of_a_device_share_only_the_errors_that_are_named() -> None:
+    fields = {**LASTING, "bias_deviation": 0.2, "scale_deviation": 0.01, "device": "hub"}
+    found = errors(**fields, shared_errors=["bias"])
+    assert [error.name for error in found] == ["mast/range", "hub/range/bias", "mast/range/scale"]
+    found = errors(**fields, shared_errors=["persistent", "scale"])
+    assert [error.name for error in found] == ["hub/range", "mast/range/bias", "hub/range/scale"]
 
 
 def test_each_number_has_errors_of_its_own() -> None:
@@ -72,7 +75,7 @@ def test_each_number_has_errors_of_its_own() -> None:
         (LASTING | {"noise": {"slope": 0.1}}, "expected no noise with persistent_deviation"),
         ({"persistent_share": 1.2}, "persistent_share"),
         (LASTING | {"device": "no name"}, "device"),
-        (LASTING | {"device": "hub", "shared_errors": "none"}, "shared_errors"),
+        (LASTING | {"device": "hub", "shared_errors": ["clock"]}, "shared_errors"),
     ],
 )
 def test_what_has_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
