@@ -146,6 +146,8 @@ class Kinematic(MotionBase):
     """names of the position coordinates"""
     velocities: Several[Name]
     """names of their velocities, in the same order"""
+    position_density: NonNegative = 0.0
+    """density of each position's white noise, in squared units of the position per second"""
 
     @field_validator("velocities")
     @classmethod

@@ -29,7 +29,7 @@ def non_negative(name: str, value: float) -> None:
 
 
 @functools.lru_cache(256)
-def _powers(size: int, levels: tuple[tuple[int, ...], ...], q: float) -> tuple[Array, Array]:
+def _powers(size: int, levels: tuple[tuple[int, ...], ...], q: float, position: float) -> tuple[Array, Array]:
     """Coefficients of ``F`` and ``Q`` of `_chain` as polynomials in the interval, ``(2 n, D, D)``."""
     order = len(levels)
     matrix, noise = np.zeros((2 * order, size, size)), np.zeros((2 * order, size, size))
@@ -41,16 +41,20 @@ def _powers(size: int, levels: tuple[tuple[int, ...], ...], q: float) -> tuple[A
             noise[power, rows, columns] = q / (factorial(above) * factorial(beside) * power)
             if j > i:
                 matrix[j - i, rows, columns] = 1 / factorial(j - i)
+    noise[1, levels[0], levels[0]] += position
     return matrix, noise
 
 
-def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float) -> tuple[Tensor, Tensor]:
+def _chain(
+    size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float, position: float
+) -> tuple[Tensor, Tensor]:
     """Return ``F`` and ``Q`` of chains in which coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]``.
 
     White noise of spectral density `q` drives the last level, and each earlier level integrates it once more. With
     ``m_i = n - 1 - i`` levels after level i, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
+    White noise of density `position` on the first level adds ``position T`` to its variance.
     """
-    powers = _powers(size, tuple(map(tuple, levels)), q)
+    powers = _powers(size, tuple(map(tuple, levels)), q, position)
     # without the cost of PyTorch's operators, which is larger than that of the arithmetic
     time = interval.double().cpu().numpy()
     return _polynomial(time, powers[0]).to(interval.device), _polynomial(time, powers[1]).to(interval.device)
@@ -104,9 +108,13 @@ class RandomWalk(LinearMotion):
 
 
 class Chain(LinearMotion):
-    """Independent chains of integrated white noise, one for each axis, with the spectral density of the noise."""
+    """Independent chains of integrated white noise, one for each axis, and white noise of each position.
+
+    `spectral_density` is that of the last level's noise, `position_density` that of each position (m²/s).
+    """
 
     spectral_density: float
+    position_density: float
 
     @property
     @abstractmethod
@@ -116,6 +124,7 @@ class Chain(LinearMotion):
     def __post_init__(self) -> None:
         check_levels(self.dimension, **self._levels)
         non_negative("spectral_density", self.spectral_density)
+        non_negative("position_density", self.position_density)
 
     @property
     def dimension(self) -> int:
@@ -123,26 +132,29 @@ class Chain(LinearMotion):
         return len(levels) * len(levels[0])
 
     def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        return _chain(self.dimension, interval, tuple(self._levels.values()), self.spectral_density)
+        levels, densities = tuple(self._levels.values()), (self.spectral_density, self.position_density)
+        return _chain(self.dimension, interval, levels, *densities)
 
 
 @dataclass(frozen=True)
 class ConstantVelocity(Chain):
-    """White-noise acceleration of spectral density q (m²/s³) on each axis.
+    """White-noise acceleration of spectral density q (m²/s³) on each axis, and white noise of each position.
 
     Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
-    ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13). `positions[i]` and `velocities[i]` are the
+    ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13), and the position's variance
+    grows by `position_density` (m²/s) times T. `positions[i]` and `velocities[i]` are the
     indices of one pair. If `controlled`, the inputs are the accelerations (m/s²) along the same axes. An inertial
     measurement unit reports them after rotation into these axes and without gravity.
 
     Raises:
-        ValueError: the indices do not name every coordinate once, or the density is negative or not finite.
+        ValueError: the indices do not name every coordinate once, or a density is negative or not finite.
     """
 
     positions: tuple[int, ...]
     velocities: tuple[int, ...]
     spectral_density: float
     controlled: bool = False
+    position_density: float = 0.0
 
     @property
     def _levels(self) -> dict[str, tuple[int, ...]]:
@@ -165,16 +177,18 @@ class ConstantVelocity(Chain):
 class ConstantAcceleration(Chain):
     """White-noise jerk of spectral density q (m²/s⁵) on each axis (Bar-Shalom et al., section 6.2.3).
 
-    `positions[i]`, `velocities[i]` and `accelerations[i]` are the indices of one axis.
+    `positions[i]`, `velocities[i]` and `accelerations[i]` are the indices of one axis. `position_density` is that of
+    each position's white noise, m²/s.
 
     Raises:
-        ValueError: the indices do not name every coordinate once, or the density is negative or not finite.
+        ValueError: the indices do not name every coordinate once, or a density is negative or not finite.
     """
 
     positions: tuple[int, ...]
     velocities: tuple[int, ...]
     accelerations: tuple[int, ...]
     spectral_density: float
+    position_density: float = 0.0
 
     @property
     def _levels(self) -> dict[str, tuple[int, ...]]:

@@ -27,6 +27,8 @@ LARGEST_CHUNK = 1 << 18  # largest number of covariance entries in one chunk, so
 class Turning(Motion):
     """Predicts and samples along the path `_path`; its vector ``a`` has state, inputs and noise coefficients."""
 
+    positions: tuple[int, int]  # indices of x and y, which have white noise of `position_density`
+    position_density: float
     NOISES: ClassVar[tuple[str, ...]]  # along the path; the field NAME_density is the density of each
 
     @property
@@ -38,11 +40,6 @@ class Turning(Motion):
     @abstractmethod
     def _order(self) -> tuple[int, ...]:
         """Indices of state and inputs in the order of the path's outcome."""
-
-    @property
-    def _diffusion(self) -> tuple[tuple[int, float], ...]:
-        """Indices of coordinates with independent white noise, and its spectral density."""
-        return ()
 
     @abstractmethod
     def _path(self, interval: Tensor, resolution: Resolution) -> Path:
@@ -66,8 +63,9 @@ class Turning(Motion):
         for rows, piece, resolution in self._pieces(interval.double(), speed, means.shape[1]):
             means[rows], covariances[rows] = self._move(means[rows], covariances[rows], piece, resolution)
         covariances = covariances[..., kept, :][..., kept].contiguous()
-        for axis, density in self._diffusion:
-            covariances[..., axis, axis] += density * interval.double()[:, None]
+        if self.position_density:
+            for axis in self.positions:
+                covariances[..., axis, axis] += self.position_density * interval.double()[:, None]
         return GaussianMixture(mixture.log_weights, means[..., kept].contiguous(), covariances)
 
     def sample(
@@ -86,9 +84,9 @@ class Turning(Motion):
         points = torch.cat([states.double(), inputs], -1)
         noisy = partial(self._draw, generator=generator)
         result = self._along(points, interval.double(), noisy)[..., :size].contiguous()
-        for axis, density in self._diffusion:
-            deviation = (density * interval.double()).sqrt()[:, None]
-            result[..., axis] += deviation * _white(states, 1, generator)[..., 0]
+        if self.position_density:
+            deviation = (self.position_density * interval.double()).sqrt()[:, None, None]
+            result[..., list(self.positions)] += deviation * _white(states, 2, generator)
         return result
 
     def follow(self, points: Tensor, interval: Tensor) -> Tensor:

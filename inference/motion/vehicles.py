@@ -36,7 +36,7 @@ class Unicycle(Turning):
     Brownian motion. Otherwise they are inputs, in this order, as odometry reports them.
 
     Attributes:
-        position: indices of x and y, m.
+        positions: indices of x and y, m.
         heading: index of h, rad, from the x axis towards y.
         speed: index of v, m/s; None if it is an input.
         turn_rate: index of ω, rad/s; None if it is an input.
@@ -51,7 +51,7 @@ class Unicycle(Turning):
     """
 
     NOISES: ClassVar[tuple[str, ...]] = ("heading", "speed", "turn_rate")
-    position: tuple[int, int] = (0, 1)
+    positions: tuple[int, int] = (0, 1)
     heading: int = 2
     speed: int | None = None
     turn_rate: int | None = None
@@ -61,7 +61,7 @@ class Unicycle(Turning):
     turn_rate_density: float = 0.0
 
     def __post_init__(self) -> None:
-        x, y = self.position
+        x, y = self.positions
         _check(self, x=x, y=y, heading=self.heading, speed=self.speed, turn_rate=self.turn_rate)
 
     @property
@@ -80,12 +80,7 @@ class Unicycle(Turning):
     @property
     def _order(self) -> tuple[int, ...]:
         rest = (axis for axis in (self.speed, self.turn_rate) if axis is not None)
-        return (*self.position, self.heading, *rest, *range(self.dimension, self.dimension + self.inputs))
-
-    @property
-    def _diffusion(self) -> tuple[tuple[int, float], ...]:
-        density = self.position_density
-        return tuple((axis, density) for axis in self.position) if density else ()
+        return (*self.positions, self.heading, *rest, *range(self.dimension, self.dimension + self.inputs))
 
     def _path(self, interval: Tensor, resolution: Resolution) -> Path:
         at, root = nodes(resolution.nodes), interval.sqrt()[:, None, None]
@@ -107,7 +102,7 @@ class Unicycle(Turning):
             ends.append(rate)
         ends.append(self._held(turn))
         offset = torch.zeros_like(turn[:, -1:], dtype=torch.complex128)
-        offset.real[..., self.position[0]] = offset.imag[..., self.position[1]] = 1.0
+        offset.real[..., self.positions[0]] = offset.imag[..., self.positions[1]] = 1.0
         weights = (interval[:, None] * at.weights)[:, None]
         inner = slice(0, resolution.nodes)
         complex_velocity = velocity[:, inner].to(offset.dtype)
@@ -118,8 +113,8 @@ class Unicycle(Turning):
 class CoordinatedTurn(Turning):
     """Motion at constant speed along an arc, with white noise acceleration and a random walk of the turn rate.
 
-    ``dp = v dt``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom, Li and Kirubarajan, "Estimation with Applications
-    to Tracking and Navigation", section 11.7.1, in continuous time).
+    ``dp = v dt + dW_p``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom, Li and Kirubarajan, "Estimation with
+    Applications to Tracking and Navigation", section 11.7.1, in continuous time).
 
     Attributes:
         positions: indices of x and y, m.
@@ -127,6 +122,7 @@ class CoordinatedTurn(Turning):
         turn_rate: index of ω, rad/s, from x towards y; None if it is an input, as a gyroscope reports it.
         acceleration_density: spectral density of the acceleration along each axis, m²/s³.
         turn_rate_density: spectral density of the noise of the turn rate, rad²/s³.
+        position_density: spectral density of the noise along each axis, m²/s.
 
     Raises:
         ValueError: the indices do not name every coordinate once, a density is negative or not finite, or the turn rate
@@ -139,6 +135,7 @@ class CoordinatedTurn(Turning):
     turn_rate: int | None = 4
     acceleration_density: float = 0.0
     turn_rate_density: float = 0.0
+    position_density: float = 0.0
 
     def __post_init__(self) -> None:
         (x, y), (vx, vy) = self.positions, self.velocities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -84,37 +85,41 @@ def _of_one(sensor: Shared, number: str, stated: Message) -> Iterator[Stated]:
 
 
 class Devices:
-    """The errors that sensors of one device share."""
+    """The errors that sensors share: those of one name, of sensors of a device, or of one with the device's name."""
 
     def __init__(self) -> None:
-        self._sensors: dict[str, dict[str, dict[str, PersistentError]]] = defaultdict(dict)
-        self._device: dict[str, str] = {}
+        self._stated: dict[str, dict[str, PersistentError]] = defaultdict(dict)  # by error, then by sensor
+        self._names: dict[str, list[str]] = {}  # of the errors of each sensor
 
     def add(self, sensor: SensorMessage) -> None:
-        """Add or replace a sensor; raises Unusable if another one of its device has other numbers for an error."""
-        device = sensor.device if isinstance(sensor, Shared) else None
-        errors = {error.name: error for each in _stated(sensor) for error, _ in each}
-        others = self._sensors.get(device, {}) if device is not None else {}
-        for other, known in others.items():
-            for name, error in errors.items():
-                if other != sensor.sensor and known.get(name, error) != error:
+        """Add or replace a sensor; raises Unusable if another one has other numbers for an error."""
+        errors = [error for each in _stated(sensor) for error, _ in each]
+        for error in errors:
+            for other, known in self._stated.get(error.name, {}).items():
+                if other != sensor.sensor and known != error:
                     raise Unusable(
                         Reason.invalid_definition,
-                        f"device: {other} of {device} has {_words(known[name])} for {name}, and {sensor.sensor} has "
+                        f"device: {other} has {_words(known)} for {error.name}, and {sensor.sensor} has "
                         f"{_words(error)}; state the same, or give it another device",
                     )
         self.remove(sensor.sensor)
-        if device is not None:
-            self._sensors[device][sensor.sensor], self._device[sensor.sensor] = errors, device
+        for error in errors:
+            self._stated[error.name][sensor.sensor] = error
+        if errors:
+            self._names[sensor.sensor] = [error.name for error in errors]
 
     def remove(self, sensor: str) -> None:
         """Remove a sensor, if it is there."""
-        device = self._device.pop(sensor, None)
-        if device is not None:
-            del self._sensors[device][sensor]
-            if not self._sensors[device]:
-                del self._sensors[device]
+        for name in self._names.pop(sensor, ()):
+            del self._stated[name][sensor]
+            if not self._stated[name]:
+                del self._stated[name]
 
 
 def _words(error: PersistentError) -> str:
-    return f"a deviation of {error.deviation:g} and a correlation time of {error.correlation_time:g} s"
+    lasts = (
+        ""
+        if math.isinf(error.correlation_time)
+        else f" and a correlation time of {error.correlation_time:g} s"
+    )
+    return f"a deviation of {error.deviation:g}{lasts}"

@@ -154,15 +154,16 @@ def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
             numbers = (motion.rate, motion.mean, motion.spectral_density)
             return moving.MeanReverting(*(_each(number, names) for number in numbers))
         case ConstantVelocity():
-            pairs, density = _pairs(motion, names), motion.spectral_density
-            return moving.ConstantVelocity(*pairs, density, controlled=bool(motion.inputs))
-        case DecayingVelocity():
-            return moving.DecayingVelocity(
-                *_pairs(motion, names), motion.time_constant, motion.spectral_density
+            pairs, controlled = _pairs(motion, names), bool(motion.inputs)
+            return moving.ConstantVelocity(
+                *pairs, motion.spectral_density, controlled, motion.position_density
             )
+        case DecayingVelocity():
+            densities = motion.spectral_density, motion.position_density
+            return moving.DecayingVelocity(*_pairs(motion, names), motion.time_constant, *densities)
         case ConstantAcceleration():
-            accelerations = _axes(motion.accelerations, names)
-            return moving.ConstantAcceleration(*_pairs(motion, names), accelerations, motion.spectral_density)
+            levels = *_pairs(motion, names), _axes(motion.accelerations, names)
+            return moving.ConstantAcceleration(*levels, motion.spectral_density, motion.position_density)
         case LinearMotion():
             return _linear(motion)
         case Unicycle() | CoordinatedTurn():
@@ -183,7 +184,7 @@ def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> movi
     first, second = _axes(motion.positions, names)
     if isinstance(motion, Unicycle):
         return moving.Unicycle(
-            position=(first, second),
+            positions=(first, second),
             heading=names.index(motion.heading),
             speed=None if motion.speed is None else names.index(motion.speed),
             turn_rate=turn_rate,
@@ -193,7 +194,7 @@ def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> movi
             turn_rate_density=motion.turn_rate_density,
         )
     along, across = _axes(motion.velocities, names)
-    densities = motion.acceleration_density, motion.turn_rate_density
+    densities = motion.acceleration_density, motion.turn_rate_density, motion.position_density
     return moving.CoordinatedTurn((first, second), (along, across), turn_rate, *densities)
 
 

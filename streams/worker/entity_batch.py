@@ -13,6 +13,7 @@ dropped while that time can still change. After that it is late.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from beliefstream.inference.sensors.persistent import MOST_ERRORS, PersistentError
 from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
@@ -79,31 +81,54 @@ class Rejected(NamedTuple):
     detail: str
 
 
+@dataclass
+class _OfOneTime:
+    """Admitted messages of one time: their number, bytes, and errors that last."""
+
+    count: int = 0
+    size: int = 0
+    errors: frozenset[PersistentError] = frozenset()
+
+    def admit(self, entry: Entry) -> str | None:
+        """Add a message, or return the detail why it is beyond a limit; one that is applied never is."""
+        time, length, errors = entry.event.time, len(entry.message.value), self.errors
+        if entry.event.reading is not None and entry.event.reading.sensor.has_errors:
+            errors = errors.union(entry.event.reading.sensor.all_errors)
+        if not entry.is_applied:
+            if self.count >= MOST_OF_ONE_TIME or self.size + length > BYTES_OF_ONE_TIME:
+                return (
+                    f"time: {self.count} messages ({self.size} bytes) already have the time {time}; one update takes "
+                    f"at most {MOST_OF_ONE_TIME} messages and {BYTES_OF_ONE_TIME} bytes"
+                )
+            if len(errors) > MOST_ERRORS:
+                new = ", ".join(sorted(error.name for error in errors - self.errors))
+                return (
+                    f"sensor: sensors at the time {time} already have {len(self.errors)} errors that last; one update "
+                    f"takes at most {MOST_ERRORS}, and this one adds {new}"
+                )
+        self.count, self.size, self.errors = self.count + 1, self.size + length, errors
+        return None
+
+
 def admitted(entries: Sequence[Entry]) -> tuple[list[Entry], int, list[tuple[Entry, str]]]:
     """Return entries to apply, how many others repeat one of them, and those beyond a limit, each with the detail.
 
     `entries` holds all messages of their times, the earlier ones first.
     """
     seen: set[tuple[float, str]] = set()
-    held: dict[float, tuple[int, int]] = {}
+    held: dict[float, _OfOneTime] = defaultdict(_OfOneTime)
     kept, repeated, too_many = [], 0, []
     for entry in entries:
-        time, length = entry.event.time, len(entry.message.value)
+        time = entry.event.time
         if entry.id:
             if (time, entry.id) in seen:
                 repeated += 1
                 continue
             seen.add((time, entry.id))
-        count, size = held.get(time, (0, 0))
-        if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
-            detail = (
-                f"time: {count} messages ({size} bytes) already have the time {time}; one update takes at most "
-                f"{MOST_OF_ONE_TIME} messages and {BYTES_OF_ONE_TIME} bytes"
-            )
+        if (detail := held[time].admit(entry)) is None:
+            kept.append(entry)
+        else:
             too_many.append((entry, detail))
-            continue
-        held[time] = (count + 1, size + length)
-        kept.append(entry)
     return kept, repeated, too_many
 
 

@@ -102,6 +102,7 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "positions": ["x", "y"],
             "velocities": ["vx", "vy"],
             "spectral_density": 0.3,
+            "position_density": 0.2,
             "inputs": ["ax", "ay"],
         },
     ),
@@ -113,6 +114,7 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "velocities": ["vx", "vy"],
             "time_constant": 4.0,
             "spectral_density": 0.3,
+            "position_density": 0.1,
         },
     ),
     "acceleration": (
@@ -123,6 +125,7 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "velocities": ["vx", "vy", "vz"],
             "accelerations": ["ax", "ay", "az"],
             "spectral_density": 0.3,
+            "position_density": 0.4,
         },
     ),
     "reverting": (
@@ -157,7 +160,10 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "x y vx vy w",
         {"kind": "coordinated_turn", "turn_rate": "w", "turn_rate_density": 0.1, "acceleration_density": 0.2},
     ),
-    "turn under a gyroscope": ("x vx y vy", {"kind": "coordinated_turn", "acceleration_density": 0.2}),
+    "turn under a gyroscope": (
+        "x vx y vy",
+        {"kind": "coordinated_turn", "acceleration_density": 0.2, "position_density": 0.3},
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from beliefstream.schemas import Model, explain
+from beliefstream.schemas.motions import DecayingVelocity
 
 PLANAR: dict[str, Any] = {
     "entity": "*",
@@ -117,3 +118,11 @@ def test_a_field_out_of_bounds_is_named(field: str, value: Any) -> None:
 def test_modes_of_the_motion_noise(fields: dict[str, Any], complaint: str) -> None:
     assert complaint in refused(**fields)
     assert Model.model_validate({**PLANAR, "modes": [0.1, 1, 10], "mode_time": 5}).modes == (0.1, 1.0, 10.0)
+
+
+def test_a_fit_and_modes_take_the_noises_that_are_not_0() -> None:
+    fields = {"kind": "decaying_velocity", "positions": ["x"], "velocities": ["v"], "time_constant": 1.0}
+    both = DecayingVelocity.model_validate(fields | {"spectral_density": 0.3, "position_density": 0.2})
+    assert set(both.noises) == {"spectral_density", "position_density"}
+    assert both.with_noise({"position_density": 2.0}).position_density == 0.4
+    assert DecayingVelocity.model_validate(fields | {"spectral_density": 0.3}).noises == ("spectral_density",)

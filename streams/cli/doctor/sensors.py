@@ -13,7 +13,10 @@ from beliefstream.streams.settings import Settings
 
 SUBJECT = "sensor-health"
 SHOWN = 5  # sensors of a verdict that are named
-LASTING = "beliefstream sensors fit, which fits errors that last: docs/how-wrong-is-my-sensor.md"
+LASTING = (
+    "state the total deviation, which sensors fit SENSOR proposes; then beliefstream sensors fit, which fits errors "
+    "that last: docs/how-wrong-is-my-sensor.md"
+)
 OTHERS = "beliefstream sensors list --health, and sensors fit SENSOR for the first: docs/sensor-health.md"
 
 

@@ -29,10 +29,10 @@ FRICTION = ((0.0, 1.0), (0.0, -1.0))
 CONTINUOUS: list[LinearMotion] = [
     RandomWalk((0.5, 2.0)),
     ConstantVelocity((0, 1), (2, 3), 0.7),
-    ConstantVelocity((1,), (0,), 3.0, controlled=True),
-    ConstantAcceleration((0, 3), (1, 4), (2, 5), 0.4),
+    ConstantVelocity((1,), (0,), 3.0, controlled=True, position_density=0.2),
+    ConstantAcceleration((0, 3), (1, 4), (2, 5), 0.4, position_density=0.2),
     MeanReverting((0.5, 0.0), (3.0, -1.0), (0.2, 0.3)),
-    DecayingVelocity((0, 3), (2, 1), 2.0, 0.7),
+    DecayingVelocity((0, 3), (2, 1), 2.0, 0.7, position_density=0.2),
     Linear(FRICTION, ((0.0, 0.0), (0.0, 0.5)), ((0.0,), (1.0,))),
 ]
 STEPPED = FixedStep(((1.0, 0.6321), (0.0, 0.3679)), ((0.01, 0.02), (0.02, 0.04)), 0.5, ((0.3,), (0.6,)))
@@ -108,7 +108,13 @@ CHAIN = np.diag([1.0, 1.0], 1)
     ("motion", "drift", "diffusion"),
     [
         (ConstantVelocity((0,), (1,), 0.7), CHAIN[1:, 1:], np.diag([0.0, 0.7])),
+        (ConstantVelocity((1,), (0,), 0.7, position_density=0.3), CHAIN[1:, 1:].T, np.diag([0.7, 0.3])),
         (ConstantAcceleration((0,), (1,), (2,), 0.4), CHAIN, np.diag([0.0, 0.0, 0.4])),
+        (
+            ConstantAcceleration((0,), (1,), (2,), 0.4, position_density=0.3),
+            CHAIN,
+            np.diag([0.3, 0.0, 0.4]),
+        ),
         (MeanReverting((0.5, 0.0), (0.0, 0.0), (0.2, 0.3)), np.diag([-0.5, 0.0]), np.diag([0.2, 0.3])),
         (DecayingVelocity((0,), (1,), 1.0, 0.7), np.array(FRICTION), np.diag([0.0, 0.7])),
         (
@@ -116,9 +122,24 @@ CHAIN = np.diag([1.0, 1.0], 1)
             CHAIN[1:, 1:] - np.diag([0.0, 1 / 40]),
             np.diag([0.0, 0.7]),
         ),
+        (
+            DecayingVelocity((0,), (1,), 1.0, 0.7, position_density=0.3),
+            np.array(FRICTION),
+            np.diag([0.3, 0.7]),
+        ),
         (Linear(FRICTION, ((0.2, 0.1), (0.1, 0.5))), np.array(FRICTION), np.array([[0.2, 0.1], [0.1, 0.5]])),
     ],
-    ids=["velocity", "acceleration", "mean-reverting", "friction", "little friction", "linear"],
+    ids=[
+        "velocity",
+        "velocity with noise of the position",
+        "acceleration",
+        "acceleration with noise of the position",
+        "mean-reverting",
+        "friction",
+        "little friction",
+        "friction with noise of the position",
+        "linear",
+    ],
 )
 @pytest.mark.parametrize("interval", [0.01, 1.3, 9.0])
 def test_the_discretisation_is_exact(
@@ -195,7 +216,7 @@ EVERY: list[Motion] = [
     STEPPED,
     Unicycle(position_density=0.1, heading_density=0.2),
     Unicycle((1, 2), 0, speed=3, turn_rate=4, heading_density=0.02, speed_density=0.3, turn_rate_density=0.1),
-    CoordinatedTurn(acceleration_density=0.3, turn_rate_density=0.1),
+    CoordinatedTurn(acceleration_density=0.3, turn_rate_density=0.1, position_density=0.2),
     CoordinatedTurn((2, 3), (0, 1), turn_rate=None, acceleration_density=0.3),
 ]
 
@@ -250,6 +271,8 @@ def test_what_is_no_motion_is_refused_by_name() -> None:
         ConstantAcceleration((0,), (1,), (3,), 1.0)
     with pytest.raises(ValueError, match=r"spectral_density: .* got -1\.0"):
         RandomWalk((-1.0,))
+    with pytest.raises(ValueError, match=r"position_density: .* got -0\.1"):
+        DecayingVelocity((0,), (1,), 2.0, 0.7, position_density=-0.1)
     with pytest.raises(ValueError, match="rate, mean, spectral_density"):
         MeanReverting((1.0,), (0.0, 0.0), (1.0,))
     with pytest.raises(ValueError, match=r"drift: expected \(2, 2\), got \(2, 1\)"):

@@ -154,13 +154,27 @@ def test_sensors_of_a_device_state_the_same_numbers() -> None:
     devices.add(tag("one"))
     devices.add(tag("two"))
     with pytest.raises(
-        Unusable, match=r"device: one of hub has a deviation of 0.5 .* and three has a deviation of 0.7"
+        Unusable,
+        match=r"device: one has a deviation of 0.5 .* for hub/range, and three has a deviation of 0.7",
     ):
         devices.add(tag("three", persistent_deviation=0.7))
     devices.add(tag("three", device="other", persistent_deviation=0.7))
     devices.remove("one")
     devices.remove("two")
     devices.add(tag("three", persistent_deviation=0.7))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_device_with_the_name_of_a_sensor_shares_its_errors(turn: int) -> None:
+    alone = RANGE | {"sensor": "hub", "bias_deviation": 0.2}
+    shared = RANGE | {"sensor": "tag", "device": "hub", "bias_deviation": 0.3}
+    devices = Devices()
+    first, second = (parse_sensor(json.dumps(each).encode()) for each in (alone, shared)[::turn])
+    devices.add(first)
+    with pytest.raises(
+        Unusable, match=r"has a deviation of 0\.[23] for hub/range/bias, and .*; state the same"
+    ):
+        devices.add(second)
 
 
 MODEL = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from beliefstream.inference.sensors import PersistentError, Reading, with_errors
+from beliefstream.inference.tracking.events import Event
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Reason
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
@@ -12,7 +15,7 @@ from beliefstream.streams.state.record import BeliefRecord
 from beliefstream.streams.worker import entity_batch
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.rounds import run_rounds
-from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
+from tests.streams.entity_batches import MODEL, SENSOR, batch, read, reasons, run, seen, stated
 from tests.streams.oracle import updater as shared_updater
 
 
@@ -70,6 +73,20 @@ def test_which_messages_of_one_time_are_too_many_does_not_hang_on_the_batches(
         record = BeliefRecord.decode(entity.record.encode())
     assert refused == [(105, Reason.too_large)]
     assert record.sequence == 3
+
+
+def test_sensors_with_more_errors_than_an_entity_has_are_refused_by_name(updater: Updater) -> None:
+    def lasting(number: int) -> Event:
+        sensor = with_errors(SENSOR, PersistentError(f"s{number}/x", 0.5, 20.0))
+        return Event("e", 1.0, reading=Reading(sensor, np.array([1.0, 2.0])))
+
+    entity = batch(*map(lasting, range(66)), lasting(3), seen(1.0), seen(2.0))
+    assert [posterior.time for posterior in run(updater, entity)] == [1.0, 2.0]
+    assert reasons(entity) == [(164, Reason.too_large), (165, Reason.too_large)]
+    assert entity.rejected[0].detail == (
+        "sensor: sensors at the time 1.0 already have 64 errors that last; one update takes at most 64, and this one "
+        "adds s64/x"
+    )
 
 
 def test_a_record_fits_into_its_changelog_whatever_is_padded(updater: Updater) -> None:
