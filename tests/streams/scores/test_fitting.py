@@ -18,9 +18,11 @@ from beliefstream.schemas import (
     PositionSensor,
     RandomWalk,
     RangeSensor,
+    parse_sensor,
 )
 from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
-from beliefstream.streams.scores.fitting import Parameter, fit, lasting, scaled
+from beliefstream.streams.scores.factors import MODES, Parameter, lasting, scaled
+from beliefstream.streams.scores.fitting import MODES_GAIN, fit
 
 INDEPENDENT, PERSISTENT, LASTS, DENSITY, INTERVAL = 0.1, 0.3, 20.0, 0.02, 0.5
 TOTAL = math.hypot(INDEPENDENT, PERSISTENT)
@@ -158,3 +160,78 @@ def test_the_rough_filter_of_a_fit_finds_nearly_the_evidence_of_a_workers_filter
         for each in (updater.with_settings(ROUGH), updater)
     )
     assert rough == pytest.approx(whole, abs=0.02 * len(observations))
+
+
+def walked(deviations: Callable[[int], float], own: tuple[float, ...] = ()) -> list[Observation]:
+    """A walk observed by both sensors each second with independent errors, with steps of a deviation at each number.
+
+    The sensor "right" states its noise if it is given one.
+    """
+    random, place, found = np.random.default_rng(5), 0.0, []
+    for step in range(200):
+        place += deviations(step) * random.normal()
+        for name in NAMES:
+            noise = {"standard_deviation": own[0]} if own and name == "right" else {}
+            value = place + 0.3 * random.normal()
+            found.append(Observation(entity="cart", sensor=name, time=float(step), value=value, **noise))
+    return found
+
+
+def test_modes_are_proposed_where_the_noise_of_the_motion_changes_and_only_there(updater: Updater) -> None:
+    """A walk that runs for a quarter of the time has thirty times the deviation then."""
+    runs = walked(lambda step: 3.0 if step % 80 >= 60 else 0.1)
+    steady = walked(lambda _: 1.0)
+    found, other = (
+        fit(stated(0.3, 1.0), Recorded(each, 160.0), updater, times=(), modes=True) for each in (runs, steady)
+    )
+    assert found.modes_gain is not None and found.modes_gain > MODES_GAIN
+    (model,) = found.definitions.models
+    assert model.modes == MODES and model.mode_time is not None and 5 < model.mode_time < 120
+    assert found.proposed.name == "fitted, with modes"
+    assert found.proposed.apart > next(each for each in found.trials if each.name == "fitted").apart
+    assert other.modes_gain is not None and other.modes_gain < MODES_GAIN
+    assert other.definitions.models[0].modes == () and other.proposed.name == "fitted"
+
+
+def test_the_time_of_stated_modes_is_fitted_and_what_they_bring_is_told(updater: Updater) -> None:
+    sensors, (model,) = stated(0.3, 1.0)
+    modes = model.model_copy(update={"modes": (0.01, 10.0), "mode_time": 600.0, "components": 2})
+    runs = walked(lambda step: 3.0 if step % 80 >= 60 else 0.1)
+    found = fit(Definitions(sensors, (modes,)), Recorded(runs, 160.0), updater, times=(), modes=True)
+    assert found.modes_gain is None  # none were tried, as the model states its own
+    (fitted,) = found.definitions.models
+    assert fitted.modes == (0.01, 10.0) and fitted.mode_time is not None and fitted.mode_time < 300
+    named = {trial.name: trial.first for trial in found.trials}
+    assert named["fitted"] > named["fitted, without modes"]
+    assert named["fitted"] > named["as stated"]
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_deviation_that_no_observation_uses_stays_as_stated(updater: Updater, each: bool) -> None:
+    """The right sensor states its noise in each report, and an error that lasts."""
+    sensors, models = stated(0.6, 1.0)
+    right = parse_sensor(
+        sensors[1].model_dump(exclude_none=True) | {"persistent_deviation": 0.2, "correlation_time": 5.0}
+    )
+    silent = sensors[0].model_copy(update={"sensor": "silent"})
+    given = Definitions((sensors[0], right, silent), models)
+    observations = walked(lambda _: 1.0, own=(0.3,))
+    found = fit(given, Recorded(observations, math.inf), updater, times=(5.0,), each=each)
+    group = "left" if each else "position"
+    assert set(found.factors) == {
+        Parameter(group, "standard_deviation"),
+        Parameter("motion", "spectral_density"),
+    }
+    left, same, _ = found.definitions.sensors
+    assert same == right
+    assert isinstance(left, PositionSensor) and left.standard_deviation == pytest.approx(0.3, rel=0.2)
+
+
+def test_motion_alone_is_fitted_where_all_observations_state_their_noise(updater: Updater) -> None:
+    observations = [each for each in walked(lambda _: 1.0, own=(0.3,)) if each.sensor == "right"]
+    found = fit(stated(0.6, 0.1), Recorded(observations, math.inf), updater)
+    assert set(found.factors) == {Parameter("motion", "spectral_density")}
+    assert found.definitions.sensors == stated(0.6).sensors and found.correlation_time is None
+    motion = found.definitions.models[0].motion
+    assert isinstance(motion, RandomWalk)
+    assert motion.spectral_density == pytest.approx(1.0, rel=0.3)
