@@ -60,10 +60,10 @@ def parameters(stated: Definitions, scale: bool, form: Form, heard: Container[st
         if sensor.sensor not in heard:
             continue
         for group, field, part in _numbers(sensor, _fields(sensor), form):
-            noise = any(np.any(field.get(name)) for name in ("standard_deviation", "covariance"))
+            noise = np.any(field.get("standard_deviation") or field.get("covariance"))
             used = {
                 "standard_deviation": noise and sensor.sensor not in form.own_noise,
-                "outlier_probability": field.get("outlier_probability"),
+                "outlier_probability": np.any(field.get("outlier_probability")),
                 "scale": scale and isinstance(part, RangeChannel),
             }
             found |= {Parameter(group, name): None for name, whether in used.items() if whether}
