@@ -163,14 +163,14 @@ def test_the_rough_filter_of_a_fit_finds_nearly_the_evidence_of_a_workers_filter
 
 
 def walked(steps: Callable[[int], float], own: float | None = None) -> Recorded:
-    """Walks of four carts for 24 seconds, observed each second by both sensors with independent errors.
+    """Walks of four carts for 48 seconds, observed each second by both sensors with independent errors.
 
     Args:
         steps: deviation of the step of a walk at each second.
         own: deviation that each report of the sensor "right" states; None: none does.
     """
     random, places, found = np.random.default_rng(5), np.zeros(4), []
-    for second in range(24):
+    for second in range(48):
         places = places + steps(second) * random.normal(size=4)
         for cart, place in enumerate(places):
             for name in NAMES:
@@ -240,7 +240,7 @@ def test_a_deviation_that_no_observation_uses_stays_as_stated(updater: Updater, 
     right = right.model_copy(update=lasts)
     silent, late = (left.model_copy(update={"sensor": name}) for name in ("silent", "late"))
     observations, split = walked(lambda _: 1.0, own=0.3)
-    observations = [*observations, Observation(entity="cart-0", sensor="late", time=23, value=0.0)]
+    observations = [*observations, Observation(entity="cart-0", sensor="late", time=47, value=0.0)]
     recorded = Recorded(observations, split)
     given = Definitions((left, right, silent, late), models)
     found = fit(given, recorded, updater, times=(5.0,), each=each)
