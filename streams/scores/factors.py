@@ -15,12 +15,7 @@ from beliefstream.streams.scores.evidence import Definitions, Recorded
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 MOST_OUTLIERS = 0.5
 MOTION = "motion"
-MODES = (
-    1e-4,
-    0.01,
-    1.0,
-    100.0,
-)  # of the motion noise, that are tried
+MODES = (1e-4, 0.01, 1.0, 100.0)  # of the motion noise, that are tried
 MODE_TIME = 30.0  # s, from which the fit of its factor starts
 
 
