@@ -16,9 +16,11 @@ from beliefstream.schemas import ControlSensor, Sensor, parse_sensor
 from beliefstream.streams.scores.evidence import Definitions, Recorded
 from beliefstream.streams.scores.fitting import Fit, fit
 from beliefstream.streams.scores.recording import Recording
+from research.recordings.ais_solent import AisSettings
 from research.recordings.ble_rssi import BleSettings
 from research.recordings.laser_radar import LaserRadarSettings
 from research.recordings.mrclam import MrclamSettings
+from research.recordings.parts import of_few
 from research.recordings.plaza import Plaza2Settings
 from research.recordings.readers import READERS
 from research.recordings.uwb_planar import UwbSettings
@@ -31,11 +33,13 @@ class Stated:
     Attributes:
         settings: of the reader.
         scale: whether the fit is to find the scale of distances.
+        modes: whether it is to try modes of the motion noise.
         fields: of the sensors but `control`, beside those of the reader: constant errors that are not known.
     """
 
     settings: Any
     scale: bool = False
+    modes: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def sensors(self, read: Sequence[Sensor]) -> tuple[Sensor, ...]:
@@ -62,6 +66,9 @@ STATED: Mapping[str, Stated] = {
     ),
     "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), fields={"bias_deviation": 4.0}),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
+    "ais_solent": Stated(
+        AisSettings(1.5, 1.0, 0.2, 2.0, 0.01, 600.0), modes=True, fields={"device": "transponder"}
+    ),
 }
 
 
@@ -70,6 +77,7 @@ def fitted(
 ) -> tuple[Recording, Fit]:
     """Return a recording with the definitions that the evidence of its first third gives, and the fit.
 
+    Of many entities, the fit takes few.
     A recording with the settings of another has those that are fitted to the other.
 
     Raises:
@@ -81,13 +89,12 @@ def fitted(
         raise ValueError(f"--fit evidence: expected one of {', '.join(STATED)}, got {name!r}")
     stated = STATED[source]
 
-    def read(which: str) -> tuple[Recording, Definitions]:
-        recording = READERS[which].read(data=data, settings=stated.settings)
-        return recording, Definitions(stated.sensors(recording.sensors), recording.models)
+    def definitions(recording: Recording) -> Definitions:
+        return Definitions(stated.sensors(recording.sensors), recording.models)
 
-    recording, definitions = read(source)
-    recorded = Recorded(recording.observations, recording.scored_from)
-    found = fit(definitions, recorded, updater, scale=stated.scale, note=note)
-    recording, definitions = read(name)
-    sensors, (model, *others) = found.applied(definitions)
+    few = of_few(READERS[source].read(data=data, settings=stated.settings))
+    recorded = Recorded(few.observations, few.scored_from)
+    found = fit(definitions(few), recorded, updater, scale=stated.scale, modes=stated.modes, note=note)
+    recording = READERS[name].read(data=data, settings=stated.settings)
+    sensors, (model, *others) = found.applied(definitions(recording))
     return replace(recording, sensors=sensors, model=model, other_models=tuple(others)), found

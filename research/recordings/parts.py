@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from beliefstream.streams.demo.plaza import RecordingUnavailable
 from beliefstream.streams.scores.recording import Recording
 
 DATA_VARIABLE = "BELIEFSTREAM_DATA"
+MOST_ENTITIES = 20  # that settings are chosen by
 PLANE = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}  # coordinates of a motion in the plane
 
 
@@ -74,6 +76,14 @@ def limited(recording: Recording, share: float) -> Recording:
     last = first + share * (times[-1] - first)
     kept = [observation for observation in recording.observations if observation.time <= last]
     return replace(recording, observations=kept)
+
+
+def of_few(recording: Recording) -> Recording:
+    """Return the part of at most `MOST_ENTITIES` entities: every n-th."""
+    model, *others = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
+    entities = {each.entity for each in (model, *others)}
+    kept = [observation for observation in recording.observations if observation.entity in entities]
+    return replace(recording, model=model, other_models=tuple(others), observations=kept)
 
 
 def third(times: ArrayLike, share: float = 1 / 3) -> float:

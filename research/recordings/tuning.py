@@ -21,14 +21,13 @@ from typing import Any
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.scores import Row, score
 from beliefstream.streams.scores.recording import Recording
-from research.recordings.parts import third
+from research.recordings.parts import of_few, third
 from research.recordings.readers import RecordingReader
 
 GRID_RATIOS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates in each pass
 CANDIDATES = range(-2, 3)  # powers of that ratio
 LEAST_GAIN = 0.01  # nats per case; a smaller gain may be chance, and does not change the value
 SETTLING = 1 / 3  # share of the first third that is not scored, because the prior dominates there
-MOST_ENTITIES = 20  # largest number of entities; if there are more, every n-th is used
 
 Report = Callable[[str, float, Row], None]  # takes name and value of the changed setting, and the scores
 
@@ -70,17 +69,12 @@ def _best(losses: Sequence[float]) -> int:
 
 
 def first_third(recording: Recording) -> Recording:
-    """Return the part before the scored one, with at most `MOST_ENTITIES` entities, scored after it has settled."""
-    models = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
-    entities = {model.entity for model in models}
-    observations = [
-        o for o in recording.observations if o.time < recording.scored_from and o.entity in entities
-    ]
+    """Return the part before the scored one, of few entities, scored after it has settled."""
+    few = of_few(recording)
+    observations = [o for o in few.observations if o.time < few.scored_from]
     return dataclasses.replace(
-        recording,
+        few,
         observations=observations,
-        model=models[0],
-        other_models=tuple(models[1:]),
         scored_from=third([observation.time for observation in observations], SETTLING),
     )
 

@@ -123,6 +123,9 @@ def fit_sensors(
     each: Annotated[
         bool, typer.Option("--each", help="noise of each sensor, not one for all of its kind")
     ] = False,
+    modes: Annotated[
+        bool, typer.Option("--modes", help="try modes of the motion noise, for models that state none")
+    ] = False,
     models_out: Annotated[Path | None, typer.Option(metavar="FILE", help="fitted models, JSON lines")] = None,
     picture: Annotated[
         Path | None,
@@ -172,12 +175,12 @@ def fit_sensors(
         source: Files | Topic = Topic(limit or MOST, entity or (), options.moment_since(since))
         if names:
             source = Files(names, options.column_mapping(map, set, mapping, time_unit))
-        wanted = Wanted(share, scale, each, models_out, picture, apply, force)
+        wanted = Wanted(share, scale, each, modes, models_out, picture, apply, force)
         fit_recording(source, definitions, models, wanted, brokers)
         return
     if definitions is not None or models is not None:
         raise CommandError("files need both --sensors and --models")
-    if len(names) > 1 or each or apply or models_out is not None or picture is not None:
+    if len(names) > 1 or each or modes or apply or models_out is not None or picture is not None:
         raise CommandError("expected one sensor, or files with --sensors and --models")
     _fit_running(names[0], scale, brokers)
 

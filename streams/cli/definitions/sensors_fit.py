@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from beliefstream.schemas import Observation
     from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
     from beliefstream.streams.scores.evidence import Definitions
-    from beliefstream.streams.scores.fitting import Fit, Trial
+    from beliefstream.streams.scores.fitting import Fit
 
 
 class Wanted(NamedTuple):
@@ -26,6 +26,7 @@ class Wanted(NamedTuple):
     share: float  # of the observations, that are fitted to
     scale: bool
     each: bool
+    modes: bool
     models_out: Path | None
     picture: Path | None
     apply: bool
@@ -62,7 +63,15 @@ def fit_recording(
     split = observed[min(int(wanted.share * len(observed)), len(observed) - 1)].time
     errors = console(errors=True)
     recorded, updater = Recorded(observed, split), make_updater(settings)
-    found = fit(stated, recorded, updater, scale=wanted.scale, each=wanted.each, note=errors.print)
+    found = fit(
+        stated,
+        recorded,
+        updater,
+        scale=wanted.scale,
+        each=wanted.each,
+        modes=wanted.modes,
+        note=errors.print,
+    )
     print_fit(found)
     for sensor in found.definitions.sensors:
         print(sensor.to_json().decode())
@@ -111,21 +120,12 @@ def _reporting(stated: Definitions, observed: Sequence[Observation]) -> Definiti
     )
 
 
-def proposed(found: Fit) -> Trial:
-    """The trial of the definitions that are proposed."""
-    from beliefstream.streams.scores.fitting import FITTED
-
-    if found.correlation_time is not None:
-        return found.trials[-1]
-    return next(each for each in found.trials if each.name == FITTED)
-
-
 def objections(found: Fit) -> list[str]:
     """Why the proposed definitions should not be used as they are; none if nothing is against them."""
     from beliefstream.streams.scores.halves import TOO_CERTAIN
 
     said = []
-    if not proposed(found).apart > found.trials[0].apart:
+    if not found.proposed.apart > found.trials[0].apart:
         said.append("on the part kept apart the fitted definitions are no better than the stated ones")
     ratio = found.ratio_by_halves
     if ratio is not None and (math.isnan(ratio) or ratio > TOO_CERTAIN):
@@ -137,7 +137,7 @@ def print_fit(found: Fit) -> None:
     """Print the evidence of each part of the error, what was found, and what is against it."""
     from rich.table import Table
 
-    from beliefstream.streams.scores.fitting import FITTED
+    from beliefstream.streams.scores.fitting import MODES_GAIN
 
     table = Table("definitions", title="evidence, nats for each observation")
     for heading in ("first part", "kept apart"):
@@ -150,9 +150,12 @@ def print_fit(found: Fit) -> None:
     lasts = "no error lasts: all of the stated deviation is independent"
     if found.correlation_time is not None:
         lasts = f"the rest of the stated deviation lasts {found.correlation_time:g} s"
-        if found.trials[-1].first < next(each.first for each in found.trials if each.name == FITTED):
+        if found.proposed.first < found.independent.first:
             lasts += ", which lowers the evidence: the stated deviation may be too large"
     print(lasts, file=sys.stderr)
+    if found.modes_gain is not None:
+        said = "modes of the motion noise are" + " not" * (not found.form.modes) + " proposed"
+        print(f"{said}: they gain {found.modes_gain:.1f} nats, {MODES_GAIN:g} are needed", file=sys.stderr)
     line = "no check by halves: too few devices reported"
     if found.ratio_by_halves is not None:
         line = f"by halves: beliefs of two halves of the sensors are {found.ratio_by_halves:.2f} times as far apart "

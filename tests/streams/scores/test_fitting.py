@@ -19,8 +19,10 @@ from beliefstream.schemas import (
     RandomWalk,
     RangeSensor,
 )
+from beliefstream.streams.scores import fitting
 from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
-from beliefstream.streams.scores.fitting import Parameter, fit, lasting, scaled
+from beliefstream.streams.scores.factors import MODES, Parameter, lasting, scaled
+from beliefstream.streams.scores.fitting import fit
 
 INDEPENDENT, PERSISTENT, LASTS, DENSITY, INTERVAL = 0.1, 0.3, 20.0, 0.02, 0.5
 TOTAL = math.hypot(INDEPENDENT, PERSISTENT)
@@ -158,3 +160,114 @@ def test_the_rough_filter_of_a_fit_finds_nearly_the_evidence_of_a_workers_filter
         for each in (updater.with_settings(ROUGH), updater)
     )
     assert rough == pytest.approx(whole, abs=0.02 * len(observations))
+
+
+def walked(steps: Callable[[int], float], own: float | None = None) -> Recorded:
+    """Walks of four carts for 48 seconds, observed each second by both sensors with independent errors.
+
+    Args:
+        steps: deviation of the step of a walk at each second.
+        own: deviation that each report of the sensor "right" states; None: none does.
+    """
+    random, places, found = np.random.default_rng(5), np.zeros(4), []
+    for second in range(48):
+        places = places + steps(second) * random.normal(size=4)
+        for cart, place in enumerate(places):
+            for name in NAMES:
+                value = place + 0.3 * random.normal()
+                noise = own if name == "right" else None
+                found.append(
+                    Observation(
+                        entity=f"cart-{cart}", sensor=name, time=second, value=value, standard_deviation=noise
+                    )
+                )
+    return Recorded(found, 16.0)
+
+
+def of_all(deviation: float, density: float, **fields: object) -> Definitions:
+    sensors, (model,) = stated(deviation, density)
+    return Definitions(sensors, (model.model_copy(update={"entity": "*"} | fields),))
+
+
+def runs(second: int) -> float:
+    return 3.0 if second % 12 >= 8 else 0.1
+
+
+@pytest.fixture
+def roughly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit of seconds, which stops before it has found all digits."""
+    monkeypatch.setattr(fitting, "EVALUATIONS", 10)
+
+
+@pytest.mark.usefixtures("roughly")
+@pytest.mark.parametrize("changes", [True, False])
+def test_modes_are_proposed_where_the_noise_of_the_motion_changes_and_only_there(
+    updater: Updater, changes: bool
+) -> None:
+    recorded = walked(runs if changes else lambda _: 1.0)
+    found = fit(of_all(0.3, 1.0), recorded, updater, times=(), modes=True)
+    (model,) = found.definitions.models
+    named = {trial.name: trial for trial in found.trials}
+    assert found.modes_gain is not None and (found.modes_gain > fitting.MODES_GAIN) == changes
+    if changes:
+        assert model.modes == MODES and model.mode_time is not None and 2 < model.mode_time < 30
+        assert found.proposed.name == "fitted, with modes"
+        assert found.proposed.apart > named["fitted"].apart
+    else:
+        assert model.modes == () and model.mode_time is None and found.proposed.name == "fitted"
+    assert found.applied(of_all(0.3, 1.0)) == found.definitions
+
+
+@pytest.mark.usefixtures("roughly")
+def test_the_time_of_stated_modes_is_fitted_and_what_they_bring_is_told(updater: Updater) -> None:
+    modes = (0.01, 10.0)
+    given = of_all(0.3, 1.0, modes=modes, mode_time=600.0, components=2)
+    found = fit(given, walked(runs), updater, times=(), modes=True)
+    assert found.modes_gain is None  # none were tried, as the model states its own
+    (fitted,) = found.definitions.models
+    assert fitted.modes == modes and fitted.mode_time is not None and fitted.mode_time < 200
+    named = {trial.name: trial for trial in found.trials}
+    assert found.proposed == named["fitted"]
+    assert named["fitted"].first > named["as stated"].first > named["fitted, without modes"].first
+
+
+@pytest.mark.usefixtures("roughly")
+@pytest.mark.parametrize("each", [False, True])
+def test_a_deviation_that_no_observation_uses_stays_as_stated(updater: Updater, each: bool) -> None:
+    """The right sensor states its noise in each report, and an error that lasts; one reports later, one never."""
+    (left, right), models = of_all(0.6, 1.0)
+    lasts = {"persistent_deviation": 0.2, "correlation_time": 5.0}
+    right = right.model_copy(update=lasts)
+    silent, late = (left.model_copy(update={"sensor": name}) for name in ("silent", "late"))
+    observations, split = walked(lambda _: 1.0, own=0.3)
+    observations = [*observations, Observation(entity="cart-0", sensor="late", time=47, value=0.0)]
+    recorded = Recorded(observations, split)
+    given = Definitions((left, right, silent, late), models)
+    found = fit(given, recorded, updater, times=(5.0,), each=each)
+    group = "left" if each else "position"
+    motion = Parameter("motion", "spectral_density")
+    assert found.factors.keys() == {Parameter(group, "standard_deviation"), motion}
+    fitted, same, *others = found.definitions.sensors
+    assert same == right
+    assert isinstance(fitted, PositionSensor)
+    assert fitted.standard_deviation and fitted.standard_deviation < 0.6 and fitted.correlation_time == 5.0
+    assert (others == [silent, late]) == each
+
+
+@pytest.mark.usefixtures("roughly")
+def test_the_motion_alone_is_fitted_where_all_observations_state_their_noise(updater: Updater) -> None:
+    observations, split = walked(lambda _: 1.0, own=0.3)
+    recorded = Recorded([each for each in observations if each.sensor == "right"], split)
+    found = fit(of_all(0.6, 0.1), recorded, updater)
+    assert found.factors.keys() == {Parameter("motion", "spectral_density")}
+    assert found.definitions.sensors == of_all(0.6, 0.1).sensors and found.correlation_time is None
+    motion = found.definitions.models[0].motion
+    assert isinstance(motion, RandomWalk)
+    assert motion.spectral_density == pytest.approx(1.0, rel=0.4)
+
+
+def test_what_has_no_number_that_is_used_is_refused(updater: Updater) -> None:
+    observations, split = walked(lambda _: 1.0, own=0.3)
+    recorded = Recorded([each for each in observations if each.sensor == "right"], split)
+    with pytest.raises(ValueError, match=r"use no number that can be fitted; nothing is proposed"):
+        fit(of_all(0.6, 0.0), recorded, updater)

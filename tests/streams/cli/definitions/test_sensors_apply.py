@@ -36,7 +36,7 @@ def present(registry: Registry) -> Definitions:
 
 def found(ratio: float | None = 1.0, apart: float = -1.0) -> Fit:
     trials = Trial("as stated", -2.0, -2.0), Trial(FITTED, -1.0, apart), Trial("others", -3.0, -3.0)
-    return Fit(LASTING, {}, None, trials, ratio, each=False)
+    return Fit(LASTING, {}, None, trials, ratio)
 
 
 def test_the_topic_is_fitted_applied_and_undone(

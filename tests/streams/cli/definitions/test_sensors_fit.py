@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from beliefstream.schemas import Model, PositionSensor, parse, parse_sensor
+from beliefstream.streams.scores import fitting
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import GPS, WALKER
 
@@ -46,12 +47,22 @@ def test_fitted_sensors_are_json_lines_that_sensors_set_reads(run: Run, tmp_path
     assert model.motion.spectral_density < 0.1  # type: ignore[union-attr, operator]
 
 
+def test_it_says_what_modes_gain(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "EVALUATIONS", 4)
+    write(tmp_path / "log.jsonl", 240, deviation=1.5)
+    result = run("sensors", "fit", "log.jsonl", *GIVEN, "--modes", "--models-out", "models.jsonl")
+    assert result.status == 0, result.err
+    assert "modes of the motion noise are not proposed: they gain" in result.err
+    assert parse(Model, (tmp_path / "models.jsonl").read_bytes()).modes == ()
+
+
 def test_it_says_in_one_line_what_it_lacks(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "log.jsonl", 40, deviation=0.5)
     few = run("sensors", "fit", "log.jsonl", *GIVEN)
     assert few.status == 1 and few.out == ""
     assert "20 observations before the split are too few to fit 2 numbers" in few.err.splitlines()[-1]
     assert_one_line(run("sensors", "fit", "log.jsonl", "--models", MODEL), "both --sensors and --models")
-    assert_one_line(run("sensors", "fit", "one", "two"), "expected one sensor, or files")
+    for arguments in (("one", "two"), ("one", "--modes")):
+        assert_one_line(run("sensors", "fit", *arguments), "expected one sensor, or files")
     (tmp_path / "empty.jsonl").write_text("")
     assert_one_line(run("sensors", "fit", "empty.jsonl", *GIVEN), "no row can be used")
