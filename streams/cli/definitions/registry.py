@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from beliefstream.streams.cli.sending import SOURCE
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
 if TYPE_CHECKING:
-    from beliefstream.schemas import Message
+    from beliefstream.schemas import Message, Sensor
     from beliefstream.streams.client import Registry
 
 Source = Annotated[
@@ -35,6 +36,22 @@ def check_defined(names: list[str], found: Mapping[str, Any], what: str) -> None
     unknown = [name for name in names if name not in found]
     if unknown:
         raise CommandError(f"there is no {what} {', '.join(unknown)}")
+
+
+def require_accepted(present: Iterable[Sensor], given: Iterable[Sensor]) -> None:
+    """Raise Unusable if workers that have the present sensors would refuse a given one: see `errors.Devices`."""
+    present, given = list(present), list(given)
+    if not any(getattr(sensor, "device", None) for sensor in (*present, *given)):
+        return  # PyTorch need not be loaded
+    from beliefstream.schemas import Unusable
+    from beliefstream.streams.definitions.errors import Devices
+
+    devices = Devices()
+    for sensor in present:
+        with suppress(Unusable):  # workers refuse it already
+            devices.add(sensor)
+    for sensor in given:
+        devices.add(sensor)
 
 
 def print_definitions(

@@ -18,6 +18,7 @@ from beliefstream.streams.cli.definitions.registry import (
     details,
     open_registry,
     print_definitions,
+    require_accepted,
 )
 from beliefstream.streams.cli.options import Brokers, read_definitions
 from beliefstream.streams.cli.output import AsJson, print_table
@@ -36,7 +37,7 @@ sensors = typer.Typer(name="sensors", help="Define sensors, list, fit or remove 
 
 @sensors.command("set")
 def set_sensors(source: Source, brokers: Brokers = None) -> None:
-    """Define sensors, or replace their definitions; if one definition is invalid, none is set.
+    """Define sensors, or replace their definitions; if one is invalid, or workers would refuse it, none is set.
 
     docs/definitions.md and the JSON Schemas of `beliefstream contract` list the kinds of sensors and noise.
 
@@ -50,6 +51,7 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
     definitions = parse_definitions(read_definitions(source), parse_sensor)
     with open_registry(brokers) as registry:
+        require_accepted(registry.sensors().values(), definitions)
         for definition in definitions:
             registry.set_sensor(definition)
             print(f"set sensor {definition.sensor}")

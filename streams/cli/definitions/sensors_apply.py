@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from beliefstream.streams.cli.definitions.registry import open_registry
+from beliefstream.streams.cli.definitions.registry import open_registry, require_accepted
 from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import CommandError
 
@@ -67,7 +67,7 @@ def publish(
         reasons = [*against, *([f"now defined otherwise: {', '.join(others[:5])}"] if others else [])]
         if reasons and not force:
             raise CommandError(f"not applied: {'; '.join(reasons)}; --force applies it all the same")
-        _require_accepted(sensors.values(), fitted.sensors)
+        require_accepted(sensors.values(), fitted.sensors)
         undo = [line for each in changes for line in each.undo(brokers)]
         print("this undoes it:", *undo, sep="\n", file=sys.stderr)
         registry.define(fitted.sensors, fitted.models, replace=True)
@@ -83,12 +83,3 @@ def _by_name(sensors: Iterable[Sensor]) -> dict[str, Message]:
 
 def _by_entity(models: Iterable[Model]) -> dict[str, Message]:
     return {each.entity: each for each in models}
-
-
-def _require_accepted(present: Iterable[Sensor], fitted: Iterable[Sensor]) -> None:
-    """Raise Unusable if a worker with the present sensors would refuse one of the others."""
-    from beliefstream.streams.definitions.reader import Definitions
-
-    known = Definitions("sensors", "models")
-    for sensor in (*present, *fitted):
-        known.define(sensor)

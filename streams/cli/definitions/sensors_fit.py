@@ -130,6 +130,11 @@ def objections(found: Fit) -> list[str]:
     ratio = found.ratio_by_halves
     if ratio is not None and (math.isnan(ratio) or ratio > TOO_CERTAIN):
         said.append("beliefs are too certain: more of the error lasts, or it is larger than stated")
+    for (group, field), factor in found.factors.items():
+        if field == "standard_deviation" and factor > TOO_CERTAIN:
+            said.append(
+                f"{group}: the stated deviation is too small for a total, so that nothing of it can last"
+            )
     return said
 
 
@@ -147,7 +152,7 @@ def print_fit(found: Fit) -> None:
     console(errors=True).print(table)
     for (group, field), factor in found.factors.items():
         print(f"{group}: {field} {factor:.3g} times the stated one", file=sys.stderr)
-    lasts = "no error lasts: all of the stated deviation is independent"
+    lasts = "no error lasts: all of the stated deviation is independent, or more"
     if found.correlation_time is not None:
         lasts = f"the rest of the stated deviation lasts {found.correlation_time:g} s"
         if found.proposed.first < found.independent.first:

@@ -16,6 +16,7 @@ from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.client import ObservationProducer, Registry
 from beliefstream.streams.scores import fitting
 from beliefstream.streams.scores.evidence import Definitions
+from beliefstream.streams.scores.factors import Parameter
 from beliefstream.streams.scores.fitting import FITTED, Fit, Trial
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
@@ -34,9 +35,9 @@ def present(registry: Registry) -> Definitions:
     return Definitions(tuple(registry.sensors().values()), tuple(registry.models().values()))
 
 
-def found(ratio: float | None = 1.0, apart: float = -1.0) -> Fit:
+def found(ratio: float | None = 1.0, apart: float = -1.0, noise: float = 1.0) -> Fit:
     trials = Trial("as stated", -2.0, -2.0), Trial(FITTED, -1.0, apart), Trial("others", -3.0, -3.0)
-    return Fit(LASTING, {}, None, trials, ratio)
+    return Fit(LASTING, {Parameter("position", "standard_deviation"): noise}, None, trials, ratio)
 
 
 def test_the_topic_is_fitted_applied_and_undone(
@@ -107,7 +108,7 @@ def test_new_definitions_are_undone_by_removing_them(
     assert f"beliefstream models remove cart --brokers {servers}" in said
 
 
-def test_what_workers_would_refuse_is_not_set(registry: Registry) -> None:
+def test_what_workers_would_refuse_is_not_set(run: Run, registry: Registry) -> None:
     """Other numbers of an error that sensors of one device share."""
 
     def shared(definitions: Definitions) -> Definitions:
@@ -118,6 +119,7 @@ def test_what_workers_would_refuse_is_not_set(registry: Registry) -> None:
     other = shared(stated(0.2, persistent_deviation=0.2, correlation_time=LASTS))
     with pytest.raises(Unusable, match=r"has a deviation of .* for box/x"):
         publish(shared(LASTING), other, [], force=True, brokers=None)
+    assert_one_line(run("sensors", "set", other.sensors[0].to_json().decode()), "for box/x")
     assert present(registry) == shared(LASTING)
 
 
@@ -130,9 +132,10 @@ def test_what_workers_would_refuse_is_not_set(registry: Registry) -> None:
         (found(math.nan), ["too certain"]),
         (found(apart=-2.0), ["no better"]),
         (found(1.6, -math.inf), ["no better", "too certain"]),
+        (found(noise=3.5), ["position: the stated deviation is too small"]),
     ],
 )
-def test_a_fit_warns_of_beliefs_that_are_too_certain_and_of_no_gain(fit: Fit, said: list[str]) -> None:
+def test_a_fit_warns_of_what_is_against_its_definitions(fit: Fit, said: list[str]) -> None:
     warned = objections(fit)
     assert len(warned) == len(said)
     assert all(word in line for word, line in zip(said, warned, strict=True))
