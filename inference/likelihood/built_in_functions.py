@@ -56,6 +56,12 @@ def pseudorange(state: Tensor, satellite: Tensor) -> Tensor:
     return farther / (_length(place - satellite) + _length(satellite)) + offset
 
 
+def polynomial(state: Tensor, gradient: Tensor, hessian: Tensor, origin: Tensor, value: Tensor) -> Tensor:
+    """``v + gᵀd + ½ dᵀHd``, ``d = u − origin``: what stands for a function of the user, so it has no name for users."""
+    beside = state - origin
+    return value + beside.dot(gradient) + 0.5 * beside.dot(hessian @ beside)
+
+
 @register("signal_strength")
 def signal_strength(
     state: Tensor, reference_power: Tensor, exponent: Tensor, reference_distance: Tensor

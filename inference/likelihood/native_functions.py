@@ -24,7 +24,7 @@ SOFT = 1e-24  # added to a squared distance, far below any noise
 
 TABULATED = 0
 PROJECTION, ELEVATION, DEPTH, RANGE_RATE, SIGNAL_STRENGTH = range(1, 6)
-TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE = range(6, 9)
+TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE, POLYNOMIAL = range(6, 10)
 _CODES: dict[Function, int] = {
     built_in_functions.projection: PROJECTION,
     built_in_functions.elevation: ELEVATION,
@@ -34,6 +34,7 @@ _CODES: dict[Function, int] = {
     built_in_functions.time_difference: TIME_DIFFERENCE,
     built_in_functions.time_differences: TIME_DIFFERENCES,
     built_in_functions.pseudorange: PSEUDORANGE,
+    built_in_functions.polynomial: POLYNOMIAL,
 }
 
 
@@ -80,6 +81,8 @@ def value_of(code: int, parameters: Array, u: Array) -> float:
         value = math.atan2(u[2], _length(u, 0, 2))
     elif code == DEPTH:
         value = -(u[0] * math.cos(u[2]) + u[1] * math.sin(u[2]))
+    elif code == POLYNOMIAL:
+        value = _polynomial(parameters, u, rows)
     else:
         value = parameters[2]
     return value
@@ -118,6 +121,8 @@ def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hess
         _of_elevation(u, gradient, hessian)
     elif code == DEPTH:
         _of_depth(u, gradient, hessian)
+    elif code == POLYNOMIAL:
+        _of_polynomial(parameters, u, rows, gradient, hessian)
     else:
         for i in range(rows):
             gradient[i] = parameters[3 + i]
@@ -127,6 +132,28 @@ def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hess
         gradient[i] = gradient[i] if math.isfinite(gradient[i]) else 0.0
         for j in range(rows):
             hessian[i, j] = hessian[i, j] if math.isfinite(hessian[i, j]) else 0.0
+
+
+@borrowing
+def _polynomial(parameters: Array, u: Array, rows: int) -> float:
+    hessian, origin = 2 + rows, 2 + rows + rows * rows
+    value: float = parameters[origin + rows]
+    for i in range(rows):
+        slope = parameters[2 + i]
+        for j in range(rows):
+            slope += 0.5 * parameters[hessian + i * rows + j] * (u[j] - parameters[origin + j])
+        value += slope * (u[i] - parameters[origin + i])
+    return value
+
+
+@borrowing
+def _of_polynomial(parameters: Array, u: Array, rows: int, gradient: Array, hessian: Array) -> None:
+    start, origin = 2 + rows, 2 + rows + rows * rows
+    for i in range(rows):
+        gradient[i] = parameters[2 + i]
+        for j in range(rows):
+            hessian[i, j] = parameters[start + i * rows + j]
+            gradient[i] += hessian[i, j] * (u[j] - parameters[origin + j])
 
 
 @borrowing

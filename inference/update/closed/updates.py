@@ -20,6 +20,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
+from beliefstream.inference.likelihood.polynomials import are_near, around, with_polynomials
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
@@ -95,6 +96,29 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
     """
     problem = problem.rows(index)
+    if not problem.observations.has_own_functions:
+        return _by_hypotheses(problem, divergence, settings)
+    prior, observations = problem.prior, problem.observations
+    hidden = 0 if observations.hidden is None else int(observations.hidden.max())
+    expanded = problem._replace(observations=with_polynomials(observations, prior.moments()[0]))
+    near = are_near(
+        expanded.observations, observations, around(prior, prior.dimension - hidden), prior.present
+    )
+    parts = []
+    if len(at := torch.nonzero(near)[:, 0]):
+        some = expanded.rows(at)
+        update = _by_hypotheses(some, divergence[at], settings)
+        there = (update.posterior.means - some.shift[:, None]) / some.scale[:, None, None]
+        near[at] = are_near(
+            some.observations, observations.rows_of(at), there[:, :, None], update.posterior.present
+        )
+        parts.append((at[near[at]], update.rows(torch.nonzero(near[at])[:, 0])))
+    if len(at := torch.nonzero(~near)[:, 0]):
+        parts.append((at, _by_hypotheses(problem.rows(at), divergence[at], settings)))
+    return joined(parts)
+
+
+def _by_hypotheses(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
     p_value, differing = problem.prediction.p_value(problem.prior), disagree(problem)
     parts, agreeing = [], torch.nonzero(~differing)[:, 0]
     # one by one where they disagree: how light a hypothesis may be depends on all observations of an update

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference import sensors
+from beliefstream.inference.likelihood import polynomials
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update.closed import nearly_linear
 from beliefstream.inference.update.closed.scaled_problem import pose
+from beliefstream.inference.update.closed.updates import linearised
+from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.plain_models import random_mixture
 
@@ -75,7 +79,7 @@ def test_it_is_posed_and_linearised_alike() -> None:
 
 @pytest.mark.parametrize("spread", [1.0, 20.0])
 def test_it_is_updated_alike(spread: float) -> None:
-    """By a linearised update, and where the prior is wide by the network and its check."""
+    """By a linearised update with a polynomial, and where the prior is wide by the network and its check."""
     given = prior()
     given = GaussianMixture(given.log_weights, spread * given.means, spread**2 * given.covariances)
     found, expected = (
@@ -83,5 +87,39 @@ def test_it_is_updated_alike(spread: float) -> None:
     )
     assert found.method.tolist() == expected.method.tolist()
     assert (Method.LINEARISED in found.method.tolist()) == (spread == 1.0)
-    assert_same(found.posterior, expected.posterior, 1e-4)
+    tolerance = 1e-3 if spread == 1.0 else 1e-4  # of deviations around one
+    assert_same(found.posterior, expected.posterior, tolerance)
     torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=1e-4, atol=1e-4)
+
+
+def test_one_expansion_serves_all_reports_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first entity's polynomials stand for its functions, the second one's do not: its prior is too wide."""
+    calls = []
+
+    def counted(state: Tensor) -> Tensor:
+        calls.append(1)
+        return (state.square().sum() + 1e-24).sqrt()
+
+    places = [[9.0, 1.0], [-8.0, 2.0], [1.0, 9.0], [0.0, -7.0], [6.0, 6.0], [-6.0, -6.0]]
+    made = [sensors.function(counted, [0, 1], 2, 0.4, origin=place) for place in places]
+    values = [float(np.hypot(place[0] - 0.2, place[1] + 0.1)) for place in places]
+    readings = [Reading(sensor, np.array([value])) for sensor, value in zip(made, values, strict=True)]
+    observations = encode([readings, readings], 2)
+    spread = torch.tensor([0.05, 2.5]).double()[:, None, None] ** 2
+    narrow_and_wide = GaussianMixture.gaussian(torch.zeros(2, 2).double(), spread * torch.eye(2).double())
+
+    def updated() -> Update:
+        calls.clear()
+        posed = pose(narrow_and_wide, observations, 1.0)
+        return linearised(posed.scaled, torch.tensor([0, 1]), posed.divergence, UpdateSettings())
+
+    found, with_polynomials = updated(), len(calls)
+    monkeypatch.setattr(polynomials, "LARGEST_ERROR", -1.0)
+    expected = updated()
+    assert_same(found.posterior, expected.posterior, 1e-4)
+    assert_same(found.posterior.rows(slice(1, 2)), expected.posterior.rows(slice(1, 2)), 1e-12)
+    monkeypatch.setattr(polynomials, "LARGEST_ERROR", math.inf)
+    calls.clear()
+    other = updated()
+    assert len(calls) < with_polynomials
+    assert not torch.allclose(other.posterior.means[1], expected.posterior.means[1], rtol=1e-9)
