@@ -17,9 +17,8 @@ from beliefstream.inference.likelihood.native_functions import code_of
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
-LARGEST_ERROR = (
-    0.03  # of a polynomial at two standard deviations, in units of the noise: an eighth of it at one
-)
+# of a polynomial, in units of the noise: at two standard deviations, so an eighth of it at one
+LARGEST_ERROR = 0.03
 
 
 def with_polynomials(observations: Observations, points: Tensor) -> Observations:

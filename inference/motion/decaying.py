@@ -20,8 +20,7 @@ class DecayingVelocity(LinearMotion):
     The noise has the spectral density q (m²/s³), so the variance of the velocity tends to ``q τ / 2`` (Gillespie,
     "Exact numerical simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54, 1996). Over
     intervals much shorter than τ the motion is constant velocity. `position_density` (m²/s) is that of each position's
-    white noise. `positions[i]` and `velocities[i]` are the indices of
-    one pair.
+    white noise. `positions[i]` and `velocities[i]` are the indices of one pair.
 
     Raises:
         ValueError: the indices do not name every coordinate once, or a number is outside its range.

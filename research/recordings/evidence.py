@@ -77,8 +77,7 @@ def fitted(
 ) -> tuple[Recording, Fit]:
     """Return a recording with the definitions that the evidence of its first third gives, and the fit.
 
-    Of many entities, the fit takes few.
-    A recording with the settings of another has those that are fitted to the other.
+    Of many entities, the fit takes few. A recording with the settings of another has those fitted to the other.
 
     Raises:
         ValueError: nothing is stated for it.
