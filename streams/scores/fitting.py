@@ -138,7 +138,7 @@ def fit(
         return _Run(prepared(stated, form), form, first, quick, times, scale, seed, note)
 
     form = Form(each, own_noise(first))
-    plain, with_modes = run(form), run(form._replace(modes=True))
+    plain, with_modes = run(form), run(Form(each, form.own_noise, modes=True))
     taken = modes and with_modes.stated != plain.stated
     (with_modes if taken else plain).require_enough(counts[0])
     found, gain = plain.fitted(), None

