@@ -57,7 +57,7 @@ def pseudorange(state: Tensor, satellite: Tensor) -> Tensor:
 
 
 def polynomial(state: Tensor, gradient: Tensor, hessian: Tensor, origin: Tensor, value: Tensor) -> Tensor:
-    """``v + gᵀd + ½ dᵀHd``, ``d = u − origin``: what stands for a function of the user, so it has no name for users."""
+    """``v + gᵀd + ½ dᵀHd``, ``d = u − origin``; it stands for a function of the user, who cannot name it."""
     beside = state - origin
     return value + beside.dot(gradient) + 0.5 * beside.dot(hessian @ beside)
 

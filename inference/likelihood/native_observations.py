@@ -137,7 +137,7 @@ def tabulated(observations: ObservationData, points: Tensor, derivatives: bool =
     rows, width = relative.shape[-1], numbers.parameters.shape[-1]
     table = np.zeros((*relative.shape[:3], max(width, 3 + rows + rows * rows if derivatives else 3)))
     table[..., :width] = numbers.parameters[:, None]
-    for program, row, column, arguments in _own_arguments(observations, relative):
+    for program, row, column, arguments in own_arguments(observations, relative):
         parts = program.derivatives(*arguments) if derivatives else (program.values(*arguments),)
         flat = np.concatenate([array(part).reshape(len(row), count, -1) for part in parts], -1)
         table[row, :, column, 2 : 2 + flat.shape[-1]] = flat
@@ -147,12 +147,12 @@ def tabulated(observations: ObservationData, points: Tensor, derivatives: bool =
 def own_values(observations: ObservationData, points: Tensor) -> Array:
     """Values of the functions of the user at `points` ``(B, P, d)``, zero elsewhere, ``(B, P, N)``."""
     table = np.zeros((*points.shape[:2], observations.kind.shape[1]))
-    for program, row, column, arguments in _own_arguments(observations, observations.relative(points)):
+    for program, row, column, arguments in own_arguments(observations, observations.relative(points)):
         table[row, :, column] = array(program.values(*arguments)).reshape(len(row), -1)
     return table
 
 
-def _own_arguments(
+def own_arguments(
     observations: ObservationData, relative: Tensor
 ) -> Iterator[tuple[Program, Count, Count, tuple[Tensor, Tensor]]]:
     """Each function of the user with the places of its observations, and what `Functions.arguments` says."""

@@ -88,6 +88,11 @@ class ObservationData:
         """The observations of the entities at `index`."""
         return self.map(lambda tensor: tensor[index])
 
+    def one_each(self, places: Tensor) -> Self:
+        """The observation of each entity at `places` ``(B,)``, as the only one."""
+        row = torch.arange(len(places), device=places.device)
+        return self.map(lambda tensor: tensor[row, places][:, None])
+
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Self:
         def cast(tensor: Tensor) -> Tensor:
             return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)

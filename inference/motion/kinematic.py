@@ -141,10 +141,10 @@ class ConstantVelocity(Chain):
     """White-noise acceleration of spectral density q (m²/s³) on each axis, and white noise of each position.
 
     Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
-    ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13), and the position's variance
-    grows by `position_density` (m²/s) times T. `positions[i]` and `velocities[i]` are the
-    indices of one pair. If `controlled`, the inputs are the accelerations (m/s²) along the same axes. An inertial
-    measurement unit reports them after rotation into these axes and without gravity.
+    ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13), and the position's variance grows by
+    `position_density` (m²/s) times T. `positions[i]` and `velocities[i]` are the indices of one pair. If `controlled`,
+    the inputs are the accelerations (m/s²) along the same axes. An inertial measurement unit reports them after
+    rotation into these axes and without gravity.
 
     Raises:
         ValueError: the indices do not name every coordinate once, or a density is negative or not finite.

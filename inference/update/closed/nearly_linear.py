@@ -137,17 +137,22 @@ def missed(prior: GaussianMixture, observations: Observations, deviation: Tensor
     `deviation` and `slope` are those of the linearisation at the prior's means. The error is in units of `deviation`:
     noise of several parts has another at each point.
     """
-    batch, components, size = prior.means.shape
-    state = size - (0 if observations.hidden is None else int(observations.hidden.max()))
-    steps = 2 * prior.factors().mT[:, :, :state]  # rows: the columns of the factor
-    centre = prior.means[:, :, None]
-    points = torch.cat([centre + steps, centre - steps, centre], 2)
-    off = observations.difference(points.view(batch, -1, size))
-    off = off.view(batch, components, 2 * state + 1, -1) / deviation[:, :, None]
+    points = around(prior, observations)
+    state = points.shape[2] // 2
+    off = observations.difference(points.flatten(1, 2))
+    off = off.view(*points.shape[:3], -1) / deviation[:, :, None]
     along = 2 * slope.mT[:, :, :state]  # the difference falls by it
     expected = torch.cat([-along, along], 2) + off[:, :, -1:]
     found = (off[:, :, :-1] - expected).square().mean(2) / 16
     return torch.where((observations.kind == LINEAR)[:, None], 0.0, found)
+
+
+def around(prior: GaussianMixture, observations: Observations) -> Tensor:
+    """Two standard deviations from the means along each factor of the state, and the means, ``(B, K, 2 s + 1, D)``."""
+    state = prior.dimension - (0 if observations.hidden is None else int(observations.hidden.max()))
+    steps = 2 * prior.factors().mT[:, :, :state]  # rows: the columns of the factor
+    centre = prior.means[:, :, None]
+    return torch.cat([centre + steps, centre - steps, centre], 2)
 
 
 def update(
@@ -212,8 +217,8 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
     at = places.contiguous().numpy()
     if observations.has_own_functions:
         # each component as an entity of its own, with the one function at its mean
-        one = observations.map(lambda part: part[torch.arange(batch), places][:, None])
-        seen, at = tabulated(one, prior.means), np.zeros(batch * count, np.int64)
+        seen = tabulated(observations.one_each(places), prior.means)
+        at = np.zeros(batch * count, np.int64)
         batch, count = batch * count, 1
         given = log_weights.reshape(-1, 1), means.reshape(-1, 1, size), covariances.reshape(-1, 1, size, size)
     else:

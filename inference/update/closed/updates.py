@@ -20,7 +20,6 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
-from beliefstream.inference.likelihood.polynomials import are_near, around, with_polynomials
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
@@ -34,6 +33,7 @@ from beliefstream.inference.update.closed.nearly_linear import (
     moved,
     order_all,
 )
+from beliefstream.inference.update.closed.polynomials import are_near, with_polynomials
 from beliefstream.inference.update.closed.reduction_cost import CHEAP, bound_all, condense, measured_cost
 from beliefstream.inference.update.closed.scaled_problem import (
     Frame,
@@ -96,23 +96,25 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
     It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
     """
     problem = problem.rows(index)
-    if not problem.observations.has_own_functions:
-        return _by_hypotheses(problem, divergence, settings)
+    updated = _by_polynomials if problem.observations.has_own_functions else _by_hypotheses
+    return updated(problem, divergence, settings)
+
+
+def _by_polynomials(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
+    """Update with functions of the user as polynomials where they are near, and as they are elsewhere."""
     prior, observations = problem.prior, problem.observations
-    hidden = 0 if observations.hidden is None else int(observations.hidden.max())
     expanded = problem._replace(observations=with_polynomials(observations, prior.moments()[0]))
     near = are_near(
-        expanded.observations, observations, around(prior, prior.dimension - hidden), prior.present
+        expanded.observations, observations, nearly_linear.around(prior, observations), prior.present
     )
     parts = []
     if len(at := torch.nonzero(near)[:, 0]):
         some = expanded.rows(at)
         update = _by_hypotheses(some, divergence[at], settings)
-        there = (update.posterior.means - some.shift[:, None]) / some.scale[:, None, None]
-        near[at] = are_near(
-            some.observations, observations.rows_of(at), there[:, :, None], update.posterior.present
-        )
-        parts.append((at[near[at]], update.rows(torch.nonzero(near[at])[:, 0])))
+        there = ((update.posterior.means - some.shift[:, None]) / some.scale[:, None, None])[:, :, None]
+        kept = are_near(some.observations, observations.rows_of(at), there, update.posterior.present)
+        parts.append((at[kept], update.rows(torch.nonzero(kept)[:, 0])))
+        near[at] = kept
     if len(at := torch.nonzero(~near)[:, 0]):
         parts.append((at, _by_hypotheses(problem.rows(at), divergence[at], settings)))
     return joined(parts)

@@ -54,7 +54,7 @@ def update(
         index = torch.nonzero(counts == count)[:, 0]
         belief, total, lost, best = prior.rows(index), *torch.zeros(2, len(index)).double(), torch.zeros(0)
         for number in range(count):
-            one = _taken(observations.rows_of(index), places[index, number])
+            one = observations.rows_of(index).one_each(places[index, number])
             # one alone is here because it bends
             near, diverged = _near(belief, one, settings) if count > 1 else (one.kind[:, 0] == LINEAR, lost)
             joint, loss, best = _with_one(belief, one, solve, near, diverged)
@@ -64,12 +64,6 @@ def update(
         whole = Update(belief, efficiency_at(lost), total, p_value[index], best, lost)
         found.append((index, whole))
     return joined(found)
-
-
-def _taken(observations: Observations, place: Tensor) -> Observations:
-    """The observation at `place` ``(B,)`` of each entity."""
-    row = torch.arange(len(place))
-    return observations.map(lambda tensor: tensor[row, place][:, None])
 
 
 def _near(belief: GaussianMixture, one: Observations, settings: UpdateSettings) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference import sensors
-from beliefstream.inference.likelihood import polynomials
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed import nearly_linear, polynomials
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.closed.updates import linearised
 from beliefstream.inference.update.result import Update

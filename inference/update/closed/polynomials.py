@@ -13,9 +13,8 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood import built_in_functions
 from beliefstream.inference.likelihood.measurement_functions import Functions, Measurement, Program
-from beliefstream.inference.likelihood.native_functions import code_of
+from beliefstream.inference.likelihood.native_observations import own_arguments
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 # of a polynomial, in units of the noise: at two standard deviations, so an eighth of it at one
 LARGEST_ERROR = 0.03
@@ -27,17 +26,12 @@ def with_polynomials(observations: Observations, points: Tensor) -> Observations
     assert functions is not None
     programs, relative = list(functions.programs), observations.relative(points[:, None])
     expanded = []
-    for number, program in enumerate(programs):
-        if code_of(program):
-            continue
-        row, column = torch.nonzero(observations.mask & (functions.index == number), as_tuple=True)
-        if len(row):
-            states, parameters = functions.arguments(program, row, column, relative)
-            value, gradient, hessian = program.derivatives(states, parameters)
-            flat = torch.cat([gradient, hessian.flatten(1), states, value[:, None]], 1)
-            count = torch.tensor([program.rows, flat.shape[1]]).expand(len(row), -1)
-            expanded.append((row, column, torch.cat([count, flat], 1)))
-            programs[number] = _polynomial(program)
+    for program, row, column, (states, parameters) in own_arguments(observations, relative):
+        value, gradient, hessian = program.derivatives(states, parameters)
+        flat = torch.cat([gradient, hessian.flatten(1), states, value[:, None]], 1)
+        count = torch.tensor([program.rows, flat.shape[1]]).expand(len(row), -1)
+        expanded.append((row, column, torch.cat([count, flat], 1)))
+        programs[functions.programs.index(program)] = _polynomial(program)
     width = max([functions.parameters.shape[-1], *(each.shape[1] for _, _, each in expanded)])
     table = functions.parameters.new_zeros(*functions.index.shape, width)
     table[..., : functions.parameters.shape[-1]] = functions.parameters
@@ -64,10 +58,3 @@ def are_near(known: Observations, observations: Observations, points: Tensor, pr
     off = (known.difference(flat) - observations.difference(flat)).abs() / deviation[:, None]
     matters = observations.mask[:, None, None] & present[:, :, None, None]
     return (~matters | (off.view(*points.shape[:3], -1) <= LARGEST_ERROR)).flatten(1).all(1)
-
-
-def around(mixture: GaussianMixture, state: int) -> Tensor:
-    """Return the means, and two standard deviations along each factor of the state, ``(B, K, 2 s + 1, D)``."""
-    steps = 2 * mixture.factors().mT[:, :, :state]
-    centre = mixture.means[:, :, None]
-    return torch.cat([centre, centre + steps, centre - steps], 2)

@@ -11,9 +11,10 @@ import torch
 from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.native_observations import linearise
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.likelihood.polynomials import are_near, around, with_polynomials
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.update.closed.nearly_linear import around
+from beliefstream.inference.update.closed.polynomials import are_near, with_polynomials
 
 # 0.7 u₁² + 0.4 u₁ u₂ - u₂ + 2, which is its own polynomial
 SQUARE = sensors.function(
@@ -56,13 +57,13 @@ def test_they_stand_for_functions_without_a_third_order_and_for_no_others() -> N
     narrow = GaussianMixture.gaussian(mean, 1e-4 * torch.eye(3).double().expand(2, 3, 3))
     known = with_polynomials(observations, mean)
     for mixture, expected in ((wide, [False, True]), (narrow, [True, True])):
-        near = are_near(known, observations, around(mixture, 3), mixture.present)
+        near = are_near(known, observations, around(mixture, observations), mixture.present)
         assert near.tolist() == expected
 
 
 def test_an_absent_component_does_not_matter() -> None:
     observations, mean = observed(), states([1.0, 0.5, 0.0], [1.0, 0.5, 0.0])
     two = GaussianMixture.gaussian(mean, 1e-4 * torch.eye(3).double().expand(2, 3, 3)).padded(2)
-    points = around(two, 3)
+    points = around(two, observations)
     points[:, 1] = math.nan
     assert are_near(with_polynomials(observations, mean), observations, points, two.present).all()
