@@ -47,10 +47,10 @@ PLAIN = Form()
 
 def own_noise(first: Recorded) -> frozenset[str]:
     """Sensors whose observations all state their own noise, so that the sensor's is not used."""
-    taking = [
+    without = (
         each for each in first.observations if each.standard_deviation is None and each.covariance is None
-    ]
-    return frozenset({each.sensor for each in first.observations} - {each.sensor for each in taking})
+    )
+    return frozenset(each.sensor for each in first.observations) - {each.sensor for each in without}
 
 
 def parameters(stated: Definitions, scale: bool, form: Form, heard: Container[str]) -> list[Parameter]:
@@ -169,6 +169,7 @@ def _with_modes(model: Model) -> Model:
 
 
 def proposed(stated: Definitions, factors: Factors, time: float | None, form: Form) -> Definitions:
+    """Return the definitions multiplied by factors, whose rest lasts for a correlation time; None: nothing lasts."""
     alone = scaled(stated, factors, form)
     return alone if time is None else lasting(stated, alone, time)
 
