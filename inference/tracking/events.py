@@ -193,6 +193,23 @@ def single_belief(mixture: GaussianMixture, time: float, errors: AccumulatedErro
     )
 
 
+def beliefs_of(
+    mixture: GaussianMixture, times: Sequence[float], errors: Sequence[AccumulatedError]
+) -> list[Belief]:
+    """Return the beliefs of a batch that was reduced: its used components come first in each row."""
+    counts, means, covariances = (
+        mixture.present.sum(1).tolist(),
+        mixture.means.numpy(),
+        mixture.covariances.numpy(),
+    )
+    weights, found = mixture.log_weights.exp().numpy(), []
+    for row, (time, error, count) in enumerate(zip(times, errors, counts, strict=True)):
+        share = weights[row, :count]
+        parts = share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
+        found.append(Belief(time, *parts, error=error))
+    return found
+
+
 def with_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
     """Replace the coordinates `axes` of `old` by `new`, independent of the other coordinates."""
     rest = [axis for axis in range(old.dimension) if axis not in axes]

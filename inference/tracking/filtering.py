@@ -87,7 +87,7 @@ def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Out
 def _in_modes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     """Advance steps in each of their modes; these have no light components."""
     steps = linearised([prepared(without_expired(step)) for step in steps])
-    given = [by_mode(step, updater.settings.merge_below) for step in steps]
+    given = by_mode(steps, updater.settings.merge_below)
     outcomes = iter(_in_groups([step for each in given for step in each.steps], updater, False))
     finished = []
     for step, each in zip(steps, given, strict=True):

@@ -14,6 +14,7 @@ or one under a model with another number of modes. It stays so until time passes
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, StateModel, single_belief
+from beliefstream.inference.tracking.events import Belief, StateModel, beliefs_of, stacked
 from beliefstream.inference.update.closed.reduction_cost import condense
 
 if TYPE_CHECKING:
@@ -61,11 +62,28 @@ def transition(model: StateModel, interval: float) -> Array:
     return found
 
 
-def by_mode(step: Step, merge_below: float) -> ByMode:
-    """Return the step in each mode, with the belief as it is if that mode governs the motion to the instant.
+def by_mode(steps: Sequence[Step], merge_below: float) -> list[ByMode]:
+    """Return each step in each of its modes, with the belief as it is if that mode governs the motion to the instant.
 
     Each has at most `StateModel.components` components, and fewer where merging costs less than `merge_below` nats.
     """
+    given = [_given_modes(step) for step in steps]
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for i, (step, each) in enumerate(zip(steps, given, strict=True)):
+        assert step.belief is not None
+        if len(step.belief.modes) == len(step.model.modes) and step.instant.time > step.belief.time:
+            size = step.belief.means.shape[1], step.model.components
+            groups[size] += ((i, place) for place in range(len(each.steps)))
+    for (_, components), places in groups.items():
+        whole = [given[i].steps[place].belief for i, place in places]
+        few = _reduced([belief for belief in whole if belief is not None], components, merge_below)
+        for (i, place), belief in zip(places, few, strict=True):
+            given[i].steps[place] = replace(given[i].steps[place], belief=belief)
+    return given
+
+
+def _given_modes(step: Step) -> ByMode:
+    """As `by_mode`, of one step, with all components of its belief."""
     belief, model = step.belief, step.model
     assert belief is not None
     count, interval = len(model.modes), step.instant.time - belief.time
@@ -76,11 +94,10 @@ def by_mode(step: Step, merge_below: float) -> ByMode:
     joint = belief.weights[:, None] * transition(model, interval)[own]  # (K, M)
     probabilities = joint.sum(0)
     modes = np.flatnonzero(probabilities > 0).tolist()
-    beliefs = [_given(belief, joint[:, mode] / probabilities[mode]) for mode in modes]
-    if interval > 0:
-        beliefs = [_reduced(each, model.components, merge_below) for each in beliefs]
-    pairs = zip(modes, beliefs, strict=True)
-    steps = [replace(step, belief=each, model=model.modes[mode]) for mode, each in pairs]
+    steps = [
+        replace(step, belief=_given(belief, joint[:, mode] / probabilities[mode]), model=model.modes[mode])
+        for mode in modes
+    ]
     return ByMode(steps, modes, np.log(probabilities[modes]))
 
 
@@ -91,10 +108,13 @@ def _given(belief: Belief, weights: Array) -> Belief:
     return replace(belief, weights=weights[some], means=means, covariances=covariances, modes=())
 
 
-def _reduced(belief: Belief, components: int, merge_below: float) -> Belief:
-    few, lost = condense(belief.mixture(), components, merge_below)
-    found = single_belief(few, belief.time, AccumulatedErrors.of([belief.error]).plus(lost))
-    return replace(found, control=belief.control, hidden=belief.hidden)
+def _reduced(beliefs: Sequence[Belief], components: int, merge_below: float) -> list[Belief]:
+    """Reduce beliefs with as many coordinates, in one batch."""
+    few, lost = condense(stacked(beliefs), components, merge_below)
+    errors = AccumulatedErrors.of([belief.error for belief in beliefs]).plus(lost).single()
+    found = beliefs_of(few, [belief.time for belief in beliefs], errors)
+    pairs = zip(beliefs, found, strict=True)
+    return [replace(after, control=before.control, hidden=before.hidden) for before, after in pairs]
 
 
 def mixture_of(given: ByMode, predicted: GaussianMixture) -> GaussianMixture:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
-from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.events import Belief, beliefs_of
 from beliefstream.inference.tracking.health.columns import Array
 from beliefstream.inference.tracking.learned_likelihoods import Trust
 from beliefstream.inference.update.result import Method, Update
@@ -56,17 +56,11 @@ def split(
     found: Sequence[Array] | None = None,
 ) -> list[Outcome]:
     """Split a batch of posteriors into single beliefs, without unused components; `found` are the fits."""
-    weights = update.posterior.log_weights.exp().numpy()
-    means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
-    counts = update.posterior.present.sum(1).tolist()
+    beliefs = beliefs_of(update.posterior, times, errors)
     numbers = (update.sample_efficiency, update.log_evidence, update.p_value, update.method)
-    columns = zip(times, errors, counts, *(column.tolist() for column in numbers), strict=True)
+    columns = zip(beliefs, *(column.tolist() for column in numbers), strict=True)
     outcomes = []
-    for row, (time, error, count, size, evidence, p_value, method) in enumerate(columns):
-        # a reduced mixture has its used components first, in order of decreasing weight
-        share = weights[row, :count]
-        parts = share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
+    for row, (belief, size, evidence, p_value, method) in enumerate(columns):
         each = None if found is None else found[row]
-        belief = Belief(time, *parts, error=error)
         outcomes.append(Outcome(belief, size, evidence, p_value, METHODS[method], fits=each))
     return outcomes

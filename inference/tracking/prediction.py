@@ -210,13 +210,12 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
     settings = UpdateSettings(bend_below=0.0)
     if not any(map(has_modes, steps)):
         return moved(steps, settings)[0].mixture
+    modal = [i for i, step in enumerate(steps) if has_modes(step)]
+    given = dict(zip(modal, by_mode([steps[i] for i in modal], settings.merge_below), strict=True))
     parts = []
-    for step in steps:
-        if has_modes(step):
-            given = by_mode(step, settings.merge_below)
-            parts.append(mixture_of(given, moved(given.steps, settings)[0].mixture))
-        else:
-            parts.append(moved([step], settings)[0].mixture)
+    for i, step in enumerate(steps):
+        predicted = moved(given[i].steps if i in given else [step], settings)[0].mixture
+        parts.append(mixture_of(given[i], predicted) if i in given else predicted)
     return concatenate(parts)
 
 
