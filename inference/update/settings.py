@@ -75,6 +75,9 @@ class UpdateSettings:
 FAST = UpdateSettings(refine_below=0.0, search=False)
 """Checked, but never searched or refined."""
 
+WORKER = UpdateSettings(repeat_below=0.5)
+"""Of a worker, unless it is told otherwise: modes are searched for less often."""
+
 ROUGH = UpdateSettings(
     components=4,
     growth=1,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from beliefstream.inference.network.weights import load
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import WORKER
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.scores import score
 from research.bench import fleet_cost
@@ -23,8 +23,6 @@ from research.evaluation.adversarial.families import FAMILIES
 from research.evaluation.adversarial.report import row
 from research.evaluation.adversarial.run import Known, findings
 from research.recordings.readers import read
-
-WORKER = UpdateSettings(points=96, refine_below=0.9, repeat_below=0.5)
 
 Figures = dict[str, float]
 """Figures of a set by name; `seconds` are the processor's, without the oracle's."""

@@ -26,7 +26,8 @@ from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.tracking import filtering
 from beliefstream.inference.tracking.events import Belief, Event, StateModel, instants
-from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.inference.update.settings import WORKER
+from beliefstream.inference.update.updater import Updater
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ def simulate(
 def make_updater() -> Updater:
     """An updater with the settings of a worker."""
     native_code.prepare()
-    return Updater(weights.load(), settings=UpdateSettings(points=96, refine_below=0.9, repeat_below=0.5))
+    return Updater(weights.load(), settings=WORKER)
 
 
 def make_model() -> StateModel:

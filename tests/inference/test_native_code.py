@@ -14,12 +14,11 @@ from numba.core import event
 
 from beliefstream.inference import native_code
 from beliefstream.inference.network import weights
-from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.inference.update.settings import WORKER
+from beliefstream.inference.update.updater import Updater
 from tests.conftest import eventually
 from tests.inference.problems import sampled, updater
 from tests.inference.tracking.test_filtering import by_entity, walk
-
-SETTINGS = UpdateSettings(points=96, refine_below=0.9, repeat_below=0.5)  # a worker's
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -28,7 +27,7 @@ def test_updates_compile_nothing_that_was_not_prepared(dimension: int, dtype: to
     native_code.prepare()
     prior, observations, _ = sampled(48, dimension)
     with event.install_recorder("numba:compile") as compiled:
-        Updater(weights.load(), settings=SETTINGS, dtype=dtype).update(prior, observations)
+        Updater(weights.load(), settings=WORKER, dtype=dtype).update(prior, observations)
         for row in range(8):
             one = slice(row, row + 1)
             updater().update(prior.rows(one), observations.rows_of(one))

@@ -11,13 +11,12 @@ import torch
 
 from beliefstream.inference.mixtures.coverage import REGIONS
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update.settings import FAST, UpdateSettings
+from beliefstream.inference.update.settings import FAST, WORKER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.turns.particles import Held, hold, particles
 from research.evaluation.turns.run import MEAN, MOTION, STEP, advanced, prior, run, thresholds
 from tests.inference.problems import updater
 
-WORKER = UpdateSettings(refine_below=0.9, repeat_below=0.5)  # as `streams.settings` has it by default
 STEPS, TRACKS, SEED = 10, 5, 4
 
 

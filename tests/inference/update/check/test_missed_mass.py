@@ -10,7 +10,7 @@ import pytest
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import position, range_to
 from beliefstream.inference.sensors.readings import Reading
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import WORKER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import answers, chain_answers
 from research.evaluation.adversarial.chains import random_walk, static
@@ -19,7 +19,7 @@ from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
 from research.evaluation.adversarial.problems import Problem, source
 
-LIBRARY, WORKER = UpdateSettings(), UpdateSettings(refine_below=0.9, repeat_below=0.5)
+LIBRARY = UpdateSettings()
 HASTY = UpdateSettings(refine_below=0.7, repeat_below=0.5)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from beliefstream.inference.network.weights import load
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import WORKER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import chain_answers
 from research.evaluation.adversarial.chains import static
@@ -20,7 +20,7 @@ from research.evaluation.adversarial.families import FAMILIES
 from research.evaluation.adversarial.report import report
 from research.evaluation.adversarial.run import findings
 
-SETTINGS = {"library": UpdateSettings(), "worker": UpdateSettings(refine_below=0.9, repeat_below=0.5)}
+SETTINGS = {"library": UpdateSettings(), "worker": WORKER}
 # problems a family, and how many may be dishonest, at fault, or another answer alone
 FEW = {"library": (2, 1, 0, 1), "worker": (1, 1, 0, 1)}
 MANY = {"library": 8, "worker": 8}  # dishonest of 67 a family
