@@ -8,6 +8,10 @@ The cost is Runnalls' upper bound on the Kullback-Leibler divergence that mergin
 
     ½ ((w₁ + w₂) log det P₁₂ − w₁ log det P₁ − w₂ log det P₂).
 
+The same over some coordinates only is never more: what others add is not negative, as a conditional covariance is
+concave in the covariance, and a log determinant too. So in many coordinates the costs of all pairs are those over
+the `LEADING` ones, and only a pair that is a component's cheapest by them takes its cost over all.
+
 A covariance is its lower triangle, row by row.
 
 What is light now may be what later observations confirm. Where these are known, weights count with a `power` below one
@@ -18,7 +22,7 @@ components have their true weights in any case.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +36,12 @@ from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, put_
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
+Bits = NDArray[np.bool_]
 
 NEGLIGIBLE_WEIGHT = 1e-5  # relative to the heaviest component
 TOGETHER = 8  # pairs of a component; no loop over them has a rest
+LEADING = 8  # coordinates over which the costs of all pairs are computed
+UNIT = np.uint64(1)
 MODERATE = 200.0  # log determinant of a component, beside which those of merged ones are normal numbers
 
 
@@ -116,7 +123,7 @@ def reduce_tempered(
         room.parts.masses[place] = room.parts.weights[place]
     if power != 1.0:
         _fill_masses(given[0], room.order[:count], room.parts.masses)
-    _merge(room.parts, room.pairs, count, components, threshold, room.cost, room.partner, room.chosen)
+    _merge(room.parts, room.pairs, count, components, threshold, room.costs, room.partner, room.chosen)
     left = _sort(room.parts.weights, count, room.order)
     _unpack(room.parts, room.order[:left], reduced[0], reduced[1], reduced[2])
     return left
@@ -216,31 +223,36 @@ def _merge(
     count: int,
     components: int,
     threshold: float,
-    cost: Array,
+    costs: Costs,
     partner: Places,
-    chosen: NDArray[np.bool_],
+    chosen: Bits,
 ) -> None:
     """Merge the first `count` components; those that are left keep their order, and the others have no weight."""
-    size = len(parts.offset)
     for one in range(count):
         for entry in range(len(parts.merged)):
             parts.merged[entry] = parts.covariances[entry, one]
-        parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
+        _fill_log_determinants(parts, one)
     for one in range(count):
         row_costs(parts, one, one, count, row)
-        cost[one, one] = math.inf
+        costs.value[one, one] = math.inf
         for other in range(one + 1, count):
-            cost[one, other] = cost[other, one] = row.cost[other]
+            costs.value[one, other] = costs.value[other, one] = row.cost[other]
+        if len(parts.offset) > LEADING:
+            costs.whole[one, :count] = False
     left = count
     while True:
-        pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
+        for one in range(count):
+            partner[one] = _nearest(costs.value[one], count)
+            if len(parts.offset) > LEADING:
+                partner[one] = _cheapest(parts, one, partner[one], count, costs)
+        pairs = _pairs(costs.value, count, left - components, threshold, partner, chosen)
         if pairs == 0:
             return
         left -= pairs
         for one in range(count):
             if chosen[one]:
                 _merge_pair(parts, one, partner[one])
-        _close_up(parts, count, cost, chosen)
+        _close_up(parts, count, costs, chosen)
         count = left
         # the cost between two merged components is computed once: rounding could differ
         for one in range(count):
@@ -249,25 +261,58 @@ def _merge(
                 for third in range(count):
                     new = chosen[third] and third <= one
                     if third != one and not new:
-                        cost[one, third] = cost[third, one] = row.cost[third]
+                        costs.value[one, third] = costs.value[third, one] = row.cost[third]
+                        if len(parts.offset) > LEADING:
+                            costs.whole[one, third] = costs.whole[third, one] = False
+
+
+@borrowing
+def _cheapest(parts: Parts, one: int, other: int, count: int, costs: Costs) -> int:
+    """The first of the cheapest components to merge with one; the `other` is so by the costs that are known."""
+    while one != other and not costs.whole[one, other]:
+        cost = _pair_cost(parts, min(one, other), max(one, other))  # in one order, as rounding could differ
+        costs.value[one, other] = costs.value[other, one] = cost
+        costs.whole[one, other] = costs.whole[other, one] = True
+        other = _nearest(costs.value[one], count)
+    return other
+
+
+@borrowing
+def _pair_cost(parts: Parts, one: int, other: int) -> float:
+    """The cost of merging two components, over all coordinates."""
+    joined(parts, parts.weights, one, other)
+    known, weight, beside = parts.log_determinants, parts.weights[one], parts.weights[other]
+    merged = log_determinant(parts.merged, parts.reduced, parts.column, len(parts.offset))
+    cost: float = 0.5 * ((weight + beside) * merged - (weight * known[one] + beside * known[other]))
+    return cost
 
 
 @borrowing
 def _merge_pair(parts: Parts, one: int, other: int) -> None:
     """Put the merged pair in the place of the first."""
-    share, size = joined(parts, one, other), len(parts.offset)
-    for row in range(size):
+    share = joined(parts, parts.masses, one, other)
+    for row in range(len(parts.offset)):
         parts.means[row, one] = between(parts.means[row, other], parts.means[row, one], share)
     for entry in range(len(parts.merged)):
         parts.covariances[entry, one] = parts.merged[entry]
-    parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
+    _fill_log_determinants(parts, one)
     parts.weights[one] += parts.weights[other]
     parts.masses[one] += parts.masses[other]
     parts.weights[other] = 0.0
 
 
 @borrowing
-def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) -> None:
+def _fill_log_determinants(parts: Parts, one: int) -> None:
+    """Those of a component whose covariance is in `parts.merged`."""
+    size = len(parts.offset)
+    whole = log_determinant(parts.merged, parts.reduced, parts.column, size)
+    parts.log_determinants[one] = parts.leading[one] = whole
+    if size > LEADING:
+        parts.leading[one] = log_determinant(parts.merged, parts.reduced, parts.column, LEADING)
+
+
+@borrowing
+def _close_up(parts: Parts, count: int, costs: Costs, chosen: Bits) -> None:
     """Move components without weight, and their costs, out of the first places."""
     weights, left = parts.weights, 0
     for place in range(count):
@@ -278,13 +323,19 @@ def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) 
         source = parts.places[one]
         chosen[one], weights[one] = chosen[source], weights[source]
         parts.masses[one] = parts.masses[source]
-        parts.log_determinants[one] = parts.log_determinants[source]
+        parts.log_determinants[one], parts.leading[one] = (
+            parts.log_determinants[source],
+            parts.leading[source],
+        )
         for row in range(len(parts.means)):
             parts.means[row, one] = parts.means[row, source]
         for entry in range(len(parts.covariances)):
             parts.covariances[entry, one] = parts.covariances[entry, source]
         for other in range(left):
-            cost[one, other] = cost[source, parts.places[other]]
+            costs.value[one, other] = costs.value[source, parts.places[other]]
+        if len(parts.means) > LEADING:
+            for other in range(left):
+                costs.whole[one, other] = costs.whole[source, parts.places[other]]
     for place in range(left, count):
         weights[place] = 0.0
 
@@ -314,13 +365,9 @@ def _less(value: float, other: float) -> float:
 
 
 @borrowing
-def _pairs(
-    cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: NDArray[np.bool_]
-) -> int:
-    """Choose the pairs to merge now, by their firsts; how many."""
+def _pairs(cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: Bits) -> int:
+    """Choose the pairs to merge now, by their firsts, of each component and its cheapest partner; how many."""
     pairs, cheap = 0, False
-    for one in range(count):
-        partner[one] = _nearest(cost[one], count)
     for one in range(count):
         other = partner[one]
         least = cost[one, other]
@@ -348,24 +395,36 @@ class Parts(NamedTuple):
     weights: Array  # (K,), as they count in costs
     masses: Array  # (K,), as they are
     log_determinants: Array  # (K,)
+    leading: Array  # (K,) log determinants over the leading coordinates
     means: Array  # (D, K)
     covariances: Array  # (D (D + 1) / 2, K)
     offset: Array  # (D,)
     merged: Array  # (D (D + 1) / 2,)
     reduced: Array  # (D (D + 1) / 2,)
+    column: Array  # (D,)
     places: NDArray[np.int64]  # (K,) of the components that are left
 
 
 class Row(NamedTuple):
-    """Space for the pairs of one component with every other, so that the compiler vectorises loops over them."""
+    """Space for the pairs of one component with every other, so that the compiler vectorises loops over them.
+
+    It is for the leading L of the coordinates.
+    """
 
     share: Array  # (K,) of the one component, as the next three
     root: Array
     part: Array
     cost: Array  # of each pair
-    offsets: Array  # (D, K)
-    variances: Array  # (D, K)
-    merged: Array  # (D (D + 1) / 2, K)
+    offsets: Array  # (L, K)
+    variances: Array  # (L, K)
+    merged: Array  # (L (L + 1) / 2, K)
+
+
+class Costs(NamedTuple):
+    """Costs of merging each pair of components."""
+
+    value: Array  # (K, K)
+    whole: Bits  # (K, K), whether it is over all coordinates, or over the leading ones
 
 
 class Room(NamedTuple):
@@ -375,17 +434,18 @@ class Room(NamedTuple):
     pairs: Row
     weights: Array  # (K,)
     order: Places  # (K,)
-    cost: Array  # (K, K)
+    costs: Costs
     partner: Places  # (K,)
-    chosen: NDArray[np.bool_]  # (K,)
+    chosen: Bits  # (K,)
 
 
 @inner
 def new_room(places: int, size: int) -> Room:
     """Space to reduce one mixture of up to so many `places`; those that a loop takes beyond are numbers too."""
-    packed, count = size * (size + 1) // 2, places
+    packed, count, leading = size * (size + 1) // 2, places, min(size, LEADING)
     places = (count + TOGETHER - 1) // TOGETHER * TOGETHER
     parts = Parts(
+        np.ones(places),
         np.ones(places),
         np.ones(places),
         np.ones(places),
@@ -394,9 +454,10 @@ def new_room(places: int, size: int) -> Room:
         np.empty(size),
         np.empty(packed),
         np.empty(packed),
+        np.empty(size),
         np.empty(places, np.int64),
     )
-    vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
+    vectors, matrices = np.empty((4, places)), np.empty((2, leading, places))
     pairs = Row(
         vectors[0],
         vectors[1],
@@ -404,7 +465,7 @@ def new_room(places: int, size: int) -> Room:
         vectors[3],
         matrices[0],
         matrices[1],
-        np.empty((packed, places)),
+        np.empty((leading * (leading + 1) // 2, places)),
     )
     places_of = np.empty((2, places), np.int64)
     return Room(
@@ -412,25 +473,25 @@ def new_room(places: int, size: int) -> Room:
         pairs,
         np.empty(places),
         places_of[0],
-        np.empty((places, places)),
+        Costs(np.empty((places, places)), np.empty((places, places), np.bool_)),
         places_of[1],
         np.empty(places, np.bool_),
     )
 
 
 @borrowing
-def joined(parts: Parts, one: int, other: int) -> float:
-    """Merge the covariances of two components into `parts.merged`; the share of the first."""
-    weight = parts.masses[one]
-    share: float = weight / max(weight + parts.masses[other], 1e-300)
+def joined(parts: Parts, weights: Array, one: int, other: int) -> float:
+    """Merge the covariances of two components into `parts.merged`; the share of the first by these `weights`."""
+    weight, offset, merged, covariances = weights[one], parts.offset, parts.merged, parts.covariances
+    share: float = weight / max(weight + weights[other], 1e-300)
     root = math.sqrt(share * (1 - share))
-    entry = 0
-    for row in range(len(parts.offset)):
-        parts.offset[row] = (parts.means[row, one] - parts.means[row, other]) * root
-        for column in range(row + 1):
-            average = between(parts.covariances[entry, other], parts.covariances[entry, one], share)
-            parts.merged[entry] = average + parts.offset[row] * parts.offset[column]
-            entry += 1
+    for entry in range(np.uint64(len(merged))):
+        merged[entry] = between(covariances[entry, other], covariances[entry, one], share)
+    for row in range(np.uint64(len(offset))):
+        offset[row] = (parts.means[row, one] - parts.means[row, other]) * root
+        start = _start(row)
+        for column in range(row + UNIT):
+            merged[start + column] += offset[row] * offset[column]
     return share
 
 
@@ -442,34 +503,45 @@ def between(start: float, end: float, share: float) -> float:
 
 
 @borrowing
-def log_determinant(packed: Array, reduced: Array, size: int) -> float:
-    """Log determinant of a covariance; `reduced` is space to work in."""
-    for entry in range(len(packed)):
+def log_determinant(packed: Array, reduced: Array, lead: Array, size: int) -> float:
+    """Log determinant of a covariance over its first `size` coordinates; `reduced` and `lead` are space to work in."""
+    end = np.uint64(size)
+    for entry in range(_start(end)):
         reduced[entry] = packed[entry]
     total, product = 0.0, 1.0
-    for column in range(size):
-        start = column * (column + 1) // 2
-        pivot = reduced[start + column]
-        pivot = max(pivot, ROUNDING * packed[start + column], 1e-300)
+    for column in range(end):
+        place = _start(column) + column
+        pivot = max(reduced[place], ROUNDING * packed[place], 1e-300)
         product *= pivot
         # one logarithm for several pivots, where their product is far from overflow
         if not 1e-8 < product < 1e8:
             total, product = total + math.log(product), 1.0
-        for row in range(size - 1, column, -1):
-            base = row * (row + 1) // 2
-            part = reduced[base + column] / pivot
-            for other in range(column + 1, row + 1):
-                reduced[base + other] -= part * reduced[other * (other + 1) // 2 + column]
+        for row in range(
+            column + UNIT, end
+        ):  # one after another, so that the compiler vectorises the loop below
+            lead[row] = reduced[_start(row) + column]
+        for row in range(column + UNIT, end):
+            start, part = _start(row), lead[row] / pivot
+            for other in range(column + UNIT, row + UNIT):
+                reduced[start + other] -= part * lead[other]
     return total + math.log(product)
 
 
 @borrowing
+def _start(row: Any) -> Any:
+    """The place of a row's first entry. Places have no sign: one that may be negative is looked at each time."""
+    return row * (row + UNIT) >> UNIT
+
+
+@borrowing
 def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
-    """Fill the costs of merging one component with each from `start` to `count`, itself and some more among them."""
-    size, known, cost = len(parts.offset), parts.log_determinants, row.cost
+    """Fill the costs of merging one component with each from `start` to `count`, itself and some more among them.
+
+    They are over the leading coordinates.
+    """
+    size, known, cost = min(len(parts.offset), LEADING), parts.leading, row.cost
     weight, weights = parts.weights[one], parts.weights
     own = weight * known[one]
-    # a place without a sign cannot be negative, which would have to be looked at each time
     first, end = np.uint64(start // TOGETHER), np.uint64((count + TOGETHER - 1) // TOGETHER)
     first, end = first * np.uint64(TOGETHER), end * np.uint64(TOGETHER)
     moderate = abs(known[one]) < MODERATE
@@ -478,7 +550,7 @@ def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
     elif moderate and size == 4:
         _add_logs_of_four(parts, one, first, end, math.exp(-known[one]), cost)
     else:
-        _join_row(parts, one, first, end, row)
+        _join_row(parts, one, size, first, end, row)
         _eliminate(row, first, end, size)
         for other in range(first, end):
             cost[other] = 0.0
@@ -558,15 +630,15 @@ def _pivot(value: float, variance: float) -> float:
 
 
 @borrowing
-def _join_row(parts: Parts, one: int, first: np.uint64, end: np.uint64, row: Row) -> None:
-    """As `joined`, for all pairs of one component."""
+def _join_row(parts: Parts, one: int, size: int, first: np.uint64, end: np.uint64, row: Row) -> None:
+    """As `joined`, for all pairs of one component and the first `size` coordinates."""
     share, root, weight, weights = row.share, row.root, parts.weights[one], parts.weights
     means, covariances, offsets, merged = parts.means, parts.covariances, row.offsets, row.merged
     for other in range(first, end):
         share[other] = weight / max(weight + weights[other], 1e-300)
         root[other] = math.sqrt(share[other] * (1 - share[other]))
     entry = 0
-    for i in range(len(parts.offset)):
+    for i in range(size):
         mean = means[i, one]
         for other in range(first, end):
             offsets[i, other] = (mean - means[i, other]) * root[other]

@@ -107,7 +107,7 @@ def pairs(parts: list[Part], most: int, threshold: float) -> list[tuple[int, int
 @given(
     batch=st.integers(1, 4),
     components=st.integers(1, 40),
-    size=st.integers(1, 9),
+    size=st.integers(1, 20),
     most=st.integers(1, 16),
     threshold=thresholds,
     seed=st.integers(0, 2**32 - 1),
