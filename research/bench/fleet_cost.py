@@ -40,18 +40,20 @@ CORRELATION_TIME = 5.0  # s, of errors that last
 ALONE = 500  # steps of one entity alone, of each method
 
 
-def fleet_sensors(errors: bool = False) -> list[Sensor]:
+def fleet_sensors(errors: int = 0) -> list[Sensor]:
     """Two positions, ranges to the corners and bearings from outside; some with outliers.
 
-    With `errors`, each number has an error that lasts, as large as its noise; only the cost of it is simulated.
+    Each number has so many errors that last, as large as its noise; only the cost of them is simulated.
     """
-    return [_lasting(sensor, number) if errors else sensor for number, sensor in enumerate(_plain_sensors())]
+    return [_lasting(sensor, number, errors) for number, sensor in enumerate(_plain_sensors())]
 
 
-def _lasting(sensor: Sensor, number: int) -> Sensor:
+def _lasting(sensor: Sensor, number: int, errors: int) -> Sensor:
     for row, variance in enumerate(sensor.covariance.diagonal()):
-        error = sensors.PersistentError(f"{number}/{row}", math.sqrt(variance), CORRELATION_TIME)
-        sensor = sensors.with_errors(sensor, error, row=row)
+        for each in range(errors):
+            name, time = f"{number}/{row}/{each}", CORRELATION_TIME * (each + 1)
+            error = sensors.PersistentError(name, math.sqrt(variance), time)
+            sensor = sensors.with_errors(sensor, error, row=row)
     return sensor
 
 
@@ -88,7 +90,7 @@ def report(sensor: Sensor, number: int, state: Array, random: np.random.Generato
 
 
 def simulate(
-    entities: int, reports: int, seed: int, errors: bool = False
+    entities: int, reports: int, seed: int, errors: int = 0
 ) -> tuple[list[Event], dict[tuple[str, float], Array]]:
     """Events of all entities in order of time, and the true state at each."""
     random, known = np.random.default_rng(seed), fleet_sensors(errors)
@@ -123,7 +125,7 @@ def make_model() -> StateModel:
     return StateModel(ConstantVelocity((0, 1), (2, 3), DENSITY), belief)
 
 
-def measure_alone(reports: int, seed: int, errors: bool = False) -> dict[str, float]:
+def measure_alone(reports: int, seed: int, errors: int = 0) -> dict[str, float]:
     """Processor milliseconds of a step of one entity alone, by method; each of its steps is taken again and again."""
     model, updater = make_model(), make_updater()
     steps: dict[str, list[filtering.Step]] = defaultdict(list)
@@ -142,7 +144,7 @@ def measure_alone(reports: int, seed: int, errors: bool = False) -> dict[str, fl
     return found
 
 
-def measure(entities: int, reports: int, seed: int, updater: Updater, errors: bool = False) -> dict[str, Any]:
+def measure(entities: int, reports: int, seed: int, updater: Updater, errors: int = 0) -> dict[str, Any]:
     """Processor seconds of the fleet, of its start and of the rest, with the error and the losses of its beliefs."""
     model = make_model()
     log, truth = simulate(entities, reports, seed, errors)
@@ -179,7 +181,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--alone", action="store_true", help="milliseconds of a step of one entity, by method"
     )
-    parser.add_argument("--errors", action="store_true", help="each number has an error that lasts")
+    parser.add_argument("--errors", type=int, default=0, help="that last, of each of 11 numbers")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.alone:
