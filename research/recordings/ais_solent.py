@@ -47,7 +47,6 @@ FARTHEST = 50_000.0  # m, from the middle
 METRES_A_DEGREE = 111_200.0  # per degree of latitude; accurate enough for `FARTHEST` and the priors
 KNOT = 0.514444  # m/s
 SLOWEST = 0.5  # kn; the course of a slower ship is not used
-MODE_COMPONENTS = 2  # four are no better: 4.29 nats with either, of every tenth ship
 PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, around the first report
 
 
@@ -62,8 +61,6 @@ class AisSettings:
     spectral_density: float = 0.01  # m²/s³
     time_constant: float = 500.0  # s
     outlier_probability: float = 0.0  # of course and speed; not fitted
-    modes: tuple[float, ...] = ()  # of the motion noise, each with `MODE_COMPONENTS` components
-    mode_time: float | None = None  # s
 
 
 @dataclass(frozen=True)
@@ -196,8 +193,4 @@ def _model(entity: str, first: _Report, chosen: AisSettings) -> Model:
         time_constant=chosen.time_constant,
         spectral_density=chosen.spectral_density,
     )
-    model = recorded_model(entity, "ship", PLANE, motion, mean, PRIOR_STANDARD_DEVIATIONS)
-    if not chosen.modes:
-        return model
-    modes = {"modes": chosen.modes, "mode_time": chosen.mode_time, "components": MODE_COMPONENTS}
-    return model.model_copy(update=modes)
+    return recorded_model(entity, "ship", PLANE, motion, mean, PRIOR_STANDARD_DEVIATIONS)
