@@ -54,8 +54,8 @@ class Stated:
 
 
 STATED: Mapping[str, Stated] = {
-    "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
-    "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True),
+    "plaza1": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True, modes=True),
+    "plaza2": Stated(Plaza2Settings(1.0, 0.0, 0.6, 0.01, 0.2), scale=True, modes=True),
     "mrclam_robot1": Stated(
         MrclamSettings(0.1, 1.0, 0.0, 0.01, 0.02, 0.01, 0.05, 0.1, depth=True),
         fields={"device": "camera", "shared_errors": ["bias"], "range": {"bias_deviation": 0.1}},
@@ -65,7 +65,7 @@ STATED: Mapping[str, Stated] = {
         fields={"device": "body", "shared_errors": ["scale"], "bias_deviation": 0.3, "scale_deviation": 0.01},
     ),
     "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), fields={"bias_deviation": 4.0}),
-    "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0)),
+    "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0), modes=True),
     "ais_solent": Stated(
         AisSettings(1.5, 1.0, 0.2, 2.0, 0.01, 600.0), modes=True, fields={"device": "transponder"}
     ),

@@ -8,8 +8,10 @@ the halves, ``Cov(m₁ − m₂) = P₁ + P₂ − C − Cᵀ`` where ``C = E e�
     C ← F₁ C F₂ᵀ + Q,    C ← (I − K₁H₁) C (I − K₂H₂)ᵀ
 
 (Y. Bar-Shalom, "On the track-to-track correlation problem", IEEE Transactions on Automatic Control 26(2), 1981). For a
-mixture ``I − KH`` is ``P⁺ (P⁻)⁻¹`` of its moments, and F is that of the motion at its mean. Of a motion whose noise has
-modes, Q is the mean over them.
+mixture ``I − KH`` is ``P⁺ (P⁻)⁻¹`` of its moments, and F is that of the motion at its mean.
+
+There is no check of a motion whose noise has modes: what the halves share depends on the mode, which each half knows
+only in part. Of entities simulated with four modes, true definitions had ratios of 0.3 to 0.5.
 """
 
 from __future__ import annotations
@@ -23,12 +25,10 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import torch
 
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.inference.tracking.hidden import NO_HIDDEN, fading, prepared, state_part
-from beliefstream.inference.tracking.motion_modes import transition
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Observation
@@ -81,12 +81,15 @@ def ratio_by_halves(
 
     It is a ratio of medians, so that few outliers do not change it: near 1 if beliefs are as certain as they should be.
     Of some ways to part the sensors, it is of the one whose less certain half is most certain: a half that cannot
-    locate the entity shows little. None: fewer than two devices reported, or no difference could be scored.
+    locate the entity shows little. None: fewer than two devices reported, no difference could be scored, or the noise
+    of a motion has modes.
 
     Raises:
         Unusable: the definitions contradict each other, or an observation does not fit them.
         ValueError: an entity has no model.
     """
+    if any(model.modes for model in definitions.models):
+        return None
     found: list[tuple[float, float]] = []
     for pairs in _run(definitions, recorded, updater, seed):
         scores = np.concatenate([np.zeros(0), *(each for pair in pairs for each in pair.scores)])
@@ -196,8 +199,8 @@ def _predicted(steps: Sequence[Step]) -> list[Array]:
 
 
 def _moves(halves: Sequence[_Half], steps: Sequence[Step]) -> list[_Move]:
-    """How the motion moves errors, by differences of predicted points around the mean, and its noise over all modes."""
-    points, sizes, shares = list[Step](), [], []
+    """How the motion moves errors, by differences of predicted points around the mean."""
+    points, sizes = [], []
     for half, step in zip(halves, steps, strict=True):
         mean, covariance = _moments(state_part(half.belief))
         deviations = np.sqrt(np.diagonal(covariance))
@@ -208,31 +211,15 @@ def _moves(halves: Sequence[_Half], steps: Sequence[Step]) -> list[_Move]:
             half.belief, weights=np.full(count, 1 / count), means=means, hidden=NO_HIDDEN, modes=(),
             covariances=np.zeros((count, len(mean), len(mean))),
         )  # fmt: skip
-        instant = Instant(step.instant.time)
-        points += [Step(belief, mode, instant) for mode in half.model.modes or (half.model,)]
+        points.append(Step(belief, half.model, Instant(step.instant.time)))
         sizes.append(size)
-        shares.append(_mode_probabilities(half, instant.time))
     moved = predict(points)
-    ends = np.cumsum([len(each) for each in shares])
-    first = torch.from_numpy(ends - [len(each) for each in shares])
-    means = moved.means[first]
-    linear = (means[:, :-1] - means[:, -1:]).mT.numpy() / np.array(sizes)[:, None]
-    of_modes = np.split(moved.covariances[:, -1].numpy(), ends[:-1])
-    noises = [np.tensordot(share, noise, 1) for share, noise in zip(shares, of_modes, strict=True)]
+    linear = (moved.means[:, :-1] - moved.means[:, -1:]).mT.numpy() / np.array(sizes)[:, None]
+    noises = moved.covariances[:, -1].numpy()
     return [
         _Move(_with_hidden(half.belief, step, each), noise)
         for half, step, each, noise in zip(halves, steps, linear, noises, strict=True)
     ]
-
-
-def _mode_probabilities(half: _Half, time: float) -> Array:
-    """Probabilities ``(M,)`` of the modes of the motion noise that governs until a time; of one mode: 1."""
-    belief, count = half.belief, len(half.model.modes)
-    if len(belief.modes) != count or not count:
-        return np.full(max(1, count), 1 / max(1, count))
-    own = np.repeat(np.arange(count), belief.modes)
-    found: Array = np.bincount(own, belief.weights, count) @ transition(half.model, time - belief.time)
-    return found
 
 
 def _with_hidden(before: Belief, step: Step, linear: Array) -> Array:

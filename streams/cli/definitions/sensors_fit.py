@@ -161,7 +161,7 @@ def print_fit(found: Fit) -> None:
     if found.modes_gain is not None:
         said = "modes of the motion noise are" + " not" * (not found.form.modes) + " proposed"
         print(f"{said}: they gain {found.modes_gain:.1f} nats, {MODES_GAIN:g} are needed", file=sys.stderr)
-    line = "no check by halves: too few devices reported"
+    line = "no check by halves: too few devices reported, or the motion noise has modes"
     if found.ratio_by_halves is not None:
         line = f"by halves: beliefs of two halves of the sensors are {found.ratio_by_halves:.2f} times as far apart "
         line += "as they should be"
