@@ -64,7 +64,9 @@ STATED: Mapping[str, Stated] = {
         UwbSettings(0.1, 0.01, 0.3, 0.3, (0.0,) * 24),
         fields={"device": "body", "shared_errors": ["scale"], "bias_deviation": 0.3, "scale_deviation": 0.01},
     ),
-    "ble_rssi": Stated(BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), fields={"bias_deviation": 4.0}),
+    "ble_rssi": Stated(
+        BleSettings(-59.0, 2.0, 6.0, 0.1, (0.0,) * 12), modes=True, fields={"bias_deviation": 4.0}
+    ),
     "laser_radar": Stated(LaserRadarSettings(0.15, 0.3, 0.03, 0.3, 1.0), modes=True),
     "ais_solent": Stated(
         AisSettings(1.5, 1.0, 0.2, 2.0, 0.01, 600.0), modes=True, fields={"device": "transponder"}
