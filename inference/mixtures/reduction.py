@@ -516,9 +516,8 @@ def log_determinant(packed: Array, reduced: Array, lead: Array, size: int) -> fl
         # one logarithm for several pivots, where their product is far from overflow
         if not 1e-8 < product < 1e8:
             total, product = total + math.log(product), 1.0
-        for row in range(
-            column + UNIT, end
-        ):  # one after another, so that the compiler vectorises the loop below
+        # one after another, so that the compiler vectorises the loop below
+        for row in range(column + UNIT, end):
             lead[row] = reduced[_start(row) + column]
         for row in range(column + UNIT, end):
             start, part = _start(row), lead[row] / pivot

@@ -67,7 +67,7 @@ def by_mode(steps: Sequence[Step], merge_below: float) -> list[ByMode]:
 
     Each has at most `StateModel.components` components, and fewer where merging costs less than `merge_below` nats.
     """
-    given = [_given_modes(step) for step in steps]
+    given = [_unreduced(step) for step in steps]
     groups: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for i, (step, each) in enumerate(zip(steps, given, strict=True)):
         assert step.belief is not None
@@ -75,14 +75,13 @@ def by_mode(steps: Sequence[Step], merge_below: float) -> list[ByMode]:
             size = step.belief.means.shape[1], step.model.components
             groups[size] += ((i, place) for place in range(len(each.steps)))
     for (_, components), places in groups.items():
-        whole = [given[i].steps[place].belief for i, place in places]
-        few = _reduced([belief for belief in whole if belief is not None], components, merge_below)
-        for (i, place), belief in zip(places, few, strict=True):
-            given[i].steps[place] = replace(given[i].steps[place], belief=belief)
+        few = _reduced([given[i].steps[place] for i, place in places], components, merge_below)
+        for (i, place), step in zip(places, few, strict=True):
+            given[i].steps[place] = step
     return given
 
 
-def _given_modes(step: Step) -> ByMode:
+def _unreduced(step: Step) -> ByMode:
     """As `by_mode`, of one step, with all components of its belief."""
     belief, model = step.belief, step.model
     assert belief is not None
@@ -108,13 +107,17 @@ def _given(belief: Belief, weights: Array) -> Belief:
     return replace(belief, weights=weights[some], means=means, covariances=covariances, modes=())
 
 
-def _reduced(beliefs: Sequence[Belief], components: int, merge_below: float) -> list[Belief]:
-    """Reduce beliefs with as many coordinates, in one batch."""
+def _reduced(steps: Sequence[Step], components: int, merge_below: float) -> list[Step]:
+    """Reduce the beliefs of steps, which have as many coordinates, in one batch."""
+    beliefs = [step.belief for step in steps if step.belief is not None]
     few, lost = condense(stacked(beliefs), components, merge_below)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs]).plus(lost).single()
     found = beliefs_of(few, [belief.time for belief in beliefs], errors)
-    pairs = zip(beliefs, found, strict=True)
-    return [replace(after, control=before.control, hidden=before.hidden) for before, after in pairs]
+    kept = (
+        replace(after, control=before.control, hidden=before.hidden)
+        for before, after in zip(beliefs, found, strict=True)
+    )
+    return [replace(step, belief=belief) for step, belief in zip(steps, kept, strict=True)]
 
 
 def mixture_of(given: ByMode, predicted: GaussianMixture) -> GaussianMixture:
