@@ -8,15 +8,20 @@ import shlex
 import socket
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kafka import KafkaProducer
 from msgspec.structs import replace
 
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.state.record import INTERNAL, BeliefRecord
 from beliefstream.streams.worker.fusion import CHECKPOINTS
+from tests.brokers import EmbeddedNode
 from tests.chaos import plan, verdict
 from tests.chaos.__main__ import arguments, command
 from tests.chaos.actors import AimedWorker
@@ -25,9 +30,10 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report, StageReport, by_fault
 from tests.chaos.worker import POINTS, Batches
 from tests.chaos.workload import Planted, Workload, beliefs
-from tests.conftest import unique_names
+from tests.conftest import Names, unique_names
 from tests.streams.oracle import updater
 
+POLL_RECORDS = 500  # that one poll of kafka-python returns at most
 SMALL = Workload(seed=3, observations=800, entities=10, segments=2)
 
 
@@ -81,6 +87,22 @@ def test_beliefs_of_the_changelog_are_held_against_the_replay() -> None:
         assert len(faults({b"entity-0004": record.encode()})) == 1
     assert len(faults({b"entity-0004": None})) == 1
     assert len(faults({b"doomed-0001": kept[b"entity-0004"]})) == 2  # nothing is due, and nothing computes it
+
+
+def test_the_changelog_is_read_to_its_end_where_the_broker_says_one_that_is_too_low(
+    embedded_broker: EmbeddedNode, names: Names
+) -> None:
+    """By the embedded broker the end is after the first record of the last batch, and that is where a poll stops."""
+    servers, topic = embedded_broker.bootstrap_servers, names.topics.observations
+    topics.create(servers, names.topics, partitions=1)
+    written = {str(number).encode(): b"value" for number in range(POLL_RECORDS + 5)}
+    with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=10_000, batch_size=MESSAGE_BYTES)) as sender:
+        for number, (key, value) in enumerate(written.items(), start=2):
+            sender.send(topic, key=key, value=value)
+            if number == POLL_RECORDS:
+                sender.flush()
+        sender.flush()
+    assert verdict.changelog(servers, topic, 1) == written
 
 
 def test_dead_letters_may_come_twice_and_offsets_again() -> None:
