@@ -96,7 +96,9 @@ def test_the_changelog_is_read_to_its_end_where_the_broker_says_one_that_is_too_
     servers, topic = embedded_broker.bootstrap_servers, names.topics.observations
     topics.create(servers, names.topics, partitions=1)
     written = {str(number).encode(): b"value" for number in range(POLL_RECORDS + 5)}
-    with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=10_000, batch_size=MESSAGE_BYTES)) as sender:
+    with closing(
+        KafkaProducer(bootstrap_servers=servers, linger_ms=10_000, batch_size=MESSAGE_BYTES)
+    ) as sender:
         for number, (key, value) in enumerate(written.items(), start=2):
             sender.send(topic, key=key, value=value)
             if number == POLL_RECORDS:

@@ -1,10 +1,15 @@
 """The threads of consumers: one that ends without a broker too, and that of the embedded broker.
 
-The embedded broker, tansu, differs from Apache Kafka in two ways.
+The embedded broker, tansu, differs from Apache Kafka in three ways.
 
 **It reports ends that are too low.** Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's
 thread, with ListOffsets(LATEST). That is right by Kafka's protocol. The embedded broker answers with the offset of the
 last batch's first record, plus one. Fixed upstream when tansu answers with the offset after the last record.
+
+**It reports beginnings that are too high.** It gives out offsets before it stores their records, and takes the batch
+that it stored first for the beginning. If two producers send the first batches of a partition at once, that may be the
+second one, and a worker that asked would never see the first. It deletes no records, so every log begins at 0. Fixed
+upstream when tansu takes the batch with the lowest offset.
 
 **It answers a waiting fetch late.** Faust asks a broker without new records to wait 1.5 s for some, and has no setting
 for it. Apache Kafka answers at once when a record arrives. The embedded broker looks only after a part of that time. So
@@ -45,7 +50,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
 
 
 class HighWatermarkThread(ConsumerThread):
-    """A consumer thread that finds the end of a partition by reading its last batch, and fetches often.
+    """A consumer thread that begins at 0, finds the end of a partition by reading its last batch, and fetches often.
 
     With the end that the embedded broker reports, Faust would end the recovery of its tables too early. It would lose
     all records of the last batch but the first.
@@ -55,6 +60,15 @@ class HighWatermarkThread(ConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = EMBEDDED_FETCH_MS
         return consumer
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return 0 for each."""
+        return dict.fromkeys(partitions, 0)
+
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        """Seek them to 0."""
+        for partition in partitions:
+            await self.call_thread(self._ensure_consumer().seek, partition, 0)
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         ends = dict(await super()._highwaters(partitions))

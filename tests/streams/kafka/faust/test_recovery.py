@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import aiokafka
 import faust
@@ -17,13 +17,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.tables.recovery import ServiceStopped
 from faust.types import TP
 from kafka import KafkaConsumer, KafkaProducer
+from mode.utils.futures import maybe_async
 
 from beliefstream.streams.kafka.faust.consumer import SafeConsumer, use_safe_consumer
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
-from beliefstream.streams.kafka.faust.watermarks import high_watermarks
+from beliefstream.streams.kafka.faust.watermarks import HighWatermarkThread, high_watermarks
 from beliefstream.streams.kafka.producing import Record, send_all
 from beliefstream.streams.kafka.topics import create
-from tests.brokers import Broker
+from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names, eventually
 from tests.streams.processes import Fork
 
@@ -191,6 +192,46 @@ def test_high_watermark_is_the_end_of_the_partition(broker: Broker, names: Names
     ends, marks = asyncio.run(ask())
     assert set(marks.values()) == {50}
     assert all(0 < end <= 50 for end in ends.values())
+
+
+def test_a_log_of_the_embedded_broker_is_read_from_its_first_record_whatever_beginning_the_broker_says(
+    embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is too high where two producers raced, which no test can bring about."""
+    servers, topic = embedded_broker.bootstrap_servers, names.topics.observations
+    create(servers, names.topics)
+
+    class Thread(HighWatermarkThread):
+        """Does in the test's own loop what is to be done in its thread."""
+
+        def __init__(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+            self._consumer = consumer
+
+        async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return await maybe_async(fun(*args, **kwargs))
+
+    async def too_high(consumer: aiokafka.AIOKafkaConsumer, *partitions: TopicPartition) -> None:
+        for partition in partitions:
+            consumer.seek(partition, 2)
+
+    async def read() -> list[bytes | None]:
+        producer = AIOKafkaProducer(bootstrap_servers=servers)
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=servers)
+        await producer.start()
+        await consumer.start()
+        try:
+            await send_all(producer, [Record(topic, 0, b"%d" % i, b"1") for i in range(3)])
+            place = TopicPartition(topic, 0)
+            consumer.assign([place])
+            await Thread(consumer).seek_to_beginning(place)
+            found = await asyncio.wait_for(consumer.getmany(place, timeout_ms=10_000), 30)
+            return [record.key for record in found[place]]
+        finally:
+            await producer.stop()
+            await consumer.stop()
+
+    monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "seek_to_beginning", too_high)
+    assert asyncio.run(read()) == [b"0", b"1", b"2"]
 
 
 def test_a_step_of_a_recovery_that_takes_too_long_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
