@@ -60,7 +60,8 @@ def test_ctrl_c_ends_compilation_with_all_its_processes(tmp_path: Path) -> None:
     with program.stderr as said:
         assert "compiling native code: 0 of" in said.readline()
         os.kill(program.pid, signal.SIGINT)
-        assert said.read() == "\nstopped; what was compiled is kept\n"
+        # a line of progress may come before it
+        assert said.read().endswith("\nstopped; what was compiled is kept\n")
     assert program.wait() == 130
     eventually(lambda: not is_there(program.pid), 10, "all its processes have ended")
 
