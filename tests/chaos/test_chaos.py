@@ -89,10 +89,10 @@ def test_beliefs_of_the_changelog_are_held_against_the_replay() -> None:
     assert len(faults({b"doomed-0001": kept[b"entity-0004"]})) == 2  # nothing is due, and nothing computes it
 
 
-def test_the_changelog_is_read_to_its_end_where_the_broker_says_one_that_is_too_low(
+def test_the_changelog_is_read_to_its_end_where_the_broker_reports_one_that_is_too_low(
     embedded_broker: EmbeddedNode, names: Names
 ) -> None:
-    """By the embedded broker the end is after the first record of the last batch, and that is where a poll stops."""
+    """The embedded broker reports an end after the first record of the last batch, and there a poll stops here."""
     servers, topic = embedded_broker.bootstrap_servers, names.topics.observations
     topics.create(servers, names.topics, partitions=1)
     written = {str(number).encode(): b"value" for number in range(POLL_RECORDS + 5)}

@@ -96,7 +96,7 @@ def changelog(servers: str, topic: str, partitions: int) -> dict[bytes, bytes | 
         ends = consumer.end_offsets(places)
         consumer.seek_to_beginning()
         found: dict[bytes, bytes | None] = {}
-        # the embedded broker says ends that are too low, and a fetch the right ones; see streams.kafka.faust.watermarks
+        # the embedded broker reports ends that are too low; a fetch has the right ones (streams.kafka.faust.watermarks)
         while any(
             consumer.position(place) < max(ends[place], consumer.highwater(place) or 0) for place in places
         ):

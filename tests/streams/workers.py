@@ -249,7 +249,7 @@ class Reading:
         )
         places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
         self._consumer.assign(places)
-        for place in places:  # the embedded broker may say a beginning that is too high
+        for place in places:  # the embedded broker may report a beginning that is too high
             self._consumer.seek(place, 0)
 
     def poll(self, timeout: float = 0.2) -> None:

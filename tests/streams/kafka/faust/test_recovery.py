@@ -194,7 +194,7 @@ def test_high_watermark_is_the_end_of_the_partition(broker: Broker, names: Names
     assert all(0 < end <= 50 for end in ends.values())
 
 
-def test_a_log_of_the_embedded_broker_is_read_from_its_first_record_whatever_beginning_the_broker_says(
+def test_a_log_of_the_embedded_broker_is_read_from_its_first_record_whatever_beginning_it_reports(
     embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer is too high where two producers raced, which no test can bring about."""
