@@ -5,8 +5,10 @@
    (`mode_search.randomised_images`). Checks draw from there too, and where an answer lacks a peak, it is added.
 3. Every answer that is not nearly exact is refined on its own points (`refinement`), and while it is poor, on more.
 4. Peaks are searched for only where an answer stays poor, several possible outliers contradict, or noise is so sharp
-   in the plane that no point may have come to a thin ring. A conditional proposal replaces the search.
+   in the plane that no point may have come to a thin ring.
 5. What was refined is measured on fresh points.
+6. An answer in two steps (`in_two_steps`) replaces the network's: it is refined only where it is poor
+   (`repeat_below`), and never searched.
 """
 
 from __future__ import annotations
@@ -69,11 +71,12 @@ class CheckedNetwork:
         return _marked(self._checked(local, answer, p_value, self.settings.points), fell_back)
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, Tensor]:
-        """The network's answer, and where it is not that of the network on its device ``(B,)``."""
-        settings, prior, count = self.settings, local.prior, self.tokens(local)
-        if prior.components > count:
-            prior = reduce(prior, count, settings.merge_below)
-        answer, spared = self.network.answer(duplicate_components(prior, count), local.observations)
+        """The first answer, and where it is not that of the network on its device ``(B,)``."""
+        if local.start is not None:
+            answer = local.start
+            spared = torch.zeros(answer.batch, dtype=torch.bool)
+        else:
+            answer, spared = self._of_network(local)
         unusable = ~finite(answer)
         if bool(unusable.any()):
             answer = _with_fallback(answer, local, unusable)
@@ -81,6 +84,13 @@ class CheckedNetwork:
             whole = GaussianMixture.gaussian(*local.prior.moments())
             answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, unusable | spared
+
+    def _of_network(self, local: LocalProblem) -> tuple[GaussianMixture, Tensor]:
+        """The network's answer, and where another device gave it, ``(B,)``."""
+        prior, count = local.prior, self.tokens(local)
+        if prior.components > count:
+            prior = reduce(prior, count, self.settings.merge_below)
+        return self.network.answer(duplicate_components(prior, count), local.observations)
 
     def tokens(self, local: LocalProblem) -> int:
         """How many tokens the network gets."""
@@ -94,7 +104,8 @@ class CheckedNetwork:
     def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
         """Extend an answer to the whole state, and reduce it."""
         whole = self._reduced(local, answer)
-        method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
+        found = Method.TRANSFORMER if local.start is None else Method.LINEARISED
+        method = torch.full((whole.batch,), found, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
 
@@ -153,9 +164,11 @@ class ThoroughNetwork(CheckedNetwork):
         """Refine answers that are not nearly exact; repeat with more points while they are poor and improve.
 
         Every refinement adds components, more than an answer may have. A repeat starts from what the reduction left,
-        not from all that the one before fitted. What was refined is measured at last on fresh points.
+        not from all that the one before fitted. What this tried to refine is measured at last on fresh points.
         """
-        settings, left = self.settings, torch.nonzero(now.sample_efficiency < ENOUGH)[:, 0]
+        settings, below = self.settings, least if local.start is not None else ENOUGH
+        tried = now.sample_efficiency < below
+        left = torch.nonzero(tried)[:, 0]
         size = settings.most_components - settings.components, settings.refine_rounds, settings.refine_steps
         for points in (settings.refine_points, *settings.repeat_points):
             if len(left) == 0:
@@ -165,7 +178,7 @@ class ThoroughNetwork(CheckedNetwork):
             now = now.with_rows(left, after)
             left = left[after.sample_efficiency < least[left]]
             answer = local.localise(now.posterior)
-        chosen = torch.nonzero(now.method == Method.REFINED)[:, 0]
+        chosen = torch.nonzero(tried | (now.method == Method.REFINED))[:, 0]
         if len(chosen) == 0:
             return now
         return now.with_rows(chosen, self._verified(local.rows(chosen), now.rows(chosen)))
@@ -203,8 +216,8 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
-        if local.conditional is not None:
-            return now  # its points are along every hypothesis about the observations that come first
+        if local.start is not None:
+            return now  # it has a part for every hypothesis about the observations that come first
         poor = now.sample_efficiency < self.settings.repeat_below
         index = torch.nonzero(wanted.search | poor)[:, 0]
         if len(index) == 0 or not self.settings.search:
@@ -240,10 +253,17 @@ class ThoroughNetwork(CheckedNetwork):
         return replace(again, sample_efficiency=size, divergence=divergence)
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
-        """For each entity the answer with the larger sample efficiency."""
-        other = self._checked(local, answer, now.p_value, MEASURED)
+        """For each entity the answer that is nearer to the exact posterior.
+
+        They are compared on the points of both: the points of one flatter it.
+        """
+        other = self._unmeasured(local, answer, now.p_value)
+        before, after = (local.localise(update.posterior) for update in (now, other))
+        points = [local.weigh(each, MEASURED, Seed.CHECK) for each in (before, after)]
+        other = _with_quality(other, importance.quality(points[1]))
         other = replace(other, method=torch.full_like(other.method, Method.REFINED))
-        better = torch.nonzero(other.sample_efficiency > now.sample_efficiency)[:, 0]
+        nearer = torch.stack([importance.nearer(weighted, before, after) for weighted in points])
+        better = torch.nonzero(nearer.sum(0) > 0)[:, 0]
         return now.with_rows(better, other.rows(better))
 
 

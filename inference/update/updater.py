@@ -14,8 +14,8 @@
    (`plane.hypotheses`).
 5. Errors of sensors that last are hidden coordinates. Where they are not nearly linear, `persistent` takes them out.
 6. Every answer of the network is reduced, checked, and refined while it is poor. Few problems are searched for modes
-   (`network`). Where observations of some coordinates may be outliers, and functions take others too, points of the
-   check come from an update with the former alone (`check.conditional_proposal`).
+   (`network`). Where functions take other coordinates than all other observations, an answer in two steps replaces that
+   of the network (`in_two_steps`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update.check.conditional_proposal import ConditionalProposal, seen_first
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.simulated_p_value import simulated_p_value
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.closed.updates import disagree, kalman, linearised
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
+from beliefstream.inference.update.in_two_steps import TwoSteps, has_hypotheses, seen_first
 from beliefstream.inference.update.network import PLANE, CheckedNetwork, ThoroughNetwork, Wanted
 from beliefstream.inference.update.persistent import several_observations
 from beliefstream.inference.update.plane.hypotheses import by_hypotheses
@@ -206,20 +206,31 @@ class Updater:
         wanted = Wanted(torch.zeros(batch, dtype=torch.float64), no, no.clone())
         wanted.least[index] = settings.least_efficiency(posed.gained)
         wanted.doubted[index], wanted.search[index] = self._doubted(posed)
-        first = seen_first(problems.observations)[0] & wanted.doubted[:, None]
-        alike = torch.cat([torch.stack([code, problems.shapes(index)], 1), first.long()], 1)
+        first = seen_first(problems.observations)[1]
+        # after a first step without hypotheses, no part is left that a check could miss
+        stepwise = first.any(1)
+        wanted.least[stepwise] = settings.repeat_below
+        wanted.doubted[stepwise] &= has_hypotheses(problems.observations, first)[stepwise]
+        shape = torch.stack([code, problems.shapes(index), stepwise & wanted.doubted], 1)
+        alike = torch.cat([shape, first], 1).long()
         for part in _groups(index, torch.unique(alike, dim=0, return_inverse=True)[1]):
             local, p_value = problems.local(part, True)
-            if bool(first[part[0]].any()):
-                local = replace(local, conditional=self._conditional(local))
+            if bool(stepwise[part[0]]):
+                local = self._started(local, bool(wanted.doubted[part[0]]))
             yield part, self._thorough.thorough(local, p_value, wanted.rows(part))
 
-    def _conditional(self, local: LocalProblem) -> ConditionalProposal:
-        """Where to draw points of problems, some of whose observations touch the same coordinates, and no others."""
+    def _started(self, local: LocalProblem, doubted: bool) -> LocalProblem:
+        """Problems with an answer in two steps to start from; where `doubted`, points of a check come from it too."""
         axes, first = seen_first(local.observations)
-        known = self._updated(local.prior, replace(local.observations, mask=first)).posterior
-        rest = _trimmed(replace(local.observations, mask=local.observations.mask & ~first))
-        return ConditionalProposal.of(known, torch.nonzero(axes[0])[:, 0].tolist(), local.prior, rest)
+        before, rest = (
+            _trimmed(replace(local.observations, mask=mask))
+            for mask in (first, local.observations.mask & ~first)
+        )
+        known = self._updated(local.prior, before).posterior
+        steps = TwoSteps(known, torch.nonzero(axes[0])[:, 0].tolist(), local.prior, rest)
+        return replace(
+            local, start=steps.answer(self.settings), conditional=steps.proposal if doubted else None
+        )
 
     def _doubted(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """Whose answers may lack a part of the posterior, and where modes are searched for in any case, ``(B,)``."""

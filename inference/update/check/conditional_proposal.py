@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import FUNCTION, Observations
+from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_densities
@@ -26,21 +26,6 @@ from beliefstream.inference.update.check.importance import EVENLY, normal_points
 
 # share of the points whose other coordinates keep the prior, as the rest may be outliers; a tenth, as in `importance`
 UNSEEN = 0.1
-
-
-def seen_first(observations: Observations) -> tuple[Tensor, Tensor]:
-    """The coordinates ``(B, d)`` of all sensors but functions, and the observations ``(B, N)`` that touch no others.
-
-    Both are bool, and False where no observation is left, or none may be an outlier or has noise of several parts: then
-    the posterior is no sum of several that a check could miss. Also where one is of a problem of the user.
-    """
-    touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
-    touched = touched & observations.mask[..., None]
-    axes = (touched & (observations.kind != FUNCTION)[..., None]).any(1)
-    first = observations.mask & ~(touched & ~axes[:, None]).any(2)
-    several = (observations.outlier_probability > 0) | (observations.noise_components > 1)
-    chosen = (observations.mask & ~first).any(1) & (several & first).any(1) & ~observations.has_problem
-    return axes & chosen[:, None], first & chosen[:, None]
 
 
 @dataclass(frozen=True)

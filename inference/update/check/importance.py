@@ -171,6 +171,13 @@ def quality(weighted: Weighted) -> Quality:
     return Quality(size, evidence, divergence.clamp_min(0), influence.square().sum(1).sqrt())
 
 
+def nearer(weighted: Weighted, before: GaussianMixture, after: GaussianMixture) -> Tensor:
+    """By how many nats the answer `after` is nearer to the exact posterior than that `before`, ``(B,)``."""
+    share = torch.softmax(weighted.target - weighted.proposal, 1)
+    ratio = after.log_density(weighted.points) - before.log_density(weighted.points)
+    return torch.where(share > 0, share * ratio, 0.0).sum(1)
+
+
 def with_wide(answer: GaussianMixture, wide: GaussianMixture, most: float) -> GaussianMixture:
     """An answer beside one Gaussian as wide as the prior, in the order of their weights.
 

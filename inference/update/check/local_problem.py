@@ -27,6 +27,7 @@ class LocalProblem:
     images: GaussianMixture  # where the observations agree: part of every check's proposal; before a search the prior
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
     conditional: ConditionalProposal | None = None  # where a check draws further points
+    start: GaussianMixture | None = None  # a first answer, in place of the network's
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations, axes: list[int]) -> LocalProblem:
@@ -71,6 +72,7 @@ class LocalProblem:
             prior if self.images is self.prior else self.images.rows(index),
             self.shares,
             None if self.conditional is None else self.conditional.rows(index),
+            None if self.start is None else self.start.rows(index),
         )
 
     def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:
