@@ -104,7 +104,8 @@ class CheckedNetwork:
     def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
         """Extend an answer to the whole state, and reduce it."""
         whole = self._reduced(local, answer)
-        found = Method.TRANSFORMER if local.start is None else Method.LINEARISED
+        # the first of two steps mostly is quadrature; a linearised update would count a bound, not what is measured
+        found = Method.TRANSFORMER if local.start is None else Method.QUADRATURE
         method = torch.full((whole.batch,), found, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
