@@ -37,16 +37,20 @@ def doppler(generator: Generator) -> Made:
     return reported(generator, prior, sensors[:6])
 
 
-def radar(generator: Generator) -> Made:
-    """Distance, radial speed and bearing from one radar, with outliers, under a prior of 100 m and 10 m/s."""
-    prior = gaussian(np.zeros(4), np.array([100.0, 100.0, 10.0, 10.0]))
-    where, outlier = 100 * place(generator, 0.2, 2.0), 0.05
-    sensors = [
-        range_to((0, 1), 4, where, 1.0, outlier, 600.0),
-        range_rate((0, 1), (2, 3), 4, where, 0.1, outlier, 60.0),
-        bearing((0, 1), 4, where, 0.02, outlier),
-    ]
-    return reported(generator, prior, sensors)
+def radar(outlier: float) -> Maker:
+    """Distance, radial speed and bearing from one radar, under a prior of 100 m and 10 m/s."""
+
+    def make(generator: Generator) -> Made:
+        prior = gaussian(np.zeros(4), np.array([100.0, 100.0, 10.0, 10.0]))
+        where = 100 * place(generator, 0.2, 2.0)
+        sensors = [
+            range_to((0, 1), 4, where, 1.0, outlier, 600.0),
+            range_rate((0, 1), (2, 3), 4, where, 0.1, outlier, 60.0),
+            bearing((0, 1), 4, where, 0.02, outlier),
+        ]
+        return reported(generator, prior, sensors)
+
+    return make
 
 
 def one_range(generator: Generator) -> Made:
