@@ -241,6 +241,11 @@ class Sensor:
         before = self.value_length - self.problem.data_length
         return np.array(padded(value.tolist(), self.problem.rows, before, len(self.problem.data)))
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether its likelihood was learned from a simulator."""
+        return self.problem is not None and self.problem.is_learned
+
     def numbers(self, value: Array) -> Array:
         """Data and context of a report `value` to a problem, in the problem's order.
 

@@ -108,19 +108,21 @@ class Updater:
         return type(self).update is Updater.update
 
     @torch.inference_mode()
-    def update(self, prior: GaussianMixture, observations: Observations) -> Update:
+    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Update:
         """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
+
+        `simulated` is whether the p-values of a user's likelihoods come from its simulator; otherwise they are rough.
 
         Raises ValueError if batch or dimension differ, or an entity has no observation; OutOfMemory if there is none.
         """
         try:
-            return self._updated(prior, observations)
+            return self._updated(prior, observations, simulated)
         except RuntimeError as error:
             if not is_memory(error):
                 raise
             raise OutOfMemory(f"update: no memory for {prior.batch} entities") from error
 
-    def _updated(self, prior: GaussianMixture, observations: Observations) -> Update:
+    def _updated(self, prior: GaussianMixture, observations: Observations, simulated: bool = False) -> Update:
         if prior.batch != observations.batch or prior.dimension != observations.dimension:
             raise ValueError(
                 f"observations: {observations.batch} × {observations.dimension} coordinates do not match a prior of "
@@ -142,7 +144,7 @@ class Updater:
             problems = _Problems(posed, observations, self.settings.components)
             parts.extend(self._by_network(problems, index, problems.codes))
         update = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
-        if observations.likelihoods is not None:
+        if simulated and observations.likelihoods is not None:
             update = replace(update, p_value=simulated_p_value(posed.prior, observations, update.p_value))
         return update
 

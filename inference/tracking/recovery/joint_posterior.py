@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from beliefstream.inference.likelihood.observations import LIKELIHOOD
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded
@@ -57,7 +56,7 @@ def joint_outcomes(
     for (dimension, components, _), places in groups.items():
         prior = concatenate([due[i][0] for i in places])
         observations = encode([due[i][1] for i in places], dimension)
-        update = updater.with_components(components).update(prior, observations)
+        update = updater.with_components(components).update(prior, observations, simulated=False)
         errors = AccumulatedErrors.of([NO_ERROR] * len(places)).plus(counted(update))
         times = [steps[i].instant.time for i in places]
         for i, joint in zip(places, split(update, times, errors.single()), strict=True):
@@ -99,6 +98,6 @@ def since_prior(
                 return None
         readings += expanded(instant.readings)
     too_many = len(readings) > MOST_TOGETHER or prior.components > MOST_COMPONENTS
-    if too_many or any(each.sensor.kind == LIKELIHOOD or each.sensor.errors for each in readings):
+    if too_many or any(each.sensor.is_learned or each.sensor.errors for each in readings):
         return None
     return prior, readings

@@ -110,8 +110,8 @@ def test_a_density_that_is_no_mixture_is_refused() -> None:
 class TooSure(Updater):
     """Says half the covariances that it should."""
 
-    def update(self, prior: GaussianMixture, observations: Observations) -> Update:
-        found = super().update(prior, observations)
+    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Update:
+        found = super().update(prior, observations, simulated=simulated)
         posterior = found.posterior
         halved = GaussianMixture(posterior.log_weights, posterior.means, posterior.covariances / 2)
         return replace(found, posterior=halved)

@@ -116,7 +116,7 @@ def test_fuse_has_the_grids_posterior(folder: Path, run: Run, monkeypatch: pytes
     ]
     divergence = float((share * (log_density - scipy.special.logsumexp(parts, 0))).sum())
     assert last.quality.accumulated_error is not None
-    assert -0.01 < divergence < min(0.3, last.quality.accumulated_error + 0.1)
+    assert -0.01 < divergence < min(0.1, last.quality.accumulated_error + 0.02)
 
 
 def test_an_observation_as_on_the_page_gives_a_posterior(

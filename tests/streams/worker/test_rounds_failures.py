@@ -42,10 +42,10 @@ def test_an_update_that_raises_leaves_the_others_alone(updater: Updater) -> None
     class Unhappy(Updater):
         """Fails for whole batches, and for one entity alone."""
 
-        def update(self, prior: Any, observations: Any) -> Any:
+        def update(self, prior: Any, observations: Any, *, simulated: bool = True) -> Any:
             if prior.batch > 1 or float(observations.value.abs().max()) > 1e5:
                 raise RuntimeError("cannot")
-            return super().update(prior, observations)
+            return super().update(prior, observations, simulated=simulated)
 
     unhappy = Unhappy(updater.network, updater.device, updater.settings)
     bad, good = batch(seen(1.0, 1e6), key=b"bad"), batch(seen(1.0), key=b"good")
@@ -57,7 +57,7 @@ def test_a_machine_without_memory_is_no_fault_of_the_messages(updater: Updater) 
     class Full(Updater):
         """On a machine without memory."""
 
-        def update(self, prior: Any, observations: Any) -> Any:
+        def update(self, prior: Any, observations: Any, *, simulated: bool = True) -> Any:
             raise OutOfMemory("no memory")
 
     entity = batch(seen(1.0))

@@ -138,7 +138,9 @@ def test_what_is_taken_together() -> None:
     assert taken([*before, Instant(2.5, prior=PARTIAL), *after]) is None
     assert taken([*before, *after], replace(AT_REST, expires_after=0.9)) == readings[-1:]
     assert taken([*before, *after], replace(AT_REST, expires_after=1.0)) == readings
-    for other in (learned(), exact()):
+    own = exact()
+    assert taken([*before, Instant(3.0, (own,))]) == [*readings[:3], own]
+    for other in (learned(), exact(is_learned=True)):
         assert taken([*before, Instant(3.0, (other,))]) is None
 
 
