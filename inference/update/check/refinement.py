@@ -81,8 +81,7 @@ def maximise(answer: GaussianMixture, weighted: Weighted, steps: int = 1) -> Gau
 
 def finite(mixture: GaussianMixture) -> Tensor:
     """Which mixtures have a weight and only finite moments, ``(B,)`` bool."""
-    weight = torch.logsumexp(
-        mixture.log_weights, 1, keepdim=True
-    )  # a place without a component has the weight 0
+    # a place without a component has the weight 0, whose logarithm is not finite
+    weight = torch.logsumexp(mixture.log_weights, 1, keepdim=True)
     parts = (weight, mixture.means.flatten(1), mixture.covariances.flatten(1))
     return torch.stack([part.isfinite().all(1) for part in parts]).all(0)
