@@ -171,6 +171,11 @@ class Sensor:
             return all(part.is_built_in for part in self.parts)
         return self.problem is None and (self.program is None or code_of(self.program) != TABULATED)
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether its likelihood was learned; False of a composite, whose parts may be."""
+        return self.problem is not None and self.problem.is_learned
+
     @functools.cached_property
     def is_simple(self) -> bool:
         """Whether it is built in, and its outliers do not depend on the reported value."""
@@ -240,11 +245,6 @@ class Sensor:
             return value
         before = self.value_length - self.problem.data_length
         return np.array(padded(value.tolist(), self.problem.rows, before, len(self.problem.data)))
-
-    @property
-    def is_learned(self) -> bool:
-        """Whether its likelihood was learned from a simulator."""
-        return self.problem is not None and self.problem.is_learned
 
     def numbers(self, value: Array) -> Array:
         """Data and context of a report `value` to a problem, in the problem's order.

@@ -58,7 +58,7 @@ class Trust:
 
 def trust_in(readings: Sequence[Reading]) -> Trust | None:
     """Trust in the likelihoods of `readings` alone; None if all are exact."""
-    learned = [r for r in readings if r.sensor.problem is not None and r.sensor.problem.is_learned]
+    learned = [reading for reading in readings if reading.sensor.is_learned]
     if not learned:
         return None
     errors: list[float | None] = []

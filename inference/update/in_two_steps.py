@@ -27,7 +27,7 @@ from beliefstream.inference.update.settings import UpdateSettings
 # Set on radars, of seeds 177 to 179.
 MOST_PARTS = 96  # components after splitting
 MOST_BENT = 0.3  # curvature over one standard deviation, in units of the noise, to which components are split
-ROUNDS = 2
+ROUNDS = 2  # of splitting
 
 
 def seen_first(observations: Observations) -> tuple[Tensor, Tensor]:
