@@ -26,7 +26,6 @@ from beliefstream.inference.mixtures import (
 from beliefstream.inference.mixtures.native import compilation_watched, processor
 from beliefstream.inference.tracking import accumulated_error, native_bent_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
-from beliefstream.inference.update import curved, evidence
 from beliefstream.inference.update.check import climb, native_importance, unobserved
 from beliefstream.inference.update.closed import updates
 from beliefstream.inference.update.persistent import single_observation
@@ -40,7 +39,6 @@ MODULES = (
     polar_answers,
     native_steps,
     several_observations,
-    curved,
     reduction,
     updates,
     native_observations,
@@ -54,7 +52,6 @@ MODULES = (
     accumulated_error,
     single_observation,
     predicted_observations,
-    evidence,
 )
 
 

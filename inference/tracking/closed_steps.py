@@ -26,10 +26,10 @@ from beliefstream.inference.tracking.native_bent_steps import follow
 from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.prediction import Step, begun, by_motion
+from beliefstream.inference.update.closed.linearised import LESS_LINEAR
 from beliefstream.inference.update.closed.reduction_cost import points_of
 from beliefstream.inference.update.closed.updates import Limits
-from beliefstream.inference.update.quadrature import LESS_LINEAR, RULES
-from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
+from beliefstream.inference.update.settings import MOST_TOGETHER, MOST_TOUCHED, UpdateSettings
 
 
 def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> list[Outcome | None]:
@@ -53,7 +53,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
         float(settings.merge_below),
         float(settings.linear_below),
         float(settings.linear_below) * (LESS_LINEAR if settings.quadrature_below > 0 else 1.0),
-        max(RULES) - 1,
+        MOST_TOUCHED - 1,
         points_of(given.means.shape[1]),
     )
     found = solve(given, reported, judged, limits)

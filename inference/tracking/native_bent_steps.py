@@ -1,13 +1,12 @@
 """Steps with one range or bearing that bends too much for a closed form, by quadrature.
 
-It goes on where `native_steps` leaves such a step open, with its prediction: along the observation first, and in the
-plane then around the sensor. These are most first steps of an entity, and some of a settled fleet. A sensor's errors
-that last are taken out (`update.persistent`). What it solves poorly stays open.
+It goes on where `native_steps` leaves such a step open, with its prediction, in the plane around the sensor. These are
+most first steps of an entity, and some of a settled fleet. A sensor's errors that last are taken out
+(`update.persistent`). What it solves poorly stays open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +28,6 @@ from beliefstream.inference.tracking.native_steps import (
 )
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.updates import BENT, EFFICIENCY, EVIDENCE
-from beliefstream.inference.update.curved import solve as solve_along
-from beliefstream.inference.update.curved_nodes import MOST_TOUCHED
 from beliefstream.inference.update.persistent.single_observation import Alone, Answer, solved
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
@@ -40,7 +37,7 @@ from beliefstream.inference.update.plane.polar_answers import (
 )
 from beliefstream.inference.update.plane.single_observation import accepted
 from beliefstream.inference.update.result import Method
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -72,28 +69,26 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
         return
     prior = _predicted(given, found, rows)
     seen = _observations(reported, (np.cumsum(reported.counts) - 1)[rows])
-    if given.means.shape[1] == given.state:
-        several = _by_quadrature(prior, seen, settings)
-    else:
-        several = iter([_with_errors(prior, seen, given.state, settings)])
-    for answers in several:
-        _keep_all(rows, prior, answers, given.state, found)
+    has_errors = given.means.shape[1] > given.state
+    answers = (
+        _with_errors(prior, seen, given.state, settings)
+        if has_errors
+        else _by_quadrature(prior, seen, settings)
+    )
+    _keep_all(rows, prior, answers, given.state, found)
 
 
-def _by_quadrature(prior: Numbers, seen: Seen, settings: UpdateSettings) -> Iterator[Answers]:
-    """Answers by each way, to what others left."""
+def _by_quadrature(prior: Numbers, seen: Seen, settings: UpdateSettings) -> Answers:
+    """Answers around the sensor, to those in the plane."""
     touched = (seen.heading[:, 0] != 0) | (seen.matrix[:, 0] != 0).any(1)
     # without a limit for closed forms, a linear sensor with outliers is left too
-    count = np.where(seen.kind[:, 0] != LINEAR, touched.sum(1), 0)
-    for size in range(1, MOST_TOUCHED + 1):
-        # in the plane, what bends little takes a third of the time along the observation
-        for way in (_along, _in_plane) if size == 2 else (_along,):
-            index = np.nonzero(count == size)[0]
-            if len(index):
-                axes = np.ascontiguousarray(np.nonzero(touched[index])[1].reshape(-1, size))
-                answers = way(prior, seen, index, axes, settings)
-                count[index[answers.chosen]] = 0
-                yield answers
+    index = np.nonzero((seen.kind[:, 0] != LINEAR) & (touched.sum(1) == PLANE))[0]
+    axes = np.ascontiguousarray(np.nonzero(touched[index])[1].reshape(-1, PLANE))
+    posterior, values = solve(prior, seen, index, axes, limits_of(settings))
+    good, exact = accepted(values, settings)
+    method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
+    numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
+    return Answers(index, np.nonzero(good)[0], posterior, numbers, method)
 
 
 def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSettings) -> Answers:
@@ -132,12 +127,12 @@ def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> Answer
     shape = count, most
     posterior = Numbers(np.full(shape, -np.inf), np.zeros((*shape, state)), np.zeros((*shape, state, state)))
     found = Answer(posterior, np.zeros(count), np.full(count, np.inf), np.zeros(count, np.int64))
-    for place, chosen, some, numbers, method in _by_quadrature(alone.prior, seen, settings):
-        at, width = place[chosen], some.means.shape[1]
-        for into, part in zip(posterior, some, strict=True):
-            into[at, :width] = part[chosen]
-        found.log_evidence[at], found.divergence[at] = numbers[chosen].T
-        found.method[at] = method[chosen]
+    place, chosen, some, numbers, method = _by_quadrature(alone.prior, seen, settings)
+    at, width = place[chosen], some.means.shape[1]
+    for into, part in zip(posterior, some, strict=True):
+        into[at, :width] = part[chosen]
+    found.log_evidence[at], found.divergence[at] = numbers[chosen].T
+    found.method[at] = method[chosen]
     return found
 
 
@@ -165,24 +160,6 @@ def _observations(reported: Reported, places: Places) -> Seen:
     }
     fields = (known[name] if name in known else getattr(table, name)[sensors] for name in Seen._fields)
     return Seen(*(np.ascontiguousarray(field[:, None]) for field in fields))
-
-
-def _in_plane(prior: Numbers, seen: Seen, index: Places, axes: Places, settings: UpdateSettings) -> Answers:
-    """Around the sensor."""
-    posterior, values = solve(prior, seen, index, axes, limits_of(settings))
-    good, exact = accepted(values, settings)
-    method = np.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
-    numbers = np.ascontiguousarray(values[[LOG_EVIDENCE, DIVERGENCE]].T)
-    return Answers(index, np.nonzero(good)[0], posterior, numbers, method)
-
-
-def _along(prior: Numbers, seen: Seen, index: Places, axes: Places, settings: UpdateSettings) -> Answers:
-    """Along the observation."""
-    limits = settings.most_components, float(settings.merge_below)
-    posterior, values = solve_along(prior, seen, index, axes, *limits)
-    good = np.nonzero(values[1] < settings.quadrature_below)[0]
-    method = np.full(len(index), int(Method.QUADRATURE))
-    return Answers(index, good, posterior, np.ascontiguousarray(values.T), method)
 
 
 @native

@@ -37,10 +37,9 @@ from beliefstream.inference.update.check.prior_scan import SLACK
 from beliefstream.inference.update.check.refinement import LEAST_ADDED, finite, refine
 from beliefstream.inference.update.devices import DeviceNetwork
 from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
-from beliefstream.inference.update.settings import ENOUGH, UpdateSettings
+from beliefstream.inference.update.settings import ENOUGH, PLANE, UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
-PLANE = 2  # coordinates; in more, the network gets as many tokens as an answer may have components
 TOGETHER = 32  # problems that are searched at a time, so that their points stay in the processor's cache
 MEASURED = 1024  # points that measure an answer
 VERIFIED = 4096  # points that measure what was chosen; few of 1024 fall on what it may still have missed
@@ -65,10 +64,10 @@ class CheckedNetwork:
     def __init__(self, network: DeviceNetwork, settings: UpdateSettings) -> None:
         self.network, self.settings = network, settings
 
-    def update(self, local: LocalProblem, p_value: Tensor) -> Update:
-        """Posterior of each problem; `p_value` ``(B,)`` of the observations is passed on to the result."""
+    def update(self, local: LocalProblem) -> Update:
+        """Posterior of each problem."""
         answer, fell_back = self._answer(local)
-        return _marked(self._checked(local, answer, p_value, self.settings.points), fell_back)
+        return _marked(self._checked(local, answer, self.settings.points), fell_back)
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, Tensor]:
         """The first answer, and where it is not that of the network on its device ``(B,)``."""
@@ -97,18 +96,17 @@ class CheckedNetwork:
         fits = local.prior.components <= self.settings.components
         return self.settings.components if fits else self.settings.most_components
 
-    def _checked(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, points: int) -> Update:
+    def _checked(self, local: LocalProblem, answer: GaussianMixture, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
-        return self._measured(local, self._unmeasured(local, answer, p_value), points)
+        return self._measured(local, self._unmeasured(local, answer), points)
 
-    def _unmeasured(self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor) -> Update:
+    def _unmeasured(self, local: LocalProblem, answer: GaussianMixture) -> Update:
         """Extend an answer to the whole state, and reduce it."""
         whole = self._reduced(local, answer)
         # the first of two steps mostly is quadrature; a linearised update would count a bound, not what is measured
         found = Method.TRANSFORMER if local.start is None else Method.QUADRATURE
-        method = torch.full((whole.batch,), found, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
-        return Update(whole, unmeasured, unmeasured, p_value, method, unmeasured)
+        return Update.of(whole, unmeasured, unmeasured, found)
 
     def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
         """The answer over the whole state, with few components, and a wide one where no points fell."""
@@ -132,31 +130,29 @@ class ThoroughNetwork(CheckedNetwork):
     Noise can be a millionth of the prior, and an answer must not depend on the rest of its batch.
     """
 
-    def thorough(self, local: LocalProblem, p_value: Tensor, wanted: Wanted) -> Update:
+    def thorough(self, local: LocalProblem, wanted: Wanted) -> Update:
         """Posterior of each problem, as `update`, as good as `wanted`."""
         sound, parts = _sound(local), []
         for chosen, way in ((sound, self._refined), (~sound, self._unrefined)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
-                parts.append((index, way(local.rows(index), p_value[index], wanted.rows(index))))
+                parts.append((index, way(local.rows(index), wanted.rows(index))))
         return joined(parts)
 
     def tokens(self, local: LocalProblem) -> int:
-        few = local.prior.dimension <= PLANE
+        few = local.prior.dimension <= PLANE  # in more, as many as an answer may have components
         return super().tokens(local) if few else self.settings.most_components
 
-    def _unrefined(self, local: LocalProblem, p_value: Tensor, _: Wanted) -> Update:
-        return self.update(local, p_value)
+    def _unrefined(self, local: LocalProblem, _: Wanted) -> Update:
+        return self.update(local)
 
-    def _refined(self, local: LocalProblem, p_value: Tensor, wanted: Wanted) -> Update:
+    def _refined(self, local: LocalProblem, wanted: Wanted) -> Update:
         """Refine a few problems at a time."""
         answer, fell_back = self._answer(local)
-        batch = len(p_value)
+        batch = local.prior.batch
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
-            return index, self._together(
-                local.rows(index), answer.rows(index), p_value[index], wanted.rows(index)
-            )
+            return index, self._together(local.rows(index), answer.rows(index), wanted.rows(index))
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
@@ -184,15 +180,13 @@ class ThoroughNetwork(CheckedNetwork):
             return now
         return now.with_rows(chosen, self._verified(local.rows(chosen), now.rows(chosen)))
 
-    def _together(
-        self, local: LocalProblem, answer: GaussianMixture, p_value: Tensor, wanted: Wanted
-    ) -> Update:
+    def _together(self, local: LocalProblem, answer: GaussianMixture, wanted: Wanted) -> Update:
         parts = []
         for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._plainly)):
             index = torch.nonzero(chosen)[:, 0]
             if len(index):
                 some, first = local.rows(index), answer.rows(index)
-                now = self._unmeasured(some, first, p_value[index])
+                now = self._unmeasured(some, first)
                 parts.append((index, way(some, first, now, wanted.least[index])))
         now = parts[0][1] if len(parts) == 1 else joined(parts)  # one part has every problem, in order
         return self._searched(local, answer, now, wanted)
@@ -258,7 +252,7 @@ class ThoroughNetwork(CheckedNetwork):
 
         They are compared on the points of both: the points of one flatter it.
         """
-        other = self._unmeasured(local, answer, now.p_value)
+        other = self._unmeasured(local, answer)
         before, after = (local.localise(update.posterior) for update in (now, other))
         points = [local.weigh(each, MEASURED, Seed.CHECK) for each in (before, after)]
         other = _with_quality(other, importance.quality(points[1]))

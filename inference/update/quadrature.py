@@ -11,14 +11,11 @@ a split adds no error of its own.
 The nodes are the prior's. A likelihood that is sharp beside them falls between, which nothing computed from the nodes
 can see. Hence `gate`, which uses only the linearised observations. After the gate, three numbers from the nodes must
 agree that the likelihood is smooth on their scale: see `Solution.error`.
-
-`settle` updates the problems where this or the quadrature of the plane is accurate enough; they skip the network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -33,12 +30,9 @@ from beliefstream.inference.mixtures.splitting import PARTS, split
 from beliefstream.inference.update.check.importance import WIDENING, Seed, systematic
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.prior_scan import scan
-from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled
-from beliefstream.inference.update.curved import follow
-from beliefstream.inference.update.curved_nodes import MOST_ERROR
-from beliefstream.inference.update.plane.several_observations import in_one
-from beliefstream.inference.update.plane.single_observation import around_sensor
-from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
+from beliefstream.inference.update.closed.scaled_problem import Scaled
+from beliefstream.inference.update.problems import Problems, groups
+from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise
@@ -47,12 +41,12 @@ MOST_PARTS = 48  # most components while splitting
 ROUNDS = 3
 GAIN = 4.0  # about the most by which one round of splitting divides the divergence
 MOST_ROUGH = 0.01
+MOST_ERROR = 0.002  # nats between two rules
 NUMBERS = 2_000_000  # most in one tensor
 _SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
 AIM = 0.2  # of the allowed loss: components are split down to it
 POINTS = 256  # of the prior, which check the evidence under a likelihood of any shape
 CHECKED_SPREAD = 30.0  # of an expected value over a component, as `MOST_SPREAD`, where these points check
-LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function
 MORE_LOSS = 4.0  # factor on the allowed loss for functions, on which no network was trained
 LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
@@ -271,79 +265,39 @@ def solve(prior: GaussianMixture, observations: Observations, tolerance: float) 
     return _joined(found)
 
 
-def settle(
-    prior: GaussianMixture,
-    observations: Observations,
-    touched: Tensor,
-    scaled: Scaled,
-    open_: Tensor,
-    settings: UpdateSettings,
-) -> tuple[Tensor, Update | None]:
-    """Places of the problems that quadrature solves well enough, and the answers; None if there are none.
-
-    Args:
-        prior, observations: over all coordinates.
-        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
-        scaled: the same problems, linearised.
-        open_: problems that are not solved yet, ``(B,)`` bool.
-        settings: `quadrature_below` is the loss in nats that an answer may have; 0 never uses quadrature.
-    """
-    if settings.quadrature_below <= 0:
-        return torch.zeros(0, dtype=torch.int64), None
-    parts = [*follow(scaled, touched, open_, settings)]
-    parts.extend(around_sensor(scaled, touched, _without(open_, parts), settings))
-    left = _without(open_, parts)
-    fits = left & (touched.sum(1) <= max(RULES))
-    if bool(fits.any()):
-        parts.extend(_weak(prior, observations, touched, scaled, fits, settings))
-        left = _without(left, parts)
-    parts.extend(in_one(prior, observations, touched, scaled, left, settings))
-    if not parts:
-        return torch.zeros(0, dtype=torch.int64), None
-    return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
-
-
-def _without(open_: Tensor, solved: list[tuple[Tensor, Update]]) -> Tensor:
-    """Which problems are still open, ``(B,)`` bool."""
-    left = open_.clone()
-    for index, _ in solved:
-        left[index] = False
-    return left
-
-
-def _weak(
-    prior: GaussianMixture,
-    observations: Observations,
-    touched: Tensor,
-    scaled: Scaled,
-    fits: Tensor,
-    settings: UpdateSettings,
-) -> Iterator[tuple[Tensor, Update]]:
-    """Places and answers of problems that fit, ``(B,)`` bool, and whose observations are weak beside the prior."""
-    spread = gate(scaled.prior, scaled.observations, scaled.linear)
+def can(problems: Problems) -> Tensor:
+    """Entities whose observations touch few coordinates, and are weak beside the prior, ``(B,)`` bool."""
+    few = problems.touched_count <= max(RULES)
+    if problems.settings.quadrature_below <= 0 or not bool(few.any()):
+        return torch.zeros_like(few)
+    scaled, observations = problems.scaled, problems.observations
     # the prior's points check functions too, see `_agreed`
-    functions = observations.has_functions
-    most = torch.where(functions, CHECKED_SPREAD, MOST_SPREAD)
-    fits = fits & (spread < most)
+    few &= _spread(scaled) < torch.where(observations.has_functions, CHECKED_SPREAD, MOST_SPREAD)
     if observations.likelihoods is not None:
-        fits = fits & (_farther_out(scaled) < MOST_SPREAD)
-    pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1) + (functions * (1 << prior.dimension))
-    code = torch.where(fits, pattern, -1)
-    for each in sorted(set(code.tolist()) - {-1}):
-        index = torch.nonzero(code == each)[:, 0]
-        axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
-        local = LocalProblem.of(prior.rows(index), observations.rows_of(index), axes)
-        below = settings.quadrature_below * (MORE_LOSS if bool(functions[index[0]]) else 1.0)
-        steep = spread[index] >= MOST_SPREAD
-        accepted, update = _settled(local, scaled.rows(index), steep, settings, below)
-        if len(accepted):
-            yield index[accepted], update.rows(accepted)
+        few &= _farther_out(scaled) < MOST_SPREAD
+    return few
 
 
-def _settled(
-    local: LocalProblem, problem: Scaled, steep: Tensor, settings: UpdateSettings, below: float
-) -> tuple[Tensor, Update]:
-    """Places of the answers that lose less than `below`, nats, and all answers; `steep` are compared with a scan."""
+def answer(problems: Problems, index: Tensor) -> Update:
+    """Answers to the entities at `index`, whose loss is infinite where it is not below what the settings allow."""
+    settings, observations, parts = problems.settings, problems.observations, []
+    spread, functions = _spread(problems.scaled), observations.has_functions
+    for some in groups(index, problems.pattern + (functions * (1 << problems.prior.dimension))):
+        local = LocalProblem.of(
+            problems.prior.rows(some), observations.rows_of(some), problems.axes_of(some[0])
+        )
+        below = settings.quadrature_below * (MORE_LOSS if bool(functions[some[0]]) else 1.0)
+        parts.append((some, _settled(local, spread[some] >= MOST_SPREAD, settings, below)))
+    return joined(parts)
+
+
+def _spread(scaled: Scaled) -> Tensor:
+    """The gate's spread of each problem, ``(B,)``."""
+    return gate(scaled.prior, scaled.observations, scaled.linear)
+
+
+def _settled(local: LocalProblem, steep: Tensor, settings: UpdateSettings, below: float) -> Update:
+    """Answers, whose loss is infinite if it is not less than `below`, nats; `steep` ones are compared with a scan."""
     observations = local.observations
     solution = solve(local.prior, observations, below * AIM)
     whole = local.extend(solution.posterior, solution.source)
@@ -354,15 +308,8 @@ def _settled(
     at = torch.nonzero(steep & (divergence < below))[:, 0]
     if len(at):
         divergence[at] += _missed(local.rows(at), whole.rows(at), solution.log_evidence[at])
-    update = Update(
-        whole,
-        efficiency_at(divergence),
-        solution.log_evidence,
-        problem.prediction.p_value(problem.prior),
-        torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64),
-        divergence,
-    )
-    return torch.nonzero(divergence < below)[:, 0], update
+    loss = torch.where(divergence < below, divergence, math.inf)
+    return Update.of(whole, solution.log_evidence, loss, Method.QUADRATURE)
 
 
 def _missed(local: LocalProblem, whole: GaussianMixture, log_evidence: Tensor) -> Tensor:
@@ -373,19 +320,6 @@ def _missed(local: LocalProblem, whole: GaussianMixture, log_evidence: Tensor) -
     """
     found = scan(local.prior, local.observations)
     return found.missed(local.localise(whole), log_evidence).sum(1)
-
-
-def linear_share(posed: Posed, observations: Observations, settings: UpdateSettings) -> Tensor | float:
-    """Factor ``(B,)`` on the loss that a linearised update may have: less where quadrature can replace it.
-
-    The error of a linearised function has a sign, and adds up over many observations.
-    """
-    if observations.functions is None or settings.quadrature_below <= 0:
-        return 1.0
-    hidden = 0 if observations.hidden is None else int(observations.hidden.max())
-    touched = posed.touched[:, : posed.touched.shape[1] - hidden]
-    replaced = observations.has_functions & (touched.sum(1) < max(RULES))
-    return torch.where(replaced, LESS_LINEAR, 1.0).double()
 
 
 def _farther_out(problem: Scaled) -> Tensor:

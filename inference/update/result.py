@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeVar
 
@@ -40,6 +41,25 @@ class Update:
     method: Tensor  # a `Method`, int64
     divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
 
+    @classmethod
+    def of(
+        cls, posterior: GaussianMixture, log_evidence: Tensor, divergence: Tensor, method: Method | Tensor
+    ) -> Update:
+        """An answer whose sample efficiency is that of its divergence; its p-value is not known yet."""
+        if not isinstance(method, Tensor):
+            method = torch.full_like(divergence, method, dtype=torch.int64)
+        unknown = torch.full_like(divergence, math.nan)
+        return cls(posterior, efficiency_at(divergence), log_evidence, unknown, method, divergence)
+
+    @classmethod
+    def none(cls, prior: GaussianMixture) -> Update:
+        """No answers: the priors with infinite divergence."""
+        zero = torch.zeros(prior.batch, dtype=torch.float64)
+        return cls.of(prior, zero, zero + math.inf, Method.FALLBACK)
+
+    def with_p_value(self, p_value: Tensor) -> Update:
+        return replace(self, p_value=p_value)
+
     def rows(self, index: Tensor) -> Update:
         vectors = (getattr(self, name)[index] for name in VECTORS)
         return Update(self.posterior.rows(index), *vectors)
@@ -66,7 +86,10 @@ def efficiency_at(divergence: Tensor) -> Tensor:
     return (-2 * divergence).exp()
 
 
-def joined(parts: list[tuple[Tensor, Update]]) -> Update:
+def joined(parts: Sequence[tuple[Tensor, Update]]) -> Update:
+    """The answers of parts of a batch, each with its places, in the order of the places."""
+    if len(parts) == 1 and bool((parts[0][0].diff() > 0).all()):
+        return parts[0][1]
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     posterior = concatenate([update.posterior for _, update in parts])
     vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in VECTORS]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 WEAK = 1.0  # nats gained, below which observations leave a belief wide: they shrink its volume to a third at most
 ENOUGH = 0.995  # sample efficiency that is asked of an answer to them
+PLANE, MOST_TOUCHED = 2, 3  # coordinates of the plane; the most that quadrature is for
 MOST_TOGETHER = 128  # largest number of observations in one update
 # Below this p-value, observations may be outliers: modes are looked for, and light hypotheses are kept.
 # Set on hard problems, of the seeds that docs/adversarial.md names.

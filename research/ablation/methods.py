@@ -8,7 +8,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observations import Observations
@@ -16,28 +17,37 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.tracking import closed_steps, native_bent_steps
 from beliefstream.inference.tracking.native_bent_steps import Answers
-from beliefstream.inference.update import network, quadrature
+from beliefstream.inference.update import amortised, network, quadrature
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
+from beliefstream.inference.update.plane import hypotheses, several_observations, single_observation
+from beliefstream.inference.update.problems import Problems
 from beliefstream.inference.update.result import Update
 
 Replaced = tuple[object, str, Callable[..., Any]]
 """A module or class, the name of a function in it, and what takes its place."""
 
 
-def _nothing(*_: Any) -> tuple[()]:
-    """No problem is solved."""
-    return ()
+def _cannot(problems: Problems) -> Tensor:
+    """No problem is taken."""
+    return torch.zeros(problems.prior.batch, dtype=torch.bool)
 
 
 def _leave(*_: Any) -> None:
     """No step is solved."""
 
 
-def _none_chosen(prior: Numbers, _: Seen, at: NDArray[np.int64], *__: Any) -> Answers:
+def _none_chosen(prior: Numbers, seen: Seen, _: Any) -> Answers:
     """No step is solved by this method; others may solve it."""
-    none, numbers, method = np.zeros(0, np.int64), np.zeros((len(at), 2)), np.zeros(len(at), np.int64)
-    return Answers(at, none, prior, numbers, method)
+    none = np.zeros(0, np.int64)
+    return Answers(none, none, prior, np.zeros((0, 2)), none)
+
+
+def _none_first(observations: Observations) -> tuple[Tensor, Tensor]:
+    """No observation is taken in a first step."""
+    return torch.zeros_like(observations.heading, dtype=torch.bool).any(1), torch.zeros_like(
+        observations.mask
+    )
 
 
 def _same_answer(
@@ -52,15 +62,13 @@ def _same_peaks(_: GaussianMixture, __: Observations, peaks: Any) -> Any:
 
 METHODS: dict[str, tuple[Replaced, ...]] = {
     "plane, around a sensor": (
-        (quadrature, "around_sensor", _nothing),
-        (native_bent_steps, "_in_plane", _none_chosen),
+        (single_observation, "can", _cannot),
+        (native_bent_steps, "_by_quadrature", _none_chosen),
     ),
-    "plane, cells": ((quadrature, "in_one", _nothing),),
-    "quadrature along an observation": (
-        (quadrature, "follow", _nothing),
-        (native_bent_steps, "_along", _none_chosen),
-    ),
-    "Gauss-Hermite": ((quadrature, "_weak", _nothing),),
+    "plane, cells": ((several_observations, "can", _cannot),),
+    "hypotheses": ((hypotheses, "can", _cannot),),
+    "two steps": ((amortised, "seen_first", _none_first),),
+    "Gauss-Hermite": ((quadrature, "can", _cannot),),
     "bent steps in compiled code": ((closed_steps, "follow", _leave),),
     "refinement": ((ThoroughNetwork, "_moved", _same_answer),),
     "points along the posterior": ((ThoroughNetwork, "_along", ThoroughNetwork._moved),),

@@ -2,7 +2,7 @@
 
 After a silence a belief is as wide as a range bends across it. Whichever few Gaussians an update keeps, the far end of
 the ring is lost, and may be what later reports confirm. Here the belief before the first of them is divided into
-narrower Gaussians at even steps, by the trapezoidal rule of `update.evidence`. Each part is filtered alone through all
+narrower Gaussians at even steps, by the trapezoidal rule. Each part is filtered alone through all
 reports since, by the same steps as any belief, and the results are added up by their evidence. A part is so narrow that
 its update loses nothing far; no approximation is new.
 

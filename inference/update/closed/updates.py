@@ -1,11 +1,7 @@
-"""Updates in closed form: exact for linear sensors, and linearised for nearly linear ones.
+"""The updates in closed form of one entity in compiled code, for compiled steps (`inference.tracking`).
 
-`kalman` and `linearised` update a batch. `update` does all of it for one entity in compiled code, from prior and
-observations to the reduced posterior, for a compiled step (`inference.tracking`).
-
-In the frame ``x = m + L y`` of a component ``N(m, L Lᵀ)``, with the gradient g and the gain G of `Prediction`: the mean
-becomes ``m + L G g``, the covariance ``L G Lᵀ``, and the weight is multiplied by the evidence (R. E.
-Kalman, "A New Approach to Linear Filtering and Prediction Problems", Journal of Basic Engineering 82, 1960).
+`update` does all of it, from prior and observations to the reduced posterior, as `kalman` and `linearised` do it for
+the batches of a router.
 """
 
 from __future__ import annotations
@@ -16,12 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import FUNCTION
 from beliefstream.inference.likelihood.predicted_observations import Predicted, probability
-from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.reduction import Room, new_room, reduce_one
 from beliefstream.inference.update.closed import nearly_linear, reduction_cost
@@ -33,21 +27,18 @@ from beliefstream.inference.update.closed.nearly_linear import (
     moved,
     order_all,
 )
-from beliefstream.inference.update.closed.polynomials import are_near, with_polynomials
-from beliefstream.inference.update.closed.reduction_cost import CHEAP, bound_all, condense, measured_cost
+from beliefstream.inference.update.closed.reduction_cost import CHEAP, bound_all, measured_cost
 from beliefstream.inference.update.closed.scaled_problem import (
     Frame,
     Pose,
-    Posed,
-    Scaled,
     example,
     linearise_all,
     move_all,
     new_pose,
     pose,
 )
-from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
-from beliefstream.inference.update.settings import UNLIKELY, UpdateSettings
+from beliefstream.inference.update.result import Method
+from beliefstream.inference.update.settings import UNLIKELY
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -62,87 +53,15 @@ def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
     (prior, observations), index = example(), torch.zeros(1, dtype=torch.int64)
     posed = pose(prior, observations, 1.0)
-    exact(posed, index)
+    own, predicted, frame = posed.pose.own, posed.pose.predicted, posed.pose.frame
+    one = np.ones(1)
+    exact_all(
+        index.numpy(), own, predicted, frame, (one[None], one[None, None], one[None, None, None]), (one, one)
+    )
     nearly_linear.order(prior, observations, posed.scaled.linear)
     nearly_linear.hypotheses(prior, observations, index)
     reduction_cost.counts_and_bounds(prior, prior)
     reduction_cost.divergence(prior, prior)
-
-
-def kalman(posed: Posed, index: Tensor, settings: UpdateSettings) -> Update:
-    """Exact update of the entities at `index`, all of them closed; the loss by reduction is measured."""
-    whole, evidence, p_value = exact(posed, index)
-    posterior, loss = condense(whole, settings.most_components, settings.merge_below)
-    method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
-    return Update(posterior, efficiency_at(loss), evidence, p_value, method, loss)
-
-
-def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Unreduced posterior, log evidence and p_value ``(B,)`` of the entities at `index`, all of them closed.
-
-    By one Kalman update per component, weighted by its evidence.
-    """
-    (_, count, size), batch = posed.pose.own[1].shape, len(index)
-    found = np.empty((batch, count)), np.empty((batch, count, size)), np.empty((batch, count, size, size))
-    numbers = np.empty(batch), np.empty(batch)
-    exact_all(index.numpy(), posed.pose.own, posed.pose.predicted, posed.pose.frame, found, numbers)
-    evidence, p_value = map(torch.from_numpy, numbers)
-    return GaussianMixture(*map(torch.from_numpy, found)), evidence, p_value
-
-
-def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: UpdateSettings) -> Update:
-    """Update the entities at `index`, one linearised update per component and outlier hypothesis.
-
-    It is exact if all sensors are linear. `divergence` ``(B,)`` is that of the linearisation.
-    """
-    problem = problem.rows(index)
-    updated = _by_polynomials if problem.observations.has_own_functions else _by_hypotheses
-    return updated(problem, divergence, settings)
-
-
-def _by_polynomials(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
-    """Update with functions of the user as polynomials where they are near, and as they are elsewhere."""
-    prior, observations = problem.prior, problem.observations
-    expanded = problem._replace(observations=with_polynomials(observations, prior.moments()[0]))
-    near = are_near(
-        expanded.observations, observations, nearly_linear.around(prior, observations), prior.present
-    )
-    parts = []
-    if len(at := torch.nonzero(near)[:, 0]):
-        some = expanded.rows(at)
-        update = _by_hypotheses(some, divergence[at], settings)
-        there = ((update.posterior.means - some.shift[:, None]) / some.scale[:, None, None])[:, :, None]
-        kept = are_near(some.observations, observations.rows_of(at), there, update.posterior.present)
-        parts.append((at[kept], update.rows(torch.nonzero(kept)[:, 0])))
-        near[at] = kept
-    if len(at := torch.nonzero(~near)[:, 0]):
-        parts.append((at, _by_hypotheses(problem.rows(at), divergence[at], settings)))
-    return joined(parts)
-
-
-def _by_hypotheses(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
-    p_value, differing = problem.prediction.p_value(problem.prior), disagree(problem)
-    parts, agreeing = [], torch.nonzero(~differing)[:, 0]
-    # one by one where they disagree: how light a hypothesis may be depends on all observations of an update
-    for at in [*([agreeing] if len(agreeing) else []), *torch.nonzero(differing)]:
-        some, differ = problem.rows(at), bool(differing[at[0]])
-        posterior, evidence, loss = nearly_linear.update(
-            some.prior, some.observations, settings.most_components, settings.merge_below, some.linear, differ
-        )
-        method = torch.where(divergence[at] > 0, int(Method.LINEARISED), int(Method.KALMAN))
-        total = divergence[at] + loss
-        update = Update(some.back(posterior), efficiency_at(total), evidence, p_value[at], method, total)
-        parts.append((at, update))
-    return joined(parts) if len(parts) > 1 else parts[0][1]
-
-
-def disagree(problem: Scaled) -> Tensor:
-    """Whether there are several possible outliers, and the observations are unlikely if none is one, ``(B,)`` bool."""
-    observations = problem.observations
-    several = (observations.mask & (observations.outlier_probability > 0)).sum(1) >= SEVERAL
-    if bool(several.any()):
-        several &= problem.prediction.p_value(problem.prior) < UNLIKELY
-    return several
 
 
 class Limits(NamedTuple):

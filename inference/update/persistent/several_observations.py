@@ -6,7 +6,6 @@ or nearly so, and else as `single_observation` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,63 +13,68 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
+from beliefstream.inference.likelihood.observations import LINEAR, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
+from beliefstream.inference.update.closed.linearised import is_near
 from beliefstream.inference.update.closed.nearly_linear import hypotheses, order
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.persistent.single_observation import Alone, Answer, solved
-from beliefstream.inference.update.quadrature import linear_share
-from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
+from beliefstream.inference.update.problems import Problems, Solve, groups
+from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
-Solve = Callable[[GaussianMixture, Observations], Update]
 
 
-def update(
-    prior: GaussianMixture,
-    observations: Observations,
-    linear: Linearisation,
-    p_value: Tensor,
-    solve: Solve,
-    settings: UpdateSettings,
-) -> Update:
-    """Update `prior` ``(B, K, D + m)`` with observations of m hidden errors.
+def can(problems: Problems) -> Tensor:
+    """Entities whose sensors have errors that last, and bend too much for a closed form, ``(B,)`` bool."""
+    if problems.observations.hidden is None:
+        return torch.zeros(problems.prior.batch, dtype=torch.bool)
+    return ~is_near(problems.posed, problems.observations, problems.settings)
 
-    Args:
-        prior: over the state and the hidden coordinates.
-        observations: without problems, with Gaussian noise.
-        linear: the observations at the prior's means, in the frames of its factors.
-        p_value: of all observations of each entity, ``(B,)``.
-        solve: updates priors over the state with one observation each.
-        settings: limits of the closed form, and of reduction.
+
+def answer(problems: Problems, index: Tensor) -> Update:
+    """Posteriors of the entities at `index`, over the state and the hidden coordinates.
+
+    Their observations have Gaussian noise, and none is a problem of the user. `Problems.solve` answers those of the
+    state alone, one observation at a time.
     """
-    places = order(prior, observations, linear)
-    found, counts = [], observations.mask.sum(1)
-    for count in sorted(set(counts.tolist())):
-        index = torch.nonzero(counts == count)[:, 0]
-        belief, total, lost, best = prior.rows(index), *torch.zeros(2, len(index)).double(), torch.zeros(0)
-        for number in range(count):
-            one = observations.rows_of(index).one_each(places[index, number])
-            # one alone is here because it bends
-            near, diverged = _near(belief, one, settings) if count > 1 else (one.kind[:, 0] == LINEAR, lost)
-            joint, loss, best = _with_one(belief, one, solve, near, diverged)
-            evidence = torch.logsumexp(joint.log_weights, 1)
-            belief, more = condense(joint.normalised(), settings.most_components, settings.merge_below)
-            total, lost = total + evidence, lost + loss + more
-        whole = Update(belief, efficiency_at(lost), total, p_value[index], best, lost)
-        found.append((index, whole))
-    return joined(found)
+    prior, observations = problems.prior.rows(index), problems.observations.rows_of(index)
+    places = order(prior, observations, problems.scaled.linear.rows(index))
+    alike = groups(torch.arange(len(index)), observations.mask.sum(1))
+    return joined(
+        [
+            (some, _one_by_one(problems, prior.rows(some), observations.rows_of(some), places[some]))
+            for some in alike
+        ]
+    )
+
+
+def _one_by_one(
+    problems: Problems, belief: GaussianMixture, observations: Observations, places: Tensor
+) -> Update:
+    """Posteriors of entities with as many observations, which are taken in the order of their `places`."""
+    settings, count = problems.settings, int(observations.mask[0].sum())
+    (total, lost), best = torch.zeros(2, belief.batch).double(), torch.zeros(0)
+    for number in range(count):
+        one = observations.one_each(places[:, number])
+        # one alone is here because it bends
+        near, diverged = _near(belief, one, settings) if count > 1 else (one.kind[:, 0] == LINEAR, lost)
+        joint, loss, best = _with_one(belief, one, problems.solve, near, diverged)
+        evidence = torch.logsumexp(joint.log_weights, 1)
+        belief, more = condense(joint.normalised(), settings.most_components, settings.merge_below)
+        total, lost = total + evidence, lost + loss + more
+    # no other method has hidden coordinates: what lost anything is an answer too, and says so
+    return Update.of(belief, total, lost.clamp_max(torch.finfo(lost.dtype).max), best)
 
 
 def _near(belief: GaussianMixture, one: Observations, settings: UpdateSettings) -> tuple[Tensor, Tensor]:
     """Which observations have a closed form, ``(B,)`` bool, and what it loses, nats."""
     posed = pose(belief, one, settings.linear_below)
-    limit = settings.linear_below * linear_share(posed, one, settings)
-    return (one.kind[:, 0] == LINEAR) | (posed.divergence < limit), posed.divergence
+    return (one.kind[:, 0] == LINEAR) | is_near(posed, one, settings), posed.divergence
 
 
 def _with_one(

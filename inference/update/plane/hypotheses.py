@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,12 +23,11 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update.check.importance import with_wide
 from beliefstream.inference.update.check.mode_search import widened_at, with_noise_of
 from beliefstream.inference.update.closed.reduction_cost import divergence
-from beliefstream.inference.update.result import Update, efficiency_at
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.problems import Problems, Solve
+from beliefstream.inference.update.result import Update, joined
+from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
 MOST = 16  # hypotheses of an entity
-
-Solve = Callable[[GaussianMixture, Observations], Update]
 
 
 class Hypotheses(NamedTuple):
@@ -40,34 +38,33 @@ class Hypotheses(NamedTuple):
     log_weight: Tensor  # (H,) log probability, with the densities of outliers that have a constant one
 
 
-def by_hypotheses(
-    prior: GaussianMixture,
-    observations: Observations,
-    open_: Tensor,
-    solve: Solve,
-    settings: UpdateSettings,
-) -> Iterator[tuple[Tensor, Update]]:
-    """Places and answers of entities with 2 to `MOST` hypotheses, and without functions and problems.
+def can(problems: Problems) -> Tensor:
+    """Entities whose observations touch one or two coordinates, without functions and problems, ``(B,)`` bool."""
+    if not problems.settings.quadrature_below:
+        return torch.zeros(problems.prior.batch, dtype=torch.bool)
+    observations = problems.observations
+    return (problems.touched_count <= PLANE) & ~observations.has_functions & ~observations.has_problem
 
-    Args:
-        prior, observations: over all coordinates.
-        open_: entities to try, ``(B,)`` bool; their observations touch two coordinates, or one.
-        solve: finds the answers to problems without outliers, whose noise has one part each.
+
+def answer(problems: Problems, index: Tensor) -> Update:
+    """Answers to the entities at `index`, whose loss is infinite where they have not 2 to `MOST` hypotheses.
+
+    `Problems.solve` answers those without outliers, whose noise has one part each.
     """
-    for row in torch.nonzero(open_ & ~observations.has_functions & ~observations.has_problem)[:, 0].tolist():
-        index = torch.tensor([row])
-        found = _summed(prior.rows(index), observations.rows_of(index), solve, settings)
-        if found is not None:
-            yield index, found
+    prior, observations, parts = problems.prior, problems.observations, []
+    for place, row in enumerate(index):
+        given = prior.rows(row[None]), observations.rows_of(row[None])
+        parts.append((torch.tensor([place]), _summed(*given, problems.solve, problems.settings)))
+    return joined(parts)
 
 
 def _summed(
     prior: GaussianMixture, observations: Observations, solve: Solve, settings: UpdateSettings
-) -> Update | None:
-    """The answer to one problem, its p-value unknown; None if it has too few or too many hypotheses, or no evidence."""
+) -> Update:
+    """The answer to one problem; its loss is infinite if it has too few or too many hypotheses, or no evidence."""
     hypotheses = _hypotheses(observations)
     if hypotheses is None:
-        return None
+        return Update.none(prior)
     seen = _under(observations, hypotheses)
     some = seen.mask.any(1)
     index = torch.nonzero(some)[:, 0]
@@ -76,7 +73,7 @@ def _summed(
     evidence[some] += solved.log_evidence
     total = torch.logsumexp(evidence, 0)
     if not bool(total.isfinite()):
-        return None
+        return Update.none(prior)
     weight = evidence - total
     parts = [solved.posterior.scaled_by(weight[some, None])]
     if not bool(some.all()):  # all observations are outliers, and the prior is the answer
@@ -88,8 +85,7 @@ def _summed(
     share = weight[some].exp()
     off = lost + torch.where(share > 0, share * solved.divergence, 0.0).sum()
     likeliest = solved.method[share.argmax()][None]
-    unknown = torch.full((1,), math.nan, dtype=torch.float64)
-    return Update(few, efficiency_at(off), total[None], unknown, likeliest, off)
+    return Update.of(few, total[None], off, likeliest)
 
 
 def _flattened(parts: list[GaussianMixture]) -> GaussianMixture:

@@ -17,7 +17,6 @@ What it cannot solve well enough is solved once more with smaller cells and more
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,7 +37,6 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update.check import importance
 from beliefstream.inference.update.check.importance import with_wide
 from beliefstream.inference.update.check.local_problem import LocalProblem
-from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.plane.cells import CellLimits, divide_plane
 from beliefstream.inference.update.plane.densities import (
     UNOBSERVED_POINTS,
@@ -68,8 +66,9 @@ from beliefstream.inference.update.plane.mixture_fit import (
     new_work,
 )
 from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
-from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.problems import Problems, groups
+from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
+from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
 Attempt = tuple[CellLimits, Limits, int]
 
@@ -84,43 +83,34 @@ FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at whic
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
 
 
-def in_one(
-    prior: GaussianMixture,
-    observations: Observations,
-    touched: Tensor,
-    scaled: Scaled,
-    open_: Tensor,
-    settings: UpdateSettings,
-) -> Iterator[tuple[Tensor, Update]]:
-    """Places and answers of the problems that are solved well enough.
+def can(problems: Problems) -> Tensor:
+    """Entities whose observations touch two coordinates and have plain noise, ``(B,)`` bool."""
+    if problems.settings.quadrature_below <= 0:
+        return torch.zeros(problems.prior.batch, dtype=torch.bool)
+    observations = problems.observations
+    return (problems.touched_count == PLANE) & ~observations.has_functions & observations.is_plain
 
-    Args:
-        prior, observations: over all coordinates.
-        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
-        scaled: the same problems, linearised.
-        open_: problems that are not solved yet, ``(B,)`` bool.
-        settings: an answer may lose as much as one that is not refined. Where poor answers are refined, there is a
-            second attempt.
+
+def answer(problems: Problems, index: Tensor) -> Update:
+    """Answers to the entities at `index`, whose loss is infinite where it is more than that of one that is not refined.
+
+    Where poor answers are refined, there is a second attempt.
     """
-    fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
-    if not bool(fits.any()):
-        return
-    pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
-    code = torch.where(fits, pattern, -1)
-    for each in sorted(set(code.tolist()) - {-1}):
-        index = torch.nonzero(code == each)[:, 0]
-        axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
+    parts, gained = [], problems.scaled.gained
+    for some in groups(index, problems.pattern):
         seen = replace(
-            observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
+            problems.observations.rows_of(some),
+            mixture=None,
+            deviation_slope=None,
+            functions=None,
+            likelihoods=None,
         )
-        seen = _sorted(seen)
-        local = LocalProblem.of(prior.rows(index), seen, axes)
-        if local.observations.matrix.shape[2] != 2 or local.observations.native is None:
-            continue
-        problem = scaled.rows(index)
-        p_value = problem.prediction.p_value(problem.prior)
-        for some, update in _attempts(local, p_value, problem.gained, settings):
-            yield index[some], update
+        local = LocalProblem.of(problems.prior.rows(some), _sorted(seen), problems.axes_of(some[0]))
+        if local.observations.matrix.shape[2] == PLANE:
+            parts.append((some, _attempts(local, gained[some], problems.settings)))
+        else:  # a sensor of three rows, such as one above the plane
+            parts.append((some, Update.none(local.whole)))
+    return joined(parts)
 
 
 def _sorted(observations: Observations) -> Observations:
@@ -135,33 +125,38 @@ def _most(size: Tensor) -> Tensor:
     return -0.5 * size.log()  # as `efficiency_at`
 
 
-def _attempts(
-    local: LocalProblem, p_value: Tensor, gained: Tensor, settings: UpdateSettings
-) -> Iterator[tuple[Tensor, Update]]:
-    left, attempts = torch.arange(len(p_value)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
+def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> Update:
+    """The answers of the first attempt that is good enough, with infinite loss where none is."""
+    left, attempts = torch.arange(len(gained)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
     if once := settings.refine_below:
         least = settings.least_efficiency(gained)
         # the second is as if refined
         refined = torch.where(least > once, once, min(once, settings.repeat_below))
         attempts = [(USUAL, _most(least)), (FINER, _most(refined))]
-    for attempt, most in attempts:
+    parts: list[tuple[Tensor, Update]] = []
+    for number, (attempt, most) in enumerate(attempts, 1):
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
-            return some, _solved(local.rows(some), p_value[some], settings, attempt)
+            return some, _solved(local.rows(some), settings, attempt)
 
         poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
         for some, update in in_threads(part, torch.split(left, each)):
             good = update.divergence < most[some]
-            at = torch.nonzero(good)[:, 0]
+            if number == len(attempts):  # what is poor is left
+                parts.append(
+                    (some, replace(update, divergence=torch.where(good, update.divergence, math.inf)))
+                )
+                continue
             poor.append(some[~good])
-            if len(at):
-                yield some[at], update.rows(at)
-        left = torch.cat(poor)
+            if len(at := torch.nonzero(good)[:, 0]):
+                parts.append((some[at], update.rows(at)))
+        left = torch.cat(poor) if poor else left[:0]
         if len(left) == 0:
-            return
+            break
+    return joined(parts)
 
 
-def _solved(local: LocalProblem, p_value: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
+def _solved(local: LocalProblem, settings: UpdateSettings, attempt: Attempt) -> Update:
     """Answers, with infinite divergence where they must not be used."""
     prior, (cells, fit, count) = local.prior, attempt
     seen = local.observations.native
@@ -182,8 +177,7 @@ def _solved(local: LocalProblem, p_value: Tensor, settings: UpdateSettings, atte
     divergence += torch.where(steep > STEEP, lost * steep, 0.0)
     sound = inside & (lost < MOST_LOST) & ((evidence[0] - evidence[1]).abs() < MOST_APART)
     divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
-    method = torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64)
-    update = Update(whole, efficiency_at(divergence), evidence[0], p_value, method, divergence)
+    update = Update.of(whole, evidence[0], divergence, Method.QUADRATURE)
     return _with_unseen(local, update, found.cells, found.counts[1]) if local.partial else update
 
 

@@ -7,7 +7,6 @@ is better. Other methods take what is poor otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -33,8 +32,9 @@ from beliefstream.inference.update.plane.polar_answers import (
     limits_of,
     solve,
 )
-from beliefstream.inference.update.result import Method, Update, efficiency_at
-from beliefstream.inference.update.settings import WEAK, UpdateSettings
+from beliefstream.inference.update.problems import Problems
+from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.settings import PLANE, WEAK, UpdateSettings
 
 Array = NDArray[np.float64]
 
@@ -44,36 +44,27 @@ MOST_UNCERTAIN, SURE = 0.01, 0.001
 SEARCHED = 0.5
 
 
-def around_sensor(
-    problem: Scaled, touched: Tensor, open_: Tensor, settings: UpdateSettings
-) -> Iterator[tuple[Tensor, Update]]:
-    """Places and answers of the problems that are solved well enough.
+def can(problems: Problems) -> Tensor:
+    """Entities with one plain range or bearing in the plane, ``(B,)`` bool."""
+    if problems.settings.quadrature_below <= 0:
+        return torch.zeros(problems.prior.batch, dtype=torch.bool)
+    return has_one_bent(problems.observations) & (problems.touched_count == PLANE)
 
-    Args:
-        problem: over all coordinates, the components in falling order of weight.
-        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
-        open_: problems that are not solved yet, ``(B,)`` bool.
-        settings: `quadrature_below` is the loss in nats that an answer of quadrature may have.
-    """
-    index = torch.nonzero(open_ & has_one_bent(problem.observations) & (touched.sum(1) == 2))[:, 0]
-    if len(index) == 0:
-        return
+
+def answer(problems: Problems, index: Tensor) -> Update:
+    """Answers to the entities at `index`, whose loss is infinite where they are not good enough."""
+    problem, settings = problems.scaled, problems.settings
     prior, observations, places = plain(problem, index)
-    if observations.native is None:
-        return
-    axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
+    assert observations.native is not None  # a plain range or bearing
+    axes = torch.nonzero(problems.touched[index])[:, 1].view(len(index), PLANE)
     given = numbers_of(prior), observations.native, places.numpy(), axes.contiguous().numpy()
     found, values = solve(*given, limits_of(settings))
-    mixture = GaussianMixture(*(torch.from_numpy(part) for part in found))
     good, exact = map(torch.from_numpy, accepted(values, settings))
-    at = torch.nonzero(good)[:, 0]
-    if len(at) == 0:
-        return
-    numbers, index = torch.from_numpy(values)[:, at], index[at]
-    method = torch.where(exact[at], int(Method.QUADRATURE), int(Method.REFINED))
-    p_value = problem.prediction.rows_of(index).p_value(problem.prior.rows(index))
-    posterior, size = problem.rows(index).back(mixture.rows(at)), efficiency_at(numbers[DIVERGENCE])
-    yield index, Update(posterior, size, numbers[EVIDENCE], p_value, method, numbers[DIVERGENCE])
+    numbers = torch.from_numpy(values)
+    posterior = problem.rows(index).back(GaussianMixture(*(torch.from_numpy(part) for part in found)))
+    method = torch.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
+    loss = torch.where(good, numbers[DIVERGENCE], math.inf)
+    return Update.of(posterior, numbers[EVIDENCE], loss, method)
 
 
 def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

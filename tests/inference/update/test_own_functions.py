@@ -14,13 +14,14 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.closed import nearly_linear, polynomials
+from beliefstream.inference.update.closed import linearised, nearly_linear, polynomials
 from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.closed.updates import linearised
+from beliefstream.inference.update.problems import Problems
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.plain_models import random_mixture
+from tests.inference.update.methods import unasked
 
 PLACE, POWER, EXPONENT = [30.0, -20.0], -40.0, 2.0
 
@@ -109,8 +110,8 @@ def test_one_expansion_serves_all_reports_of_an_update(monkeypatch: pytest.Monke
 
     def updated() -> Update:
         calls.clear()
-        posed = pose(narrow_and_wide, observations, 1.0)
-        return linearised(posed.scaled, torch.tensor([0, 1]), posed.divergence, UpdateSettings())
+        problems = Problems.of(narrow_and_wide, observations, UpdateSettings(linear_below=1.0), unasked)
+        return linearised.answer(problems, torch.tensor([0, 1]))
 
     found, with_polynomials = updated(), len(calls)
     monkeypatch.setattr(polynomials, "LARGEST_ERROR", -1.0)

@@ -15,9 +15,10 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import network
+from beliefstream.inference.update.amortised import bend
 from beliefstream.inference.update.check.climb import Climb
 from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.updater import Method, Updater, bend
+from beliefstream.inference.update.updater import Method, Updater
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.problems import updater

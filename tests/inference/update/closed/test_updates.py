@@ -17,13 +17,16 @@ from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
 from beliefstream.inference.update.closed import nearly_linear
+from beliefstream.inference.update.closed.kalman import exact
 from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.closed.updates import exact
+from beliefstream.inference.update.problems import Problems
 from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.likelihood import operators
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_mixture
+from tests.inference.update.methods import unasked
 
 few = settings(max_examples=40, deadline=None)
 seeds, sizes, counts = st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 9)
@@ -134,7 +137,8 @@ def test_the_exact_posterior_is_that_of_kalman_updates(
 ) -> None:
     prior, observations = problem(seed, size, count, 0.0, spread)
     observations = linear_only(observations)
-    posterior, evidence, p_value = exact(pose(prior, observations), EVERY)
+    problems = Problems.of(prior, observations, UpdateSettings(), unasked)
+    (posterior, evidence), p_value = exact(problems.posed, EVERY), problems.p_value
     for row in range(BATCH):
         several = [
             rows_of(observations, row, n) for n in torch.nonzero(observations.mask[row])[:, 0].tolist()

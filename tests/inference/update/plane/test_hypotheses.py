@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from beliefstream.inference.likelihood.noise import Noise
-from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, position, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update.plane.hypotheses import MOST, by_hypotheses
+from beliefstream.inference.update.plane import hypotheses
+from beliefstream.inference.update.plane.hypotheses import MOST
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.updater import Update
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
 from tests.inference.problems import updater
+from tests.inference.update.methods import taken
 
 PRIOR = Mixture(
     np.array([0.7, 0.3]), np.array([[0.0, 0.0], [1.0, -1.0]]), np.array([np.eye(2), 0.5 * np.eye(2)])
@@ -51,8 +51,9 @@ PROBLEMS = {
 def test_the_sum_over_hypotheses_is_the_exact_posterior(name: str) -> None:
     """The answer is near it, its evidence is right, and it does not claim to be nearer than it is."""
     exact, prior = solve(PRIOR, PROBLEMS[name], np.random.default_rng(5)), stacked([PRIOR])
-    given = prior, encode([PROBLEMS[name]], 2), torch.ones(1, dtype=torch.bool)
-    ((_, update),) = by_hypotheses(*given, updater().update, UpdateSettings())
+    given = prior, encode([PROBLEMS[name]], 2), UpdateSettings()
+    index, update = taken(hypotheses, *given, updater().update)
+    assert index.tolist() == [0]
     found = update.posterior
     parts = found.log_weights.exp(), found.means, found.covariances
     divergence = exact.divergence(Mixture(*(part[0].numpy() for part in parts))).value
@@ -61,16 +62,11 @@ def test_the_sum_over_hypotheses_is_the_exact_posterior(name: str) -> None:
     assert float(update.divergence[0]) > divergence - 0.05
 
 
-def never(prior: GaussianMixture, observations: Observations) -> Update:
-    raise AssertionError(f"{prior.batch} hypotheses of {observations.batch}")
-
-
 @pytest.mark.parametrize("count", [0, 5])
 def test_entities_without_hypotheses_or_with_too_many_are_left_to_others(count: int) -> None:
     doubted = [seen(range_to([0, 1], 2, [n, -2.5], 1e-3, 0.05, 60.0), 3.1) for n in range(count)]
     certain = seen(range_to([0, 1], 2, [0.9, 0.4], 0.02), 1.9)
     prior = GaussianMixture.gaussian(torch.zeros(1, 2).double(), torch.eye(2).double()[None])
     observations = encode([[certain, *doubted]], 2)
-    open_ = torch.ones(1, dtype=torch.bool)
     assert MOST < 2**5
-    assert list(by_hypotheses(prior, observations, open_, never, UpdateSettings())) == []
+    assert len(taken(hypotheses, prior, observations, UpdateSettings())[0]) == 0

@@ -16,9 +16,8 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.plane.several_observations import in_one
-from beliefstream.inference.update.result import Method, Update, efficiency_at, joined
+from beliefstream.inference.update.plane import several_observations
+from beliefstream.inference.update.result import Method, Update, efficiency_at
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import problems
@@ -28,6 +27,7 @@ from research.evaluation.adversarial.problems import gaussian
 from tests.inference.plain_models import random_mixture
 from tests.inference.plane_problems import either, two_components
 from tests.inference.problems import updater
+from tests.inference.update.methods import taken
 from tests.inference.update.test_quadrature import Array, exact
 
 SPAN, OUTLIERS = 60.0, 0.1
@@ -38,11 +38,8 @@ Seen = tuple[Sensor, float, Likelihood]
 def answer(
     prior: GaussianMixture, observations: Observations, chosen: UpdateSettings | None = None
 ) -> Update | None:
-    posed = pose(prior, observations, math.inf)
-    open_ = torch.ones(prior.batch, dtype=torch.bool)
-    given = posed.prior, observations, posed.touched, posed.scaled, open_
-    found = list(in_one(*given, chosen or UpdateSettings()))
-    return joined(found) if found else None
+    index, update = taken(several_observations, prior, observations, chosen or UpdateSettings())
+    return update if len(index) else None
 
 
 def distance(

@@ -17,9 +17,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.plane.single_observation import around_sensor
-from beliefstream.inference.update.quadrature import settle
+from beliefstream.inference.update.plane import single_observation
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
@@ -38,6 +36,7 @@ from tests.inference.plane_problems import (
     two_components,
 )
 from tests.inference.problems import updater
+from tests.inference.update.methods import taken
 from tests.inference.update.test_quadrature import Array, Exact, exact
 
 SETTINGS = UpdateSettings()
@@ -56,10 +55,8 @@ ARC = Mixture(  # what a range leaves
 
 
 def answer(prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = ANY) -> Update | None:
-    posed = pose(prior, observations, math.inf)
-    every = torch.ones(prior.batch, dtype=torch.bool)
-    found = list(around_sensor(posed.scaled, posed.touched, every, chosen))
-    return found[0][1] if found else None
+    index, update = taken(single_observation, prior, observations, chosen)
+    return update if len(index) else None
 
 
 def assert_exact(found: Update, grid: Exact, tolerance: float = 2e-4) -> None:
@@ -249,12 +246,9 @@ def test_it_is_used_where_speed_comes_first_too() -> None:
     """One pass of the network takes longer, and loses more."""
     prior = random_mixture(3, 1, 6, 4).ordered()
     observations = read(sensors.range_to([0, 1], 4, [9.0, 0.0], 0.3), 8.0, 4)
-    posed = pose(prior, observations, math.inf)
-    given = posed.prior, observations, posed.touched, posed.scaled, torch.ones(1, dtype=torch.bool)
-    index, update = settle(*given, ANY)
-    assert index.tolist() == [0] and update is not None
+    assert taken(single_observation, prior, observations, ANY)[0].tolist() == [0]
     fast = replace(FAST, quadrature_below=ANY.quadrature_below)
-    assert settle(*given, fast)[0].tolist() == [0]
+    assert taken(single_observation, prior, observations, fast)[0].tolist() == [0]
 
 
 def crossing() -> tuple[Mixture, Sensor, Array]:
@@ -295,10 +289,7 @@ def surrounded(
     prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = SETTINGS
 ) -> tuple[Tensor, Update]:
     """Places and answers."""
-    posed = pose(prior, observations, math.inf)
-    every = torch.ones(prior.batch, dtype=torch.bool)
-    ((index, update),) = around_sensor(posed.scaled, posed.touched, every, chosen)
-    return index, update
+    return taken(single_observation, prior, observations, chosen)
 
 
 def priors(batch: int, components: int) -> GaussianMixture:
@@ -358,8 +349,7 @@ def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
 def test_a_weak_arc_along_a_ring_is_left_to_others_who_say_how_far_they_are() -> None:
     reading = Reading(sensor("range", [0.0, 0.0], 0.5), np.array([100.0]))
     prior, observations = stacked([ARC]).ordered(), encode([(reading,)], 2)
-    posed, every = pose(prior, observations, math.inf), torch.ones(1, dtype=torch.bool)
-    assert not any(len(index) for index, _ in around_sensor(posed.scaled, posed.touched, every, SETTINGS))
+    assert len(taken(single_observation, prior, observations, SETTINGS)[0]) == 0
     update = updater().update(prior, observations)
     distance = solve(ARC, (reading,), np.random.default_rng(5)).divergence(mixture(update))
     assert distance.value < 0.1
@@ -373,6 +363,4 @@ def test_a_beam_that_leads_away_is_solved_only_where_nothing_of_it_is_too_far(
     prior = stacked([gaussian([0.0, 0.0], [60.0, 60.0])])
     source = bearing((0, 1), 2, [330.0, 165.0], 0.0003, outliers)
     observations = encode([(Reading(source, np.array([0.463])),)], 2)
-    posed = pose(prior, observations, math.inf)
-    found = list(around_sensor(posed.scaled, posed.touched, torch.ones(1, dtype=torch.bool), SETTINGS))
-    assert bool(found) == is_solved
+    assert bool(len(taken(single_observation, prior, observations, SETTINGS)[0])) == is_solved
