@@ -62,6 +62,14 @@ class Seen(NamedTuple):
     hidden: Count  # how many of the last coordinates are errors of sensors
 
 
+class Residual(NamedTuple):
+    """Where a point is beside a sensor and what it reports."""
+
+    distance: float  # to the sensor
+    signed: float  # reported less expected value, in units of the deviation
+    deviation: float  # of the noise
+
+
 class Space(NamedTuple):
     """Space for the arithmetic of one observation."""
 
@@ -100,7 +108,7 @@ def linearise_at(
     """
     distance = relative_to(seen, b, n, point, space.relative)
     numbers, deviation = terms_and_deviation(seen, b, n, point, space.relative, distance)
-    fill_shapes(seen, b, n, factor, distance, numbers[0], deviation, space, into)
+    fill_shapes(seen, b, n, factor, Residual(distance, numbers[0], deviation), space, into)
     return numbers, deviation
 
 
@@ -228,17 +236,10 @@ def spread_at(seen: Seen, b: int, n: int, off: float) -> float:
 
 @borrowing
 def fill_shapes(
-    seen: Seen,
-    b: int,
-    n: int,
-    factor: Array,
-    distance: float,
-    signed: float,
-    deviation: float,
-    space: Space,
-    into: Shapes,
+    seen: Seen, b: int, n: int, factor: Array, residual: Residual, space: Space, into: Shapes
 ) -> None:
     """Fill gradient, information, curvature and slope in the frame of `factor`, after `relative_to`."""
+    distance, signed, deviation = residual
     relative, matrix, heading = space.relative, space.matrix, space.heading
     rows, size = matrix.shape
     for j in range(size):

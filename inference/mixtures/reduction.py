@@ -123,7 +123,7 @@ def reduce_tempered(
         room.parts.masses[place] = room.parts.weights[place]
     if power != 1.0:
         _fill_masses(given[0], room.order[:count], room.parts.masses)
-    _merge(room.parts, room.pairs, count, components, threshold, room.costs, room.partner, room.chosen)
+    _merge(room, count, components, threshold)
     left = _sort(room.parts.weights, count, room.order)
     _unpack(room.parts, room.order[:left], reduced[0], reduced[1], reduced[2])
     return left
@@ -217,17 +217,9 @@ def leave_absent(start: int, end: int, log_weights: Array, means: Array, covaria
 
 
 @borrowing
-def _merge(
-    parts: Parts,
-    row: Row,
-    count: int,
-    components: int,
-    threshold: float,
-    costs: Costs,
-    partner: Places,
-    chosen: Bits,
-) -> None:
+def _merge(room: Room, count: int, components: int, threshold: float) -> None:
     """Merge the first `count` components; those that are left keep their order, and the others have no weight."""
+    parts, row, costs, partner, chosen = room.parts, room.pairs, room.costs, room.partner, room.chosen
     for one in range(count):
         for entry in range(len(parts.merged)):
             parts.merged[entry] = parts.covariances[entry, one]

@@ -44,7 +44,7 @@ from beliefstream.inference.update.closed.updates import (
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Bits = NDArray[np.bool_]
-SpaceOfFits = tuple[native_fits.Workspace, native_fits.Predictive]
+SpaceOfFits = tuple[native_fits.Slopes, native_fits.Predictive]
 
 
 class Given(NamedTuple):
@@ -287,11 +287,11 @@ def _judge(
 ) -> None:
     """Fill the fits of an entity's channels."""
     reported, (seen, channels, work) = judged.reported, space
-    table = reported.table
+    table, one = reported.table, (prior[0][0], prior[1][0], prior[2][0])
     for n in range(start, start + width):
         s = reported.sensors[n]
         channels.first[0] = judged.first[n]
         channels.sign[0], channels.value[0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
         channels.probability[0], channels.log_scale[0] = table.probability[s], table.log_scale[s]
         _fill_readings(reported, n, seen)
-        native_fits.fill_one(prior, 0, seen, 0, 0, channels, 0, work, judged.found[n])
+        native_fits.fill_one(one, seen, native_fits.Row(0, 0), channels, 0, work, judged.found[n])

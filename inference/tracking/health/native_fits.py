@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import (
     WIDE_OUTLIER,
+    Residual,
     Seen,
     Space,
     difference,
@@ -75,7 +76,7 @@ class Predictive(NamedTuple):
     variances: Array
 
 
-class Workspace(NamedTuple):
+class Slopes(NamedTuple):
     """Space to linearise one observation over one component."""
 
     space: Space
@@ -84,6 +85,13 @@ class Workspace(NamedTuple):
     curvature: Array
     gradient: Array  # (D,), as the next
     slope: Array
+
+
+class Row(NamedTuple):
+    """Where the observation of a channel is: in row `first` of `Seen`; for component k in ``first + step · k``."""
+
+    first: int
+    step: int
 
 
 def prepare() -> None:
@@ -107,45 +115,43 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
 @native
 def fill(prior: tuple[Array, Array, Array], seen: Seen, each: bool, channels: Channels, fits: Array) -> None:
     """As `table`; `each` says whether `seen` has a row for each component."""
-    count = prior[1].shape[1]
+    log_weights, means, covariances = prior
+    count = means.shape[1]
     space = new_space_of_fits(count, seen)
     for n in range(len(fits)):
-        row, step = (n * count, 1) if each else (n, 0)
-        fill_one(prior, channels.entity[n], seen, row, step, channels, n, space, fits[n])
+        row = Row(n * count, 1) if each else Row(n, 0)
+        b = channels.entity[n]
+        fill_one((log_weights[b], means[b], covariances[b]), seen, row, channels, n, space, fits[n])
 
 
 @inner
-def new_space_of_fits(count: int, seen: Seen) -> tuple[Workspace, Predictive]:
+def new_space_of_fits(count: int, seen: Seen) -> tuple[Slopes, Predictive]:
     """Space for the fit of a channel to a prior of `count` components."""
     size = seen.matrix.shape[3]
     matrices, vectors, parts = np.empty((3, size, size)), np.empty((2, size)), np.empty((5, count))
-    work = Workspace(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
+    slopes = Slopes(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
     whole = np.empty((3, count * max(seen.noise.shape[2], 1)))
-    return work, Predictive(parts[0], parts[1], parts[2], parts[3], parts[4], whole[0], whole[1], whole[2])
+    return slopes, Predictive(parts[0], parts[1], parts[2], parts[3], parts[4], whole[0], whole[1], whole[2])
 
 
 @borrowing
 def fill_one(
     prior: tuple[Array, Array, Array],
-    row: int,
     seen: Seen,
-    n: int,
-    step: int,
+    row: Row,
     channels: Channels,
     channel: int,
-    space: tuple[Workspace, Predictive],
+    space: tuple[Slopes, Predictive],
     fit: Array,
 ) -> None:
-    """Fill the fit of one channel to a row of the prior.
-
-    The channel is the first observation of row `n` of `seen`; for the component k, of row ``n + step · k``.
-    """
-    work, each = space
+    """Fill the fit of one channel to a prior, given as log weights ``(K,)``, means and covariances."""
+    slopes, each = space
+    n = row.first
     if seen.kind[n, 0] == LIKELIHOOD:  # a problem has no residual
         for column in range(WIDTH):
             fit[column] = 0.0
         return
-    _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, step, work, each)
+    _predict(prior, seen, row, slopes, each)
     fit[SCORE] = _score(each) * channels.sign[channel]
     _judge(seen, n, channels, channel, each, fit)
     _make_finite(fit)
@@ -153,37 +159,31 @@ def fill_one(
 
 @borrowing
 def _predict(
-    log_weights: Array,
-    means: Array,
-    covariances: Array,
-    seen: Seen,
-    n: int,
-    step: int,
-    work: Workspace,
-    each: Predictive,
+    prior: tuple[Array, Array, Array], seen: Seen, row: Row, slopes: Slopes, each: Predictive
 ) -> None:
     """Fill the predictive mixture of one channel."""
-    into, space = (work.gradient, work.information, work.curvature, work.slope), work.space
+    log_weights, means, covariances = prior
+    into, space = (slopes.gradient, slopes.information, slopes.curvature, slopes.slope), slopes.space
     for k in range(len(log_weights)):
-        row, mean = n + step * k, means[k]
-        base = seen.deviation[row, 0]
-        factorise(covariances[k], TINY, ROUNDING, work.factor)
-        distance = relative_to(seen, row, 0, mean, space.relative)
-        if seen.kind[row, 0] == LINEAR:
-            off, own = seen.value[row, 0, 0] - space.relative[0], base
+        b, mean = row.first + row.step * k, means[k]
+        base = seen.deviation[b, 0]
+        factorise(covariances[k], TINY, ROUNDING, slopes.factor)
+        distance = relative_to(seen, b, 0, mean, space.relative)
+        if seen.kind[b, 0] == LINEAR:
+            off, own = seen.value[b, 0, 0] - space.relative[0], base
         else:
-            off = difference(seen, row, 0, mean, space.relative, distance)
-            own = spread_at(seen, row, 0, off)
-        fill_shapes(seen, row, 0, work.factor, distance, off / base, base, space, into)
+            off = difference(seen, b, 0, mean, space.relative, distance)
+            own = spread_at(seen, b, 0, off)
+        fill_shapes(seen, b, 0, slopes.factor, Residual(distance, off / base, base), space, into)
         middle, slope, curved = off / base, 0.0, 0.0
         for i in range(means.shape[1]):
-            middle -= 0.5 * work.curvature[i, i]
-            slope += work.information[i, i]
+            middle -= 0.5 * slopes.curvature[i, i]
+            slope += slopes.information[i, i]
             for j in range(means.shape[1]):
-                curved += 0.5 * work.curvature[i, j] * work.curvature[i, j]
+                curved += 0.5 * slopes.curvature[i, j] * slopes.curvature[i, j]
         each.prior[k], each.middles[k] = math.exp(log_weights[k]), middle
         each.spreads[k], each.curved[k], each.own[k] = slope + curved, curved, own / base
-    _spread_noise(seen, n, each)
+    _spread_noise(seen, row.first, each)
 
 
 @borrowing

@@ -20,11 +20,9 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import (
     Seen,
-    fill_shapes,
+    linearise_at,
     log_sum,
     new_space,
-    relative_to,
-    terms_and_deviation,
     wrapped,
 )
 from beliefstream.inference.likelihood.observation_data import FUNCTION, LIKELIHOOD, LINEAR, RANGE
@@ -357,10 +355,8 @@ def linearise_all(posed: Pose) -> None:
                     linear.curvature[b, k, n],
                     linear.slope[b, k, n],
                 )
-                distance = relative_to(seen, b, n, means[b, k], space.relative)
-                found, deviation = terms_and_deviation(seen, b, n, means[b, k], space.relative, distance)
-                fill_shapes(seen, b, n, factor, distance, found[0], deviation, space, into)
-                signed, squared, inlier, outlier = found
+                terms, deviation = linearise_at(seen, b, n, means[b, k], factor, space, into)
+                signed, squared, inlier, outlier = terms
                 linear.signed[b, k, n], linear.squared[b, k, n] = signed, squared
                 linear.log_odds[b, k, n] = inlier - outlier
                 linear.log_likelihood[b, k, n] = log_sum(inlier, outlier)
