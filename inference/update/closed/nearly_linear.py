@@ -82,7 +82,31 @@ class Shapes(NamedTuple):
     deviation: Array
 
 
-class Workspace(NamedTuple):
+class Batch(NamedTuple):
+    """Problems, with their observations linearised at the prior's means, in the frames of its factors."""
+
+    prior: Components
+    predicted: Predicted
+    seen: Seen
+    linear: Shapes
+
+
+class Gaussian(NamedTuple):
+    """One component."""
+
+    mean: Array  # (D,)
+    covariance: Array  # (D, D)
+
+
+class Probe(NamedTuple):
+    """Space to look at one observation over one component."""
+
+    space: Space
+    point: Array  # (D,), as the next
+    move: Array
+
+
+class ComponentSpace(NamedTuple):
     """Space for one update of one component."""
 
     space: Space
@@ -247,15 +271,15 @@ def divergence_all(
 
     `known` ``(B, K, N)`` is what `missed` finds; empty if it is not known, which matters for functions of the user.
     """
-    factors, space = predicted.factors, new_space(seen)
-    point, move = np.empty((2, factors.shape[2]))
-    for b in range(len(factors)):
+    point, move = np.empty((2, predicted.factors.shape[2]))
+    batch, probe = Batch(prior, predicted, seen, linear), Probe(new_space(seen), point, move)
+    for b in range(len(found)):
         found[b] = math.inf
         if has_closed_noise(seen, b):
-            found[b] = _total(prior, predicted, seen, linear, b, False, known, space, point, move)
+            found[b] = _total(batch, b, False, known, probe)
             if found[b] < below:
-                found[b] = _total(prior, predicted, seen, linear, b, True, known, space, point, move)
-                if _turns_back(prior, factors, seen, linear, b, space, point):
+                found[b] = _total(batch, b, True, known, probe)
+                if _turns_back(batch, b, probe):
                     found[b] = math.inf
 
 
@@ -330,19 +354,9 @@ def is_closed(seen: Seen, b: int) -> bool:
 
 
 @borrowing
-def _total(
-    prior: Components,
-    predicted: Predicted,
-    seen: Seen,
-    linear: Shapes,
-    b: int,
-    beyond: bool,
-    known: Array,
-    space: Space,
-    point: Array,
-    move: Array,
-) -> float:
+def _total(batch: Batch, b: int, beyond: bool, known: Array, probe: Probe) -> float:
     """Sum over observations and components; `beyond` looks at two standard deviations too."""
+    (prior, predicted, seen, linear), move = batch, probe.move
     total, factors, certain = 0.0, predicted.factors, True
     for n in range(seen.kind.shape[1]):
         certain &= not seen.mask[b, n] or seen.log_outlier[b, n] == -math.inf
@@ -364,7 +378,7 @@ def _total(
                     if seen.kind[b, n] == FUNCTION and seen.function[b, n] == TABULATED:
                         other = known[b, k, n] / rest if len(known) > 0 else math.inf
                     else:
-                        other = _missed(prior[1][b, k], factors[b, k], seen, linear, b, k, n, space, point)
+                        other = _missed(batch, b, k, n, probe)
                         other /= narrow * narrow
                     if other > bent or other != other:
                         bent = other
@@ -443,18 +457,10 @@ def may_wrap(spread: float, off: float) -> bool:
 
 
 @borrowing
-def _missed(
-    mean: Array,
-    factor: Array,
-    seen: Seen,
-    linear: Shapes,
-    b: int,
-    k: int,
-    n: int,
-    space: Space,
-    point: Array,
-) -> float:
+def _missed(batch: Batch, b: int, k: int, n: int, probe: Probe) -> float:
     """As `missed`, of one component and observation, in units of the noise that linearisation takes."""
+    seen, linear, (space, point, _) = batch.seen, batch.linear, probe
+    mean, factor = batch.prior[1][b, k], batch.predicted.factors[b, k]
     total, size = 0.0, len(mean) - seen.hidden[b, n]
     units = seen.deviation[b, n] / linear.deviation[b, k, n]
     start = linear.signed[b, k, n]
@@ -473,15 +479,15 @@ def _missed(
 
 
 @borrowing
-def _turns_back(
-    prior: Components, factors: Array, seen: Seen, linear: Shapes, b: int, space: Space, point: Array
-) -> bool:
+def _turns_back(batch: Batch, b: int, probe: Probe) -> bool:
     """Whether the posterior may have mass where a distance has turned back.
 
     Along the line of its slope, a distance is shortest at a plane. Of a component t deviations away from it, less than
     ``exp(−t²/2)`` lies beyond, compared with the evidence. There, a linear residual r that falls by s per deviation is
     off by about 2 s, so that the log likelihood is off by some ``2 s √(1 + r²)``. The loss is the square of that.
     """
+    prior, predicted, seen, linear = batch
+    factors = predicted.factors
     for n in range(seen.kind.shape[1]):
         if not seen.mask[b, n] or seen.kind[b, n] != RANGE:
             continue
@@ -493,7 +499,7 @@ def _turns_back(
             least = max(least, prior[0][b, k] - min(unlikely, max(odds, 0.0)))
         for k in range(factors.shape[1]):
             if prior[0][b, k] > -math.inf:
-                foot = _foot(prior[1][b, k], factors[b, k], seen, b, n, space, point)
+                foot = _foot(prior[1][b, k], factors[b, k], seen, b, n, probe)
                 spread, signed = _beside_rest(linear, b, k, n, seen.hidden[b, n])
                 off = math.log(4 * spread * (1 + signed * signed))
                 if not prior[0][b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
@@ -513,9 +519,9 @@ def _beside_rest(linear: Shapes, b: int, k: int, n: int, hidden: int) -> tuple[f
 
 
 @borrowing
-def _foot(mean: Array, factor: Array, seen: Seen, b: int, n: int, space: Space, along: Array) -> float:
-    """Deviations to the plane where a distance turns back; `along` is space."""
-    rows, size = seen.matrix.shape[2], len(mean)
+def _foot(mean: Array, factor: Array, seen: Seen, b: int, n: int, probe: Probe) -> float:
+    """Deviations to the plane where a distance turns back."""
+    (space, along, _), rows, size = probe, seen.matrix.shape[2], len(mean)
     for i in range(size):
         along[i] = 0.0
     for r in range(rows):
@@ -576,94 +582,79 @@ def _information(log_weights: Array, squared: Array, information: Array, n: int)
 def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Components) -> None:
     """Fill every component after the observation at `places` ``(B,)``: as each inlier, then as a possible outlier."""
     size, count = prior[1].shape[2], prior[0].shape[1]
-    work, last = _new_work(seen, size), count * max(seen.noise.shape[2], 1)
+    work, last = _new_component_space(seen, size), count * max(seen.noise.shape[2], 1)
     for b in range(len(places)):
         n = places[b]
         for k in range(count):
-            mean, covariance = prior[1][b, k], prior[2][b, k]
+            given = Gaussian(prior[1][b, k], prior[2][b, k])
             for start in range(0, found[0].shape[1], count):
                 found[0][b, start + k] = -math.inf
-                put_vector(found[1][b, start + k], mean)
-                put_matrix(found[2][b, start + k], covariance)
+                put_vector(found[1][b, start + k], given.mean)
+                put_matrix(found[2][b, start + k], given.covariance)
             weight = prior[0][b, k]
             if not seen.mask[b, n]:
                 found[0][b, k] = weight
             elif weight > -math.inf:
-                into = (found[1][b, k], found[2][b, k])
+                into = Gaussian(found[1][b, k], found[2][b, k])
                 if seen.noise.shape[2] == 0 or has_one_gaussian(seen, b, n):
-                    inlier = _inlier(seen, b, n, mean, covariance, work, into)
+                    inlier = _inlier(seen, b, n, given, work, into)
                     found[0][b, k] = weight + inlier + seen.log_inlier[b, n]
                 else:
-                    _inliers(
-                        seen, b, n, mean, covariance, work, (found[0][b], found[1][b], found[2][b]), k, count
-                    )
+                    row = (found[0][b], found[1][b], found[2][b])
+                    _inliers(seen, b, n, given, work, row, range(k, last, count))
                     for start in range(0, last, count):
                         found[0][b, start + k] += weight + seen.log_inlier[b, n]
                 if seen.log_outlier[b, n] > -math.inf:
-                    into = (found[1][b, last + k], found[2][b, last + k])
-                    density = _outlier(seen, b, n, mean, work, into)
+                    into = Gaussian(found[1][b, last + k], found[2][b, last + k])
+                    density = _outlier(seen, b, n, given.mean, work, into)
                     found[0][b, last + k] = weight + density + seen.log_outlier[b, n]
 
 
 @inner
-def _new_work(seen: Seen, size: int) -> Workspace:
+def _new_component_space(seen: Seen, size: int) -> ComponentSpace:
     vectors, matrices = np.empty((3, size)), np.empty((7, size, size))
-    return Workspace(
+    return ComponentSpace(
         new_space(seen), vectors[0], vectors[1], vectors[2],
         matrices[0], matrices[1], matrices[2], matrices[3], matrices[4], matrices[5], matrices[6],
     )  # fmt: skip
 
 
 @borrowing
-def _inlier(
-    seen: Seen, b: int, n: int, mean: Array, covariance: Array, work: Workspace, into: tuple[Array, Array]
-) -> float:
+def _inlier(seen: Seen, b: int, n: int, given: Gaussian, work: ComponentSpace, into: Gaussian) -> float:
     """Update a component with an inlier; the log evidence. It leaves the linearisation in `work`."""
-    factorise(covariance, TINY, ROUNDING, work.factor)
+    factorise(given.covariance, TINY, ROUNDING, work.factor)
     shapes = (work.gradient, work.information, work.curvature, work.slope)
-    numbers, _ = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
+    numbers, _ = linearise_at(seen, b, n, given.mean, work.factor, work.space, shapes)
     if seen.kind[b, n] == LINEAR:
-        return _kalman(mean, numbers[1], seen.constant[b, n], work, into)
-    return _second_order(mean, covariance, numbers[0], seen.constant[b, n], work, into)
+        return _kalman(given.mean, numbers[1], seen.constant[b, n], work, into)
+    return _second_order(given, numbers[0], seen.constant[b, n], work, into)
 
 
 @borrowing
 def _inliers(
-    seen: Seen,
-    b: int,
-    n: int,
-    mean: Array,
-    covariance: Array,
-    work: Workspace,
-    found: Components,
-    k: int,
-    count: int,
+    seen: Seen, b: int, n: int, given: Gaussian, work: ComponentSpace, found: Components, places: range
 ) -> None:
-    """Update the k-th of `count` components with an inlier of each component of the noise; fills all log evidences."""
-    factorise(covariance, TINY, ROUNDING, work.factor)
+    """Update a component with an inlier of each component of the noise, into `places`; fills the log evidences."""
+    factorise(given.covariance, TINY, ROUNDING, work.factor)
     shapes = (work.gradient, work.information, work.curvature, work.slope)
-    _, unit = linearise_at(seen, b, n, mean, work.factor, work.space, shapes)
-    off = seen.deviation[b, n] * scalar_residual(seen, b, n, mean, work.space)
-    for c in range(seen.noise.shape[2]):
+    _, unit = linearise_at(seen, b, n, given.mean, work.factor, work.space, shapes)
+    off = seen.deviation[b, n] * scalar_residual(seen, b, n, given.mean, work.space)
+    for c, place in enumerate(places):
         log_weight, bias, ratio = seen.noise[b, n, c, 0], seen.noise[b, n, c, 1], seen.noise[b, n, c, 2]
         if log_weight == -math.inf:
             continue
         deviation = ratio * seen.deviation[b, n]
-        for i in range(len(mean)):
+        for i in range(len(given.mean)):
             work.slope[i] *= unit / deviation
-            for j in range(len(mean)):
+            for j in range(len(given.mean)):
                 work.curvature[i, j] *= unit / deviation
         unit = deviation
-        constant, into = (
-            seen.constant[b, n] + math.log(ratio),
-            (found[1][c * count + k], found[2][c * count + k]),
-        )
-        evidence = _second_order(mean, covariance, (off - bias) / deviation, constant, work, into)
-        found[0][c * count + k] = log_weight + evidence
+        constant, into = seen.constant[b, n] + math.log(ratio), Gaussian(found[1][place], found[2][place])
+        found[0][place] = log_weight + _second_order(given, (off - bias) / deviation, constant, work, into)
 
 
 @borrowing
-def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Workspace, into: tuple[Array, Array]) -> float:
+def _outlier(seen: Seen, b: int, n: int, mean: Array, work: ComponentSpace, into: Gaussian) -> float:
     """Update a component with an outlier, after `_inlier`; the log evidence."""
     if seen.kind[b, n] != LINEAR:
         density: float = seen.outlier[b, n]
@@ -681,9 +672,7 @@ def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Workspace, into: tup
 
 
 @borrowing
-def _kalman(
-    mean: Array, squared: float, constant: float, work: Workspace, into: tuple[Array, Array]
-) -> float:
+def _kalman(mean: Array, squared: float, constant: float, work: ComponentSpace, into: Gaussian) -> float:
     """Kalman update of a component in its frame, from an observation's gradient and information; the log evidence."""
     evidence = -constant
     for i in range(len(mean)):
@@ -696,7 +685,7 @@ def _kalman(
         evidence -= math.log(work.grown[i, i])
         for j in range(len(mean)):
             squared -= work.gradient[i] * work.gain[i, j] * work.gradient[j]
-    moved(mean, work.factor, work.gain, work.gradient, work.pull, work.total, into)
+    moved(mean, work.factor, work.gain, work.gradient, work.pull, work.total, (into.mean, into.covariance))
     return evidence - 0.5 * (0.0 if squared < 0 else squared)
 
 
@@ -731,7 +720,7 @@ def moved(
 
 @borrowing
 def _second_order(
-    mean: Array, covariance: Array, signed: float, constant: float, work: Workspace, into: tuple[Array, Array]
+    given: Gaussian, signed: float, constant: float, work: ComponentSpace, into: Gaussian
 ) -> float:
     """Second-order update: a scalar observation with the mean and spread of its second-order expansion.
 
@@ -739,7 +728,7 @@ def _second_order(
     and A. Bertolini, "Suboptimal State Estimation for Continuous-Time Nonlinear Systems from Discrete Noisy
     Measurements", IEEE Trans. Automatic Control 13(5), 1968).
     """
-    off, spread = signed, 1.0
+    (mean, covariance), off, spread = given, signed, 1.0
     for i in range(len(mean)):
         off -= work.curvature[i, i] / 2
         spread += work.slope[i] * work.slope[i]
