@@ -57,13 +57,15 @@ NO_PROBLEMS = np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0,
 FIRST = 1e-3  # damping; ten times as much after a failed step, and a tenth after another, as Marquardt's
 
 
-class Used(NamedTuple):
-    """Which observations count at each start, and what compiled code cannot find of them: that of problems."""
+class Starts(NamedTuple):
+    """What each start ``(B, S)`` keeps while it walks: its prior component, and the observations that count there."""
 
-    share: Array  # of each in the cost, (B, S, N)
-    value: (
-        Array  # log likelihood of a problem at each start, (B, S, N); empty without problems, as the next two
-    )
+    means: Array  # (B, S, d)
+    factors: Array  # (B, S, d, d)
+    whitening: Array
+    share: Array  # of each observation in the cost, (B, S, N)
+    # of problems, which compiled code cannot evaluate; empty without them
+    value: Array  # log likelihood, (B, S, N)
     gradient: Array  # (B, S, N, d)
     information: Array  # (B, S, N, d, d)
 
@@ -79,12 +81,24 @@ class State(NamedTuple):
     pull: Array  # right side of the step, (B, S, d)
 
 
-class Frames(NamedTuple):
-    """The prior component of each start ``(B, S)``."""
+class Place(NamedTuple):
+    """A start."""
 
-    means: Array
-    factors: Array
-    whitening: Array
+    b: int
+    s: int
+    seen: int  # its row of `Seen`
+
+
+class Step(NamedTuple):
+    """Space for one step."""
+
+    space: Space
+    shapes: Shapes
+    total: Array  # (d, d), as the next two
+    factor: Array
+    inverse: Array
+    pull: Array  # (d,), as the next
+    move: Array
 
 
 def prepare() -> None:
@@ -92,7 +106,7 @@ def prepare() -> None:
     seen, point, _ = smallest()
     one, at = np.ones((1, 1, 1)), array(point)
     state = State(at.copy(), at.copy(), one[0].copy(), one[0].copy(), one[None].copy(), one.copy())
-    _walk(seen, Frames(at, one[None], one[None]), Used(one, *NO_PROBLEMS), True, 1, False, state)
+    _walk(seen, Starts(at, one[None], one[None], one, *NO_PROBLEMS), True, 1, False, state)
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class Climb:
 
     def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
         """Walk from `points` ``(B, S, d)``; rejects steps that lead away from the peak."""
-        frames, shape = Frames(*map(array, (self.means, self.factors, self.whitening))), points.shape
+        frame, shape = (array(self.means), array(self.factors), array(self.whitening)), points.shape
         used = self.used if robust else self.observations.mask[:, None].double().expand_as(self.used)
         share, given = array(used), array(points)
         state = State(
@@ -137,12 +151,13 @@ class Climb:
         )  # fmt: skip
         numbers = self.observations.native
         if numbers is not None:
-            _walk(numbers, frames, Used(share, *NO_PROBLEMS), robust, rounds + 1, True, state)
+            _walk(numbers, Starts(*frame, share, *NO_PROBLEMS), robust, rounds + 1, True, state)
             return torch.from_numpy(state.point)
         for left in reversed(range(rounds + 1)):
             at = torch.from_numpy(state.moved)
             numbers, _ = self.observations.at(at, left > 0)
-            _walk(numbers, frames, Used(share, *self._of_problems(at)), robust, 1, left == 0, state)
+            starts = Starts(*frame, share, *self._of_problems(at))
+            _walk(numbers, starts, robust, 1, left == 0, state)
         return torch.from_numpy(state.point)
 
     def _of_problems(self, points: Tensor) -> tuple[Array, Array, Array]:
@@ -232,91 +247,64 @@ def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
 
 
 @native
-def _walk(
-    seen: Seen, frames: Frames, used: Used, robust: bool, rounds: int, is_last: bool, state: State
-) -> None:
+def _walk(seen: Seen, starts: Starts, robust: bool, rounds: int, is_last: bool, state: State) -> None:
     """So many rounds of every start: go to where it has moved if that costs less, then take the next step.
 
     No step follows the last round if `is_last`. Where functions of the user are tabulated, `seen` has each start as an
     entity of its own.
     """
-    starts, size = state.point.shape[1:]
-    each, space = len(seen.kind) > len(state.point), new_space(seen)
-    into = (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size))
-    total, factor, inverse = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
-    pull, step = np.empty(size), np.empty(size)
+    count, size = state.point.shape[1:]
+    each = len(seen.kind) > len(state.point)
+    vectors, matrices = np.empty((4, size)), np.empty((5, size, size))
+    shapes = (vectors[0], matrices[0], matrices[1], vectors[1])
+    step = Step(new_space(seen), shapes, matrices[2], matrices[3], matrices[4], vectors[2], vectors[3])
     for b in range(len(state.point)):
-        for s in range(starts):
-            entity = b * starts + s if each else b
+        for s in range(count):
+            place = Place(b, s, b * count + s if each else b)
             for turn in range(rounds):
                 ends = is_last and turn + 1 == rounds
-                cost = _at(
-                    seen,
-                    entity,
-                    frames,
-                    used,
-                    b,
-                    s,
-                    state.moved[b, s],
-                    robust,
-                    ends,
-                    space,
-                    into,
-                    total,
-                    pull,
-                )
+                cost = _cost(seen, starts, place, state.moved[b, s], robust, ends, step)
                 better = cost < state.cost[b, s] + LEVEL
                 state.damping[b, s] *= 0.1 if better else 10.0
                 if better:
                     state.cost[b, s] = cost
                     put_vector(state.point[b, s], state.moved[b, s])
-                    put_vector(state.pull[b, s], pull)
-                    put_matrix(state.total[b, s], total)
-                if ends or _step(frames, b, s, state, total, factor, inverse, step) < LEVEL:
+                    put_vector(state.pull[b, s], step.pull)
+                    put_matrix(state.total[b, s], step.total)
+                if ends or _move(starts, place, state, step) < LEVEL:
                     break
 
 
 @borrowing
-def _at(
-    seen: Seen,
-    entity: int,
-    frames: Frames,
-    used: Used,
-    b: int,
-    s: int,
-    point: Array,
-    robust: bool,
-    ends: bool,
-    space: Space,
-    into: Shapes,
-    total: Array,
-    pull: Array,
+def _cost(
+    seen: Seen, starts: Starts, place: Place, point: Array, robust: bool, ends: bool, step: Step
 ) -> float:
     """Minus the log posterior up to a constant, or with Huber's loss in place of the noise; fills A and right side.
 
     Without a step to come, where it `ends`, these are not needed.
     """
+    (b, s, row), space, shapes, total, pull = place, step.space, step.shapes, step.total, step.pull
     cost = 0.0
     for i in range(len(point)):
         pull[i] = 0.0
         for j in range(len(point)):
-            pull[i] += frames.whitening[b, s, i, j] * (frames.means[b, s, j] - point[j])
+            pull[i] += starts.whitening[b, s, i, j] * (starts.means[b, s, j] - point[j])
             total[i, j] = 1.0 if i == j else 0.0
         cost += 0.5 * pull[i] * pull[i]
     for n in range(seen.kind.shape[1]):
-        share = used.share[b, s, n]
+        share = starts.share[b, s, n]
         if share == 0.0:
             continue
-        if seen.kind[entity, n] == LIKELIHOOD:
-            cost -= share * used.value[b, s, n]
+        if seen.kind[row, n] == LIKELIHOOD:
+            cost -= share * starts.value[b, s, n]
             if not ends:
-                _add(share, used.gradient[b, s, n], used.information[b, s, n], total, pull)
+                _add(share, starts.gradient[b, s, n], starts.information[b, s, n], total, pull)
             continue
         if ends:
-            distance = relative_to(seen, entity, n, point, space.relative)
-            terms, _ = terms_and_deviation(seen, entity, n, point, space.relative, distance)
+            distance = relative_to(seen, row, n, point, space.relative)
+            terms, _ = terms_and_deviation(seen, row, n, point, space.relative, distance)
         else:
-            terms, _ = linearise_at(seen, entity, n, point, frames.factors[b, s], space, into)
+            terms, _ = linearise_at(seen, row, n, point, starts.factors[b, s], space, shapes)
         _, squared, inlier, outlier = terms
         if not robust:
             cost -= share * log_sum(inlier, outlier)
@@ -325,8 +313,8 @@ def _at(
         else:
             cost += share * HUBER * (math.sqrt(squared) - 0.5 * HUBER)
         if not ends:
-            weight = _weight(seen.kind[entity, n] == LINEAR, squared, inlier - outlier, robust)
-            _add(share * weight, into[0], into[1], total, pull)
+            weight = _weight(seen.kind[row, n] == LINEAR, squared, inlier - outlier, robust)
+            _add(share * weight, shapes[0], shapes[1], total, pull)
     return cost
 
 
@@ -349,11 +337,11 @@ def _weight(is_linear: bool, squared: float, log_odds: float, robust: bool) -> f
 
 
 @borrowing
-def _step(
-    frames: Frames, b: int, s: int, state: State, square: Array, factor: Array, inverse: Array, step: Array
-) -> float:
+def _move(starts: Starts, place: Place, state: State, step: Step) -> float:
     """Fill the point after the next step of a start; returns what it gains in a linear model, nats."""
-    size, total, pull = len(step), state.total[b, s], state.pull[b, s]
+    b, s, _ = place
+    square, factor, inverse, move = step.total, step.factor, step.inverse, step.move
+    size, total, pull = len(move), state.total[b, s], state.pull[b, s]
     trace = 0.0
     for i in range(size):
         trace += total[i, i]
@@ -365,15 +353,15 @@ def _step(
     invert_one(factor, inverse)
     gained = 0.0
     for i in range(size):
-        step[i] = 0.0
+        move[i] = 0.0
         for k in range(i, size):
             offset = 0.0
             for j in range(k + 1):
                 offset += inverse[k, j] * pull[j]
-            step[i] += inverse[k, i] * offset
-        gained += step[i] * pull[i]
+            move[i] += inverse[k, i] * offset
+        gained += move[i] * pull[i]
     for i in range(size):
         state.moved[b, s, i] = state.point[b, s, i]
         for j in range(size):
-            state.moved[b, s, i] += frames.factors[b, s, i, j] * step[j]
+            state.moved[b, s, i] += starts.factors[b, s, i, j] * move[j]
     return gained

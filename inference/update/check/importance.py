@@ -70,6 +70,14 @@ class Weighted:
     answer: Tensor  # log density of the answer q
 
 
+class Mixtures(NamedTuple):
+    """What points are drawn from, all in the same coordinates."""
+
+    answer: GaussianMixture
+    prior: GaussianMixture
+    images: GaussianMixture  # where the observations agree; the prior itself before a search
+
+
 class Proposal(Protocol):
     """A further proposal, which need not be a mixture of Gaussians."""
 
@@ -115,10 +123,8 @@ def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int)
 
 
 def weigh(
-    prior: GaussianMixture,
-    answer: GaussianMixture,
+    mixtures: Mixtures,
     observations: Observations,
-    images: GaussianMixture,
     count: int,
     seed: int,
     shares: tuple[float, ...] = SHARES,
@@ -132,9 +138,9 @@ def weigh(
     rest = count - last
     near, spread, before = (round(share * rest) for share in shares[:3])
     counts = near, spread, before, rest - near - spread - before
-    noise = _noise(counts, prior.dimension, seed)
-    given = further.draw(last, seed + len(counts)) if further else prior.means[:, :0]
-    points, log_prior, proposal, log_answer = drawn_and_weighed((answer, prior, images), noise, counts, given)
+    noise, none = _noise(counts, mixtures.prior.dimension, seed), mixtures.prior.means[:, :0]
+    given = further.draw(last, seed + len(counts)) if further else none
+    points, log_prior, proposal, log_answer = drawn_and_weighed(mixtures, noise, counts, given)
     if further:
         parts = proposal + math.log(rest / count), further.log_density(points) + math.log(last / count)
         proposal = torch.logaddexp(*parts)

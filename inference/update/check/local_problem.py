@@ -53,8 +53,8 @@ class LocalProblem:
 
     def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
         """Importance points of an answer in these coordinates."""
-        given = self.prior, answer, self.observations, self.images
-        return importance.weigh(*given, count, seed, self.shares, self.conditional)
+        mixtures = importance.Mixtures(answer, self.prior, self.images)
+        return importance.weigh(mixtures, self.observations, count, seed, self.shares, self.conditional)
 
     def rows(self, index: Tensor) -> LocalProblem:
         """The problems at `index`; all of them in their order are these themselves, whose numbers are known."""

@@ -82,26 +82,25 @@ def drawn_and_weighed(
     `counts`. The points `given` ``(B, P − N, D)`` come last.
     """
     answer, prior, images = (numbers_of(mixture) for mixture in mixtures)
+    alike = mixtures[2] is mixtures[1]
     shape = len(answer.means), len(noise) + given.shape[1]
     points, densities = np.empty((*shape, noise.shape[1])), np.empty((3, *shape))
     points[:, len(noise) :] = given.numpy()
-    _draw_and_weigh(answer, prior, images, mixtures[2] is mixtures[1], noise, counts, points, densities)
+    _draw_and_weigh((answer, prior, images), alike, noise, counts, points, densities)
     log_prior, proposal, log_answer = torch.from_numpy(densities)
     return torch.from_numpy(points), log_prior, proposal, log_answer
 
 
 @native
 def _draw_and_weigh(
-    answer: Numbers,
-    prior: Numbers,
-    images: Numbers,
+    mixtures: tuple[Numbers, Numbers, Numbers],
     alike: bool,
     noise: Array,
     counts: Counts,
     points: Array,
     densities: Array,
 ) -> None:
-    size = noise.shape[1]
+    (answer, prior, images), size = mixtures, noise.shape[1]
     first, second, third = _new_source(answer), _new_source(prior), _new_source(images)
     # log densities of the widened answer and of the images; sums
     space = np.empty((4, BLOCK))
@@ -111,11 +110,12 @@ def _draw_and_weigh(
         if not alike:
             _take(images, b, third)
         at, into = points[b], Rows(densities[0, b], densities[1, b], densities[2, b])
-        start, root = 0, math.sqrt(WIDENING)
-        start = _draw(answer, b, first, noise, start, counts[0], 1.0, at)
-        start = _draw(answer, b, first, noise, start, counts[1], root, at)
-        start = _draw(prior, b, second, noise, start, counts[2], 1.0, at)
-        _draw(images, b, second if alike else third, noise, start, counts[3], 1.0, at)
+        near, spread, before = counts[0], counts[0] + counts[1], counts[0] + counts[1] + counts[2]
+        last = before + counts[3]
+        _draw(answer, b, first, noise[:near], 1.0, at[:near])
+        _draw(answer, b, first, noise[near:spread], math.sqrt(WIDENING), at[near:spread])
+        _draw(prior, b, second, noise[spread:before], 1.0, at[spread:before])
+        _draw(images, b, second if alike else third, noise[before:last], 1.0, at[before:last])
         for start in range(0, len(at), BLOCK):
             end = min(start + BLOCK, len(at))
             for i in range(size):
@@ -129,7 +129,8 @@ def _draw_and_weigh(
                 along = log_prior
             else:
                 _sum(third, first.block, space[2], space[3], along, wide[:0])
-            _mix(counts, log_answer, wide, log_prior, along, space[2], space[3], into.proposal[start:end])
+            parts = (log_answer, wide, log_prior, along)
+            _mix(counts, parts, space[2], space[3], into.proposal[start:end])
 
 
 @inner
@@ -154,18 +155,9 @@ def _take(mixture: Numbers, b: int, source: Source) -> None:
 
 
 @borrowing
-def _draw(
-    mixture: Numbers,
-    b: int,
-    source: Source,
-    noise: Array,
-    start: int,
-    count: int,
-    wider: float,
-    points: Array,
-) -> int:
-    """Draw `count` points from `start` on, in proportion to the weights; returns where they end."""
-    weights, means = mixture.log_weights[b], mixture.means[b]
+def _draw(mixture: Numbers, b: int, source: Source, noise: Array, wider: float, points: Array) -> None:
+    """Fill the points, in proportion to the weights."""
+    weights, means, count = mixture.log_weights[b], mixture.means[b], len(points)
     highest, total = -math.inf, 0.0
     for k in range(len(weights)):
         highest = max(highest, weights[k])
@@ -179,9 +171,8 @@ def _draw(
         for i in range(points.shape[1]):
             offset = 0.0
             for j in range(i + 1):
-                offset += source.factors[k, i, j] * noise[start + place, j]
-            points[start + place, i] = means[k, i] + wider * offset
-    return start + count
+                offset += source.factors[k, i, j] * noise[place, j]
+            points[place, i] = means[k, i] + wider * offset
 
 
 @borrowing
@@ -254,16 +245,10 @@ def _close(
 
 @borrowing
 def _mix(
-    counts: Counts,
-    answer: Array,
-    wide: Array,
-    prior: Array,
-    along: Array,
-    highest: Array,
-    sums: Array,
-    total: Array,
+    counts: Counts, parts: tuple[Array, Array, Array, Array], highest: Array, sums: Array, total: Array
 ) -> None:
     """Log of the sum of the four densities by their shares of the points, into `total`."""
+    answer, wide, prior, along = parts
     for p in range(len(total)):
         most = ABSENT
         most = answer[p] if answer[p] > most else most

@@ -77,9 +77,10 @@ class Regression(NamedTuple):
     peak: Array  # (K,), log of weight × highest density of the observed coordinates
 
 
-class Workspace(NamedTuple):
-    """Space for one component of the answer."""
+class Extension(NamedTuple):
+    """The regressions of one prior, and space to extend a component of an answer by them."""
 
+    regression: Regression
     factor: Array  # (d, d)
     square: Array  # (d, d)
     across: Array  # (D, d)
@@ -96,7 +97,8 @@ class Workspace(NamedTuple):
 
 
 @inner
-def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Workspace]:
+def new_extension(sources: int, size: int, observed: int) -> Extension:
+    """Space for a prior of so many components and coordinates, of which so many are observed."""
     regression = Regression(
         np.empty((sources, size, observed)), np.empty((sources, size, size)),
         np.zeros((sources, observed, observed)), np.empty(sources),
@@ -106,27 +108,26 @@ def new_work(sources: int, size: int, observed: int) -> tuple[Regression, Worksp
         np.empty((2, size, size)),
         np.empty((2, sources)),
     )
-    work = Workspace(
-        small[0], small[1],
+    return Extension(
+        regression, small[0], small[1],
         np.empty((size, observed)), np.empty(observed), np.empty(observed),
         of_each[0], of_each[1], np.empty(sources, np.int64),
         np.empty((sources, size)), np.empty((sources, size, size)),
         np.empty(size), large[0], large[1],
     )  # fmt: skip
-    return regression, work
 
 
 @borrowing
-def regress(whole: Numbers, b: int, k: int, axes: Counts, regression: Regression, work: Workspace) -> None:
-    """Fill the regression of one component of the prior."""
-    log_weights, _, covariances = whole
+def regress(prior: Numbers, k: int, axes: Counts, work: Extension) -> None:
+    """Fill the regression of one component of one prior."""
     size, observed = work.across.shape
-    covariance, gain = covariances[b, k], regression.gain[k]
+    regression = work.regression
+    covariance, gain = prior.covariances[k], regression.gain[k]
     for i in range(observed):
         for j in range(observed):
             work.square[i, j] = covariance[axes[i], axes[j]]
     factorise(work.square, TINY, ROUNDING, work.factor)
-    regression.peak[k] = log_weights[b, k]
+    regression.peak[k] = prior.log_weights[k]
     for i in range(observed):
         regression.peak[k] -= math.log(work.factor[i, i])
     invert_product(work.factor, regression.inverse[k], work.square)
@@ -156,29 +157,21 @@ def regress(whole: Numbers, b: int, k: int, axes: Counts, regression: Regression
 
 
 @borrowing
-def _find_sources(
-    answer: Numbers,
-    whole: Numbers,
-    b: int,
-    j: int,
-    axes: Counts,
-    regression: Regression,
-    work: Workspace,
-) -> int:
+def _find_sources(answer: Numbers, j: int, prior: Numbers, axes: Counts, work: Extension) -> int:
     """Fill the shares of the prior's components and their order; returns how many count.
 
     They are averages over the cubature points ``m ± √d L_i`` of a component of the answer.
     """
     count, observed = len(work.shares), len(work.point)
-    factorise(answer[2][b, j], TINY, ROUNDING, work.factor)
+    factorise(answer.covariances[j], TINY, ROUNDING, work.factor)
     for k in range(count):
         work.shares[k] = 0.0
     step = math.sqrt(observed)
     for place in range(2 * observed if count > 1 else 0):
         side, column = (step, place) if place < observed else (-step, place - observed)
         for i in range(observed):
-            work.point[i] = answer[1][b, j, i] + side * work.factor[i, column]
-        _add_shares(whole, b, axes, regression, work, 1 / (2 * observed))
+            work.point[i] = answer.means[j, i] + side * work.factor[i, column]
+        _add_shares(prior, axes, work, 1 / (2 * observed))
     total = 0.0
     for k in range(count):
         work.shares[k] = 0.0 if work.shares[k] < LEAST_RESPONSIBILITY else work.shares[k]
@@ -197,17 +190,15 @@ def _find_sources(
 
 
 @borrowing
-def _add_shares(
-    whole: Numbers, b: int, axes: Counts, regression: Regression, work: Workspace, part: float
-) -> None:
+def _add_shares(prior: Numbers, axes: Counts, work: Extension, part: float) -> None:
     """Add the responsibilities of the prior's components at `work.point`, times a part."""
-    highest, total = -math.inf, 0.0
+    regression, highest, total = work.regression, -math.inf, 0.0
     for k in range(len(work.logs)):
         log = regression.peak[k]
         for i in range(len(work.point)):
             offset = 0.0
             for m in range(i + 1):
-                offset += regression.inverse[k, i, m] * (work.point[m] - whole[1][b, k, axes[m]])
+                offset += regression.inverse[k, i, m] * (work.point[m] - prior.means[k, axes[m]])
             log -= 0.5 * offset * offset
         work.logs[k] = log
         highest = max(highest, log)
@@ -245,69 +236,62 @@ def extend_all(
     """Fill the extended components; returns the largest number of places that one component of the answer takes."""
     batch, _, observed = answer[1].shape
     sources, size = whole[1].shape[1:]
-    (regression, work), most = new_work(sources, size, observed), 1
+    work, most = new_extension(sources, size, observed), 1
     for b in range(batch):
-        most = max(most, _extend_one(answer, whole, b, axes, known[b], extended, regression, work))
+        one = Numbers(answer.log_weights[b], answer.means[b], answer.covariances[b])
+        prior = Numbers(whole.log_weights[b], whole.means[b], whole.covariances[b])
+        into = (extended[0][b], extended[1][b], extended[2][b])
+        most = max(most, _extend_one(one, prior, axes, known[b], into, work))
     return most
 
 
 @borrowing
 def _extend_one(
     answer: Numbers,
-    whole: Numbers,
-    b: int,
+    prior: Numbers,
     axes: Counts,
     known: Counts,
     extended: tuple[Array, Array, Array],
-    regression: Regression,
-    work: Workspace,
+    work: Extension,
 ) -> int:
-    count, (sources, size), most = answer[1].shape[1], whole[1].shape[1:], 1
+    count, (sources, size), most = len(answer.means), prior.means.shape, 1
+    log_weights, means, covariances = extended
     for k in range(sources):
-        regress(whole, b, k, axes, regression, work)
+        regress(prior, k, axes, work)
     for j in range(count):
-        used = 1
+        log_weight, used = answer.log_weights[j], 1
         if known[j] < 0:
-            used = _find_sources(answer, whole, b, j, axes, regression, work)
+            used = _find_sources(answer, j, prior, axes, work)
         else:
             work.order[0] = known[j]
         for s in range(used):
-            _follow(answer, whole, b, j, work.order[s], s, axes, regression, work)
-        if used > 1 and _merge(math.exp(answer[0][b, j]), used, work):
+            _follow(answer, j, prior, axes, work, s)
+        if used > 1 and _merge(math.exp(log_weight), used, work):
             used = 1
-        most = max(most, used if answer[0][b, j] > -math.inf else 1)
+        most = max(most, used if log_weight > -math.inf else 1)
         for s in range(used):
             share = 1.0 if used == 1 else work.shares[work.order[s]]
-            extended[0][b, j, s] = answer[0][b, j] + math.log(share)
+            log_weights[j, s] = log_weight + math.log(share)
             for i in range(size):
-                extended[1][b, j, s, i] = work.means[s, i]
+                means[j, s, i] = work.means[s, i]
                 for other in range(size):
-                    extended[2][b, j, s, i, other] = work.covariances[s, i, other]
+                    covariances[j, s, i, other] = work.covariances[s, i, other]
         for s in range(used, sources):  # filler of places without weight
-            put_vector(extended[1][b, j, s], extended[1][b, j, 0])
-            put_matrix(extended[2][b, j, s], extended[2][b, j, 0])
+            put_vector(means[j, s], means[j, 0])
+            put_matrix(covariances[j, s], covariances[j, 0])
     return most
 
 
 @borrowing
-def _follow(
-    answer: Numbers,
-    whole: Numbers,
-    b: int,
-    j: int,
-    k: int,
-    s: int,
-    axes: Counts,
-    regression: Regression,
-    work: Workspace,
-) -> None:
-    """Fill the mean and covariance of a component of the answer as one of the prior extends it."""
-    gain, rest, covariance = regression.gain[k], regression.rest[k], answer[2][b, j]
+def _follow(answer: Numbers, j: int, prior: Numbers, axes: Counts, work: Extension, s: int) -> None:
+    """Fill the mean and covariance of a component of the answer as the s-th source of the prior extends it."""
+    k = work.order[s]
+    gain, rest, covariance = work.regression.gain[k], work.regression.rest[k], answer.covariances[j]
     size, observed = gain.shape
     for i in range(observed):
-        work.offset[i] = answer[1][b, j, i] - whole[1][b, k, axes[i]]
+        work.offset[i] = answer.means[j, i] - prior.means[k, axes[i]]
     for i in range(size):
-        work.means[s, i] = whole[1][b, k, i]
+        work.means[s, i] = prior.means[k, i]
         for m in range(observed):
             work.means[s, i] += gain[i, m] * work.offset[m]
             work.across[i, m] = 0.0
@@ -323,7 +307,7 @@ def _follow(
 
 
 @borrowing
-def _merge(weight: float, used: int, work: Workspace) -> bool:
+def _merge(weight: float, used: int, work: Extension) -> bool:
     """Merge the sources into the first place, if that costs little; returns whether it did."""
     mean, covariance, size = work.mean, work.covariance, len(work.mean)
     for i in range(size):
@@ -380,6 +364,18 @@ class Frame(NamedTuple):
     logs: Array  # (BLOCK,) log density of the points
 
 
+class Chain(NamedTuple):
+    """What the divergence of the unobserved coordinates needs of one problem."""
+
+    extension: Extension
+    factors: Array  # of the unobserved coordinates given the others, (K, D − d, D − d)
+    square: Array  # (D − d, D − d), space
+    prior_observed: Frame
+    prior: Frame
+    answer_observed: Frame
+    answer: Frame
+
+
 class Draws(NamedTuple):
     """Of each point: a uniform number that chooses a component, and normal ones for the unobserved coordinates."""
 
@@ -430,65 +426,74 @@ def divergence_of_all(
 ) -> None:
     """As `unobserved_divergence`, into `divergences`; `axes` are the observed and the unobserved coordinates."""
     sources, size = whole.means.shape[1:]
-    observed, unobserved = len(axes[0]), len(axes[1])
-    regression, work = new_work(sources, size, observed)
-    factors, square = np.zeros((sources, unobserved, unobserved)), np.empty((unobserved, unobserved))
+    observed, unobserved, count = len(axes[0]), len(axes[1]), posterior.means.shape[1]
     every = np.arange(size)
-    frames = (
+    chain = Chain(
+        new_extension(sources, size, observed),
+        np.zeros((sources, unobserved, unobserved)), np.empty((unobserved, unobserved)),
         _new_frame(axes[0], sources), _new_frame(every, sources),
-        _new_frame(axes[0], posterior.means.shape[1]), _new_frame(every, posterior.means.shape[1]),
+        _new_frame(axes[0], count), _new_frame(every, count),
     )  # fmt: skip
     for b in range(len(divergences)):
-        divergences[b] = _divergence_of_one(
-            posterior, whole, b, axes, points[b], share[b], draws, regression, work, factors, square, frames
-        )
+        answer = Numbers(posterior.log_weights[b], posterior.means[b], posterior.covariances[b])
+        prior = Numbers(whole.log_weights[b], whole.means[b], whole.covariances[b])
+        divergences[b] = _divergence_of_one(answer, prior, axes, points[b], share[b], draws, chain)
 
 
 @borrowing
 def _divergence_of_one(
-    posterior: Numbers,
-    whole: Numbers,
-    b: int,
+    answer: Numbers,
+    prior: Numbers,
     axes: tuple[Counts, Counts],
     points: Array,
     share: Array,
     draws: Draws,
-    regression: Regression,
-    work: Workspace,
-    factors: Array,
-    square: Array,
-    frames: tuple[Frame, Frame, Frame, Frame],
+    chain: Chain,
 ) -> float:
-    (sources, size), observed, unobserved, total = whole.means.shape[1:], len(axes[0]), len(axes[1]), 0.0
-    for k in range(sources):
-        regress(whole, b, k, axes[0], regression, work)
-        for i in range(unobserved):
-            for j in range(unobserved):
-                square[i, j] = regression.rest[k, axes[1][i], axes[1][j]]
-        factorise(square, TINY, ROUNDING, factors[k])
-    for number in range(4):
-        given, frame = whole if number < 2 else posterior, frames[number]
-        one = (given.log_weights[b], given.means[b], given.covariances[b])
-        see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
+    observed, total = len(axes[0]), 0.0
+    _begin(answer, prior, axes, chain)
+    seen, whole = chain.prior_observed.densities.block, chain.prior.densities.block
+    answered_seen, answered = chain.answer_observed.densities.block, chain.answer.densities.block
     for start in range(0, len(points), BLOCK):
         some = min(BLOCK, len(points) - start)
         for i in range(observed):
             for p in range(some):
-                value = points[start + p, i]
-                frames[0].densities.block.points[i, p] = frames[2].densities.block.points[i, p] = value
-        _evaluate_each(frames[0])
+                seen.points[i, p] = answered_seen.points[i, p] = points[start + p, i]
+        _evaluate_each(chain.prior_observed)
         for p in range(some):
-            k = _chosen(frames[0], p, draws.uniform[start + p])
-            state = points[start + p]
-            _place(whole, b, k, axes, regression, factors[k], state, draws.normal[start + p], frames[1], p)
-        for i in range(size):
+            k = _chosen(chain.prior_observed, p, draws.uniform[start + p])
+            _place(prior, k, axes, chain, points[start + p], draws.normal[start + p], p)
+        for i in range(prior.means.shape[1]):
             for p in range(some):
-                frames[3].densities.block.points[i, p] = frames[1].densities.block.points[i, p]
-        for number in range(1, 4):
-            _evaluate(frames[number])
-        logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
+                answered.points[i, p] = whole.points[i, p]
+        _evaluate(chain.prior)
+        _evaluate(chain.answer_observed)
+        _evaluate(chain.answer)
+        logs = (chain.prior_observed.logs, chain.prior.logs, chain.answer_observed.logs, chain.answer.logs)
         total += _sum(share[start : start + some], logs)
     return total
+
+
+@borrowing
+def _begin(answer: Numbers, prior: Numbers, axes: tuple[Counts, Counts], chain: Chain) -> None:
+    """Fill the regressions, the factors of what they leave, and the densities of both mixtures."""
+    (seen, rest), square = axes, chain.square
+    for k in range(len(prior.means)):
+        regress(prior, k, seen, chain.extension)
+        for i in range(len(rest)):
+            for j in range(len(rest)):
+                square[i, j] = chain.extension.regression.rest[k, rest[i], rest[j]]
+        factorise(square, TINY, ROUNDING, chain.factors[k])
+    _see(prior, chain.prior_observed)
+    _see(prior, chain.prior)
+    _see(answer, chain.answer_observed)
+    _see(answer, chain.answer)
+
+
+@borrowing
+def _see(mixture: Numbers, frame: Frame) -> None:
+    one = (mixture.log_weights, mixture.means, mixture.covariances)
+    see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
 
 
 @inner
@@ -586,19 +591,17 @@ def _chosen(frame: Frame, p: int, uniform: float) -> int:
 
 @borrowing
 def _place(
-    whole: Numbers,
-    b: int,
+    prior: Numbers,
     k: int,
     axes: tuple[Counts, Counts],
-    regression: Regression,
-    factor: Array,
+    chain: Chain,
     observed: Array,
     normal: Array,
-    frame: Frame,
     p: int,
 ) -> None:
-    """Put a point with the observed coordinates, and others that follow them in a component, into a frame's block."""
-    points, mean, gain = frame.densities.block.points, whole.means[b, k], regression.gain[k]
+    """Put a point with the observed coordinates, and others that follow them in a component, into the prior's block."""
+    points, factor = chain.prior.densities.block.points, chain.factors[k]
+    mean, gain = prior.means[k], chain.extension.regression.gain[k]
     for i in range(len(mean)):
         points[i, p] = mean[i]
         for m in range(len(observed)):

@@ -152,7 +152,7 @@ def fill_density(problem: Problem, x: Array, y: Array, count: int, space: Densit
     for p in range(count):
         highest[p], into[p], product[p] = LOWEST, 0.0, 1.0
     for k in range(len(prior.peaks)):
-        _fill_component(prior.peaks[k], prior.means[k], prior.precisions[k], x, y, count, logs[k], highest)
+        _fill_component(prior, k, x, y, count, logs[k], highest)
     for k in range(len(prior.peaks)):
         _add_component(logs[k], highest, count, into)
     _take_logarithm(height, highest, count, into)
@@ -172,8 +172,9 @@ def fill_density(problem: Problem, x: Array, y: Array, count: int, space: Densit
 
 @fusing
 def _fill_component(
-    peak: float, mean: Array, precision: Array, x: Array, y: Array, count: int, logs: Array, highest: Array
+    prior: Prior, k: int, x: Array, y: Array, count: int, logs: Array, highest: Array
 ) -> None:
+    peak, mean, precision = prior.peaks[k], prior.means[k], prior.precisions[k]
     east, north, xx, xy, yy = mean[0], mean[1], precision[0], precision[1], precision[2]
     for p in range(count):
         dx, dy = x[p] - east, y[p] - north
@@ -252,15 +253,15 @@ class Prior(NamedTuple):
 
 
 @borrowing
-def take(mixtures: Numbers, b: int, axes: NDArray[np.int64], frame: Frame, prior: Prior) -> int:
-    """Fill the components that are present, in a frame of the coordinates `axes`; returns their number."""
+def take(mixture: Numbers, axes: NDArray[np.int64], frame: Frame, prior: Prior) -> int:
+    """Fill the components of one mixture that are present, in a frame of the coordinates `axes`; how many they are."""
     some, (one, two), (x, y, first, low, second) = 0, (axes[0], axes[1]), frame
     tilt = low / first
-    for k in range(mixtures.log_weights.shape[1]):
-        weight, covariance = mixtures.log_weights[b, k], mixtures.covariances[b, k]
+    for k in range(len(mixture.log_weights)):
+        weight, covariance = mixture.log_weights[k], mixture.covariances[k]
         if weight == -math.inf:
             continue
-        east, north = mixtures.means[b, k, one] - x, mixtures.means[b, k, two] - y
+        east, north = mixture.means[k, one] - x, mixture.means[k, two] - y
         xx, xy, yy = covariance[one, one], covariance[two, one], covariance[two, two]
         # along the second axis less what the first one has of it
         yy, xy = yy - 2 * tilt * xy + tilt * tilt * xx, xy - tilt * xx

@@ -69,8 +69,16 @@ class Mixture(NamedTuple):
     forms: Array  # (J, 4) log peak, and the inverse lower factor as one, low, two
 
 
-class Workspace(NamedTuple):
-    """Space for the fit."""
+class Sample(NamedTuple):
+    """Points that stand for a density, with the log of its evidence."""
+
+    points: Points
+    number: int
+    log_evidence: float
+
+
+class Expectation(NamedTuple):
+    """Space for steps of expectation-maximisation."""
 
     labels: NDArray[np.int64]  # (P,) the part of each point
     sums: Array  # (J, 10): mass, first and second moments, cells, and squared shares
@@ -78,6 +86,17 @@ class Workspace(NamedTuple):
     axes: Array  # (J, 2)
     parts: Array  # (J, P) density of each component at each point
     totals: Array  # (P,)
+
+
+class FitSpace(NamedTuple):
+    """Space to fit a mixture to cells."""
+
+    nodes: Points
+    rest: Mixture
+    work: Expectation
+    logs: Array  # (P,) log density of the mixture at the cells
+    lacking: Array  # (P,) share of each cell that it lacks
+    densities: DensitySpace
 
 
 @inner
@@ -94,9 +113,9 @@ def new_mixture(most: int) -> Mixture:
 
 
 @inner
-def new_work(most: int, points: int) -> Workspace:
+def new_expectation(most: int, points: int) -> Expectation:
     """Space to fit so many components to so many points."""
-    return Workspace(
+    return Expectation(
         np.empty(points, np.int64),
         np.empty((most, 10)),
         np.empty(most),
@@ -107,7 +126,7 @@ def new_work(most: int, points: int) -> Workspace:
 
 
 @borrowing
-def divide(points: Points, count: int, most: int, least: float, work: Workspace, mixture: Mixture) -> int:
+def divide(points: Points, count: int, most: int, least: float, work: Expectation, mixture: Mixture) -> int:
     """Divide the points into at most `most` parts while that gains `least` nats; fill a component for each."""
     for p in range(count):
         work.labels[p] = 0
@@ -132,7 +151,7 @@ def divide(points: Points, count: int, most: int, least: float, work: Workspace,
 
 
 @borrowing
-def _measure(points: Points, count: int, work: Workspace, k: int) -> None:
+def _measure(points: Points, count: int, work: Expectation, k: int) -> None:
     """Fill the sums of a part, its longest axis, and what halves gain over it."""
     whole, _ = _sums_beyond(points, count, work.labels, k, 0.0, 0.0, -1.0)
     for i in range(6):
@@ -229,7 +248,7 @@ def prepare_forms(mixture: Mixture, count: int) -> None:
 
 
 @borrowing
-def fill_parts(mixture: Mixture, components: int, points: Points, count: int, work: Workspace) -> float:
+def fill_parts(mixture: Mixture, components: int, points: Points, count: int, work: Expectation) -> float:
     """Fill the density of each weighted component at each point, and their sum; all beside what the log of it returns.
 
     One that is more than `LEAST_POWER` below the highest peak counts as much.
@@ -264,7 +283,7 @@ def _add_part(
 
 @borrowing
 def fill_log_density(
-    mixture: Mixture, components: int, points: Points, count: int, work: Workspace, into: Array
+    mixture: Mixture, components: int, points: Points, count: int, work: Expectation, into: Array
 ) -> None:
     """Fill the log density of a mixture at each point; that of its highest component where all are faint."""
     highest = fill_parts(mixture, components, points, count, work)
@@ -294,7 +313,7 @@ def _take_logarithm(highest: float, totals: Array, count: int, into: Array) -> N
 
 @borrowing
 def improve(
-    points: Points, count: int, components: int, mixture: Mixture, work: Workspace, into: Array
+    points: Points, count: int, components: int, mixture: Mixture, work: Expectation, into: Array
 ) -> int:
     """One step of expectation-maximisation on points with shares; how many components are left.
 
@@ -350,20 +369,13 @@ Rule = tuple[Array, Array]  # nodes (M, 2) of a standard Gaussian, and the logs 
 
 @inner
 def place_nodes(
-    problem: Problem,
-    mixture: Mixture,
-    components: int,
-    rule: Rule,
-    points: Points,
-    work: Workspace,
-    answer: Array,
-    space: DensitySpace,
+    problem: Problem, mixture: Mixture, components: int, rule: Rule, space: FitSpace
 ) -> tuple[int, float]:
     """Fill the nodes of a mixture, with their shares of the posterior, and its sums by component.
 
     Returns how many nodes there are, and the log evidence.
     """
-    steps, log_shares = rule
+    (steps, log_shares), points, work, answer = rule, space.nodes, space.work, space.logs
     each = len(steps)
     prepare_forms(mixture, components)
     for k in range(components):
@@ -375,7 +387,7 @@ def place_nodes(
             points.y[k * each + i] = mixture.moments[k, 1] + (steps[i, 1] - low * dx) / two
     count = components * each
     fill_log_density(mixture, components, points, count, work, answer)
-    fill_density(problem, points.x, points.y, count, space, points.log)
+    fill_density(problem, points.x, points.y, count, space.densities, points.log)
     highest = -math.inf
     for p in range(count):
         points.share[p] = points.log[p] - answer[p] + mixture.log_weights[p // each] + log_shares[p % each]
@@ -409,20 +421,13 @@ def _sum_nodes(points: Points, start: int, count: int, sums: Array) -> None:
 
 @borrowing
 def divergence(
-    mixture: Mixture,
-    components: int,
-    points: Points,
-    count: int,
-    log_evidence: float,
-    apart: float,
-    work: Workspace,
-    answer: Array,
+    mixture: Mixture, components: int, sample: Sample, apart: float, work: Expectation, logs: Array
 ) -> float:
-    """KL(exact ‖ mixture) over points with shares, nats; `apart` is the error of the log evidence.
+    """KL(exact ‖ mixture) over a sample, nats; `apart` is the error of the log evidence.
 
     Of two sums, the smaller: one has no negative terms, but a point that stands for too large a cell counts too much.
     """
-    one, other = divergences(mixture, components, points, count, log_evidence, work, answer)
+    one, other = divergences(mixture, components, sample, work, logs)
     # a divergence below zero is an error of the sum, and the error may as well be of the other sign
     other = abs(other) + apart
     # negated, so that what is not a number is left
@@ -431,20 +436,16 @@ def divergence(
 
 @borrowing
 def divergences(
-    mixture: Mixture,
-    components: int,
-    points: Points,
-    count: int,
-    log_evidence: float,
-    work: Workspace,
-    answer: Array,
+    mixture: Mixture, components: int, sample: Sample, work: Expectation, logs: Array
 ) -> tuple[float, float]:
-    """Two sums over points with shares that are KL(exact ‖ mixture), nats, where the points are wherever both are.
+    """Two sums over a sample that are KL(exact ‖ mixture), nats, where its points are wherever both are.
 
-    With q the mixture and p the exact density, their terms are q / p - 1 - log(q / p) and -log(q / p).
+    With q the mixture and p the exact density, their terms are q / p - 1 - log(q / p) and -log(q / p). Fills the log
+    densities of the mixture.
     """
-    fill_log_density(mixture, components, points, count, work, answer)
-    return _add_ratios(points.share, points.log, log_evidence, answer, count)
+    points, count, log_evidence = sample
+    fill_log_density(mixture, components, points, count, work, logs)
+    return _add_ratios(points.share, points.log, log_evidence, logs, count)
 
 
 @adding
@@ -497,27 +498,25 @@ class Limits(NamedTuple):
 @inner
 def fit_cells(
     problem: Problem,
-    points: Points,
-    count: int,
-    evidence: float,
+    cells: Sample,
     limits: Limits,
-    nodes: tuple[Rule, Rule],
+    rules: tuple[Rule, Rule],
     mixture: Mixture,
-    space: tuple[Points, Mixture, Workspace, Array, Array, DensitySpace],
+    space: FitSpace,
 ) -> tuple[int, int, float]:
     """Fit a mixture, with more components where it lacks mass.
 
     Returns how many components and nodes there are, and the log evidence.
     """
-    others, rest, work, answer, residual, densities = space
+    (points, count, evidence), work = cells, space.work
     components, good = divide(points, count, limits.components, limits.gain, work, mixture), False
     for addition in range(limits.additions + 1):
         for _ in range(limits.steps if addition > 0 else 0):
-            components = improve(points, count, components, mixture, work, answer)
+            components = improve(points, count, components, mixture, work, space.logs)
         last = addition == limits.additions
         for each in range(ROUNDS if last else 1):
-            rule = nodes[0] if components <= FEW_COMPONENTS else nodes[1]
-            some, log = place_nodes(problem, mixture, components, rule, others, work, answer, densities)
+            rule = rules[0] if components <= FEW_COMPONENTS else rules[1]
+            some, log = place_nodes(problem, mixture, components, rule, space)
             if not log > -math.inf:
                 return 0, 0, log
             components = put_sums(work.sums, components, mixture, LEAST_SPREAD)
@@ -525,37 +524,25 @@ def fit_cells(
             if not good:
                 # the densities at the cells are needed below
                 apart = abs(log - evidence)
-                loss = divergence(mixture, components, points, count, evidence, apart, work, answer)
-                good = loss < limits.enough
+                good = divergence(mixture, components, cells, apart, work, space.logs) < limits.enough
                 if good:
-                    loss = divergence(mixture, components, others, some, log, apart, work, residual)
-                    good = loss < limits.enough
+                    at = Sample(space.nodes, some, log)
+                    good = divergence(mixture, components, at, apart, work, space.lacking) < limits.enough
             if good:
                 break
         if good:
             break
-        components = _extended(
-            points, count, evidence, limits, mixture, components, rest, work, answer, residual
-        )
+        components = _extended(cells, limits, mixture, components, space)
     # once more at the nodes of the answer itself, and more of them: sums over few are some hundredths off
-    some, log = place_nodes(problem, mixture, components, nodes[0], others, work, answer, densities)
+    some, log = place_nodes(problem, mixture, components, rules[0], space)
     return (components, some, log) if log > -math.inf else (0, 0, log)
 
 
 @borrowing
-def _extended(
-    points: Points,
-    count: int,
-    evidence: float,
-    limits: Limits,
-    mixture: Mixture,
-    components: int,
-    rest: Mixture,
-    work: Workspace,
-    answer: Array,
-    residual: Array,
-) -> int:
-    """Add components where a mixture, with these log densities at the points, lacks mass; how many there are then."""
+def _extended(cells: Sample, limits: Limits, mixture: Mixture, components: int, space: FitSpace) -> int:
+    """Add components where a mixture, with `space.logs` at the cells, lacks mass; how many there are then."""
+    (points, count, evidence), rest, work = cells, space.rest, space.work
+    answer, residual = space.logs, space.lacking
     left = Points(points.x, points.y, residual, points.spread, points.cell, points.log)
     share, caused = fill_far(points, count, evidence, answer, residual)
     if caused > 0.5 * limits.enough and components < limits.components:

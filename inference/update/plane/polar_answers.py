@@ -41,12 +41,11 @@ from beliefstream.inference.mixtures.reduction import Room, leave_absent, new_ro
 from beliefstream.inference.update.check.importance import WIDER
 from beliefstream.inference.update.check.unobserved import (
     Draws,
-    Regression,
-    Workspace as Following,
+    Extension,
     divergence_of_all,
     draws_of,
     extend_all,
-    new_work as new_following,
+    new_extension,
     regress,
 )
 from beliefstream.inference.update.closed.scaled_problem import example
@@ -65,14 +64,15 @@ from beliefstream.inference.update.plane.densities import (
     take,
 )
 from beliefstream.inference.update.plane.mixture_fit import (
+    Expectation,
     Mixture,
     Points,
-    Workspace,
+    Sample,
     divergences,
     divide,
     improve,
+    new_expectation,
     new_mixture,
-    new_work,
     put_sums,
 )
 from beliefstream.inference.update.plane.polar_nodes import (
@@ -80,6 +80,8 @@ from beliefstream.inference.update.plane.polar_nodes import (
     MOST_INNER,
     MOST_STRIPS,
     REACH,
+    Ends,
+    Lines,
     Panels,
     Sensor,
     fill_panels,
@@ -126,26 +128,54 @@ class Limits(NamedTuple):
     poor: float  # nats that an answer may lose before another is tried
 
 
+class Chosen(NamedTuple):
+    """Problems of a batch that have one range or bearing."""
+
+    entities: Places  # (b,)
+    axes: Places  # coordinates that the observation touches, (b, 2)
+
+
+class Touched(NamedTuple):
+    """The coordinates that the observation of a problem touches."""
+
+    axes: Places  # (2,)
+    centre: Array  # (2,), which nodes and fitted mixtures are relative to
+
+
+class Answer(NamedTuple):
+    """The answer to one problem, to be filled."""
+
+    log_weights: Array  # (J,)
+    means: Array  # (J, D)
+    covariances: Array  # (J, D, D)
+    values: Array  # (8,)
+
+
+class Counts(NamedTuple):
+    """How large an answer is: without a component there is none."""
+
+    components: int
+    nodes: int  # that measure it
+
+
 class Space(NamedTuple):
     """Space for one problem."""
 
     prior: Prior
     panels: Panels
-    strips: Points
-    nodes: Points
+    lines: Lines
     number: Places  # (2,) of strips, and whether they are too long
     spans: Places  # (K, 3) first strip and end of each component, and how many Gaussians are fitted to them
     masses: Array  # (K + 1,) share of each component's strips, and of an outlier
     own: Points  # strips of one component
     mixture: Mixture
-    work: Workspace
+    work: Expectation
     logs: Array  # (P,)
     framed: Framed
     densities: DensitySpace
     parts: Numbers  # (1, J) over the whole state
     reduced: Numbers  # the same
-    regression: Regression
-    following: Following
+    extension: Extension
     squares: Array  # (5, D, D)
     room: Room
 
@@ -177,59 +207,50 @@ def solve(prior: Numbers, seen: Seen, index: Places, axes: Places, limits: Limit
     found = Numbers(
         np.full(shape, -math.inf), np.zeros((*shape, size)), np.tile(np.eye(size), (*shape, 1, 1))
     )
-    values = np.full((8, len(index)), math.inf)
-    _solve_all(prior, seen, index, axes, limits, draws_of(UNOBSERVED_POINTS, max(size - 2, 0)), found, values)
+    values, draws = np.full((8, len(index)), math.inf), draws_of(UNOBSERVED_POINTS, max(size - 2, 0))
+    _solve_all(prior, seen, Chosen(index, axes), limits, draws, found, values)
     return found, values
 
 
 @native
 def _solve_all(
-    prior: Numbers,
-    seen: Seen,
-    index: Places,
-    axes: Places,
-    limits: Limits,
-    draws: Draws,
-    found: Numbers,
-    values: Array,
+    priors: Numbers, seen: Seen, chosen: Chosen, limits: Limits, draws: Draws, found: Numbers, values: Array
 ) -> None:
-    count, size = prior.means.shape[1:]
+    count, size = priors.means.shape[1:]
     space = _new_space(count, size, limits.most, MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE))
-    for row in range(len(index)):
-        b = index[row]
-        several = count > 1 and prior.log_weights[b, min(1, count - 1)] > -math.inf
-        left, nodes = _solve(prior, seen, b, axes[row], limits, space, found, row, values[:, row])
-        values[IS_SINGLE, row] = not several
-        values[IS_FITTED_TO_ALL, row] = left > 0 and several and not values[DIVERGENCE, row] < limits.poor
-        if values[IS_FITTED_TO_ALL, row]:
-            left = _fit_all(
-                prior, b, axes[row], limits, draws, left, nodes, space, found, row, values[:, row]
-            )
-        leave_absent(left, limits.most, found.log_weights[row], found.means[row], found.covariances[row])
+    for row in range(len(chosen.entities)):
+        b, axes, its = chosen.entities[row], chosen.axes[row], values[:, row]
+        prior = Numbers(priors.log_weights[b], priors.means[b], priors.covariances[b])
+        answer = Answer(found.log_weights[row], found.means[row], found.covariances[row], its)
+        several = count > 1 and prior.log_weights[min(1, count - 1)] > -math.inf
+        counts = _solve(prior, seen, b, axes, limits, space, answer)
+        left = counts.components
+        its[IS_SINGLE] = not several
+        its[IS_FITTED_TO_ALL] = left > 0 and several and not its[DIVERGENCE] < limits.poor
+        if its[IS_FITTED_TO_ALL]:
+            left = _fit_all(prior, axes, limits, draws, counts, space, answer)
+        leave_absent(left, limits.most, answer.log_weights, answer.means, answer.covariances)
 
 
 @inner
 def _new_space(count: int, size: int, most: int, nodes: int) -> Space:
     places = most + 2 * count
-    regression, following = new_following(count, size, 2)
     return Space(
         new_prior(count),
         new_panels(count),
-        _new_points(MOST_STRIPS, MOST_STRIPS),
-        _new_points(nodes, 0),
+        Lines(_new_points(MOST_STRIPS, MOST_STRIPS), _new_points(nodes, 0)),
         np.zeros(2, np.int64),
         np.zeros((count, 3), np.int64),
         np.zeros(count + 1),
         _new_points(MOST_STRIPS, MOST_STRIPS),
         new_mixture(max(most, count)),
-        new_work(max(most, count), nodes),
+        new_expectation(max(most, count), nodes),
         np.empty(nodes),
         new_framed(1),
         new_density_space(count, nodes),
         Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
         Numbers(np.empty((1, places)), np.empty((1, places, size)), np.empty((1, places, size, size))),
-        regression,
-        following,
+        new_extension(count, size, 2),
         np.empty((5, size, size)),
         new_room(places, size),
     )
@@ -244,70 +265,72 @@ def _new_points(count: int, spread: int) -> Points:
 
 @inner
 def _solve(
-    whole: Numbers,
-    seen: Seen,
-    b: int,
-    axes: Places,
-    limits: Limits,
-    space: Space,
-    found: Numbers,
-    row: int,
-    values: Array,
-) -> tuple[int, int]:
-    """Fill the answer to one problem; how many components it has, none where there is no answer, and how many nodes."""
-    n, centre = 0, np.empty(2)
+    whole: Numbers, seen: Seen, b: int, axes: Places, limits: Limits, space: Space, answer: Answer
+) -> Counts:
+    """Fill the answer to one problem."""
+    n, touched, values = 0, _touched(whole, axes), answer.values
     while not seen.mask[b, n]:
         n += 1
-    centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
-    frame = (centre[0], centre[1], 1.0, 0.0, 1.0)
-    prior = first_of(space.prior, take(whole, b, axes, frame, space.prior))
-    sensor, fits = sensor_of(seen, b, n, axes, centre)
+    frame = (touched.centre[0], touched.centre[1], 1.0, 0.0, 1.0)
+    prior = first_of(space.prior, take(whole, axes, frame, space.prior))
+    sensor, fits = sensor_of(seen, b, n, axes, touched.centre)
     rough = fill_panels(sensor, prior, space.panels) if fits else math.nan
     if not -math.inf < rough < math.inf:
-        return 0, 0
-    nodes, share, uncertain, values[WIDTH] = _add_inliers(sensor, prior, rough, limits, space)
-    if nodes < 0:
-        return 0, 0
+        return Counts(0, 0)
+    inliers, share, uncertain, values[WIDTH] = _add_inliers(sensor, prior, limits, space)
+    if inliers < 0:
+        return Counts(0, 0)
     values[IS_LONG], values[GAINED] = space.number[1], gained(sensor, prior)
-    parts = _fit_inliers(whole, b, axes, centre, len(prior.peaks), space)
-    inliers = nodes
-    parts, nodes, other = _add_outliers(whole, b, sensor, prior, rough, parts, nodes, space)
+    parts = _fit_inliers(whole, touched, len(prior.peaks), space)
+    parts, nodes, other = _add_outliers(whole, sensor, prior, parts, inliers, space)
     share += other
     space.masses[-1] = other / share
     if parts == 0 or not 0 < share < math.inf:  # a comparison that keeps what is not a number out
-        return 0, 0
+        return Counts(0, 0)
     values[EVIDENCE] = rough + math.log(share)
     if sensor.is_angle:  # nodes reach so far only, where the likelihood is at most that of a residual of zero
         uncertain += math.exp(min(sensor.log_inlier - values[EVIDENCE] - 0.5 * REACH * REACH, 0.0))
     values[UNCERTAIN] = uncertain
     problem = Problem(prior, space.framed, *fill_framed(seen, b, axes, frame, space.framed))
-    fill_density(problem, space.nodes.x, space.nodes.y, nodes, space.densities, space.nodes.log)
-    _share_out(sensor, space.densities.squared, inliers, nodes, space.nodes.share)
+    points = space.lines.nodes
+    fill_density(problem, points.x, points.y, nodes, space.densities, points.log)
+    _share_out(sensor, space.densities.squared, inliers, nodes, points.share)
     given = (space.parts.log_weights[0, :parts], space.parts.means[0], space.parts.covariances[0])
     into = (space.reduced.log_weights[0], space.reduced.means[0], space.reduced.covariances[0])
     left = reduce_one(given, limits.most - 1, limits.merge_below, space.room, into)
     if not 0 < left < limits.most:  # not all can be merged where a number is not finite
-        return 0, 0
-    loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
+        return Counts(0, 0)
+    sample = Sample(points, nodes, values[EVIDENCE])
+    loss = uncertain + _loss(into, left, touched, sample, other > 0, space)
     if not loss < limits.below:
-        left = _add_wide(whole, b, len(prior.peaks), into, left, limits.prior_share, space.squares)
-        loss = uncertain + _loss(into, axes, centre, left, nodes, values[EVIDENCE], other > 0, space)
+        left = _add_wide(whole, len(prior.peaks), into, left, limits.prior_share, space.squares)
+        loss = uncertain + _loss(into, left, touched, sample, other > 0, space)
     values[DIVERGENCE] = loss if loss < math.inf else math.inf
-    for k in range(left):
-        found.log_weights[row, k] = into[0][k]
-        put_vector(found.means[row, k], into[1][k])
-        put_matrix(found.covariances[row, k], into[2][k])
-    return left, nodes
+    _put(into, left, answer)
+    return Counts(left, nodes)
+
+
+@inner
+def _touched(whole: Numbers, axes: Places) -> Touched:
+    centre = np.empty(2)
+    centre[0], centre[1] = whole.means[0, axes[0]], whole.means[0, axes[1]]
+    return Touched(axes, centre)
+
+
+@borrowing
+def _put(mixture: tuple[Array, Array, Array], count: int, into: Answer) -> None:
+    for k in range(count):
+        into.log_weights[k] = mixture[0][k]
+        put_vector(into.means[k], mixture[1][k])
+        put_matrix(into.covariances[k], mixture[2][k])
 
 
 @borrowing
 def _loss(
     answer: tuple[Array, Array, Array],
-    axes: Places,
-    centre: Array,
     count: int,
-    nodes: int,
-    log_evidence: float,
+    touched: Touched,
+    nodes: Sample,
     everywhere: bool,
     space: Space,
 ) -> float:
@@ -316,14 +339,14 @@ def _loss(
     Nodes `everywhere`, as an outlier has, see most of the answer. Then the sum without negative terms counts too, where
     it is larger.
     """
-    _marginal(answer, axes, centre, count, space.mixture)
-    one, other = divergences(space.mixture, count, space.nodes, nodes, log_evidence, space.work, space.logs)
+    _marginal(answer, count, touched, space.mixture)
+    one, other = divergences(space.mixture, count, nodes, space.work, space.logs)
     return max(one, abs(other)) if everywhere else abs(other)
 
 
 @borrowing
 def _add_inliers(
-    sensor: Sensor, prior: Prior, rough: float, limits: Limits, space: Space
+    sensor: Sensor, prior: Prior, limits: Limits, space: Space
 ) -> tuple[int, float, float, float]:
     """Fill strips and nodes of components times an inlier, and how many Gaussians each gets.
 
@@ -331,32 +354,31 @@ def _add_inliers(
     standard deviation of a direction. `space.number` has how many strips there are, and whether more Gaussians than an
     answer may have would fit them better.
     """
-    nodes, start, total, uncertain, widest = 0, 0, 0.0, 0.0, 0.0
+    ends, total, uncertain, widest, rough = Ends(0, 0), 0.0, 0.0, 0.0, space.panels.total[0]
     most = limits.most - (2 if sensor.log_outlier > -math.inf and len(prior.peaks) == 1 else 1)
     wanted, weights = 0, 0.0
     for k in range(len(prior.peaks)):
         span = space.spans[k]
-        span[0], span[1], span[2], space.masses[k] = start, start, 0, 0.0
+        span[0], span[1], span[2], space.masses[k] = ends.strips, ends.strips, 0, 0.0
         if not space.panels.mass[k] - rough > LIGHT:
             continue
-        span[1], nodes, span[2], space.masses[k], doubted, width = fill_strips(
-            sensor, prior, k, most, rough, space.panels, start, space.strips, nodes, space.nodes
-        )
-        if nodes < 0 or not space.masses[k] < math.inf:
+        ends, part = fill_strips(sensor, prior, k, most, space.panels, ends, space.lines)
+        span[1], span[2], space.masses[k] = ends.strips, part.wanted, part.mass
+        if ends.nodes < 0 or not part.mass < math.inf:
             return -1, 0.0, math.inf, 0.0
-        total, uncertain = total + space.masses[k], uncertain + doubted
-        widest, start, wanted = max(widest, width), span[1], wanted + span[2]
-        weights += span[2] ** 0.8
+        total, uncertain = total + part.mass, uncertain + part.uncertain
+        widest, wanted = max(widest, part.width), wanted + part.wanted
+        weights += part.wanted**0.8
     # so many of each, n, that the sum of losses (wanted / n)⁴ is least
     for k in range(len(prior.peaks) if wanted > most else 0):
         span = space.spans[k]
         span[2] = min(span[2], max(1, int(most * span[2] ** 0.8 / weights)))
-    space.number[0], space.number[1] = start, wanted > most
-    return nodes, total, uncertain, widest
+    space.number[0], space.number[1] = ends.strips, wanted > most
+    return ends.nodes, total, uncertain, widest
 
 
 @borrowing
-def _fit_inliers(whole: Numbers, b: int, axes: Places, centre: Array, count: int, space: Space) -> int:
+def _fit_inliers(whole: Numbers, touched: Touched, count: int, space: Space) -> int:
     """Fit the strips of each component, over the whole state; how many parts there are."""
     parts = 0
     for k in range(count):
@@ -364,12 +386,12 @@ def _fit_inliers(whole: Numbers, b: int, axes: Places, centre: Array, count: int
         share = space.masses[k]
         if not share > 0:
             continue
-        _take(space.strips, start, end, space.own)
+        _take(space.lines.strips, start, end, space.own)
         components = _fit(space.own, end - start, wanted, share, True, space)
-        regress(whole, b, k, axes, space.regression, space.following)
+        regress(whole, k, touched.axes, space.extension)
         for j in range(components):
             log_weight = space.mixture.log_weights[j] + math.log(share)
-            _extend(whole, b, k, axes, centre, log_weight, space.mixture.moments[j], space, parts)
+            _extend(whole, k, touched, log_weight, space.mixture.moments[j], space, parts)
             parts += 1
     return parts
 
@@ -437,23 +459,16 @@ def _consecutive(strips: Points, count: int, wanted: int, space: Space) -> int:
 
 @borrowing
 def _extend(
-    whole: Numbers,
-    b: int,
-    k: int,
-    axes: Places,
-    centre: Array,
-    log_weight: float,
-    part: Array,
-    space: Space,
-    place: int,
+    whole: Numbers, k: int, touched: Touched, log_weight: float, part: Array, space: Space, place: int
 ) -> None:
     """Put a part of a component over the whole state: ``m + G (y - m_y)`` and ``R + G S Gᵀ``, G the regression."""
-    gain, rest, into = space.regression.gain[k], space.regression.rest[k], space.parts
-    x = part[0] + centre[0] - whole.means[b, k, axes[0]]
-    y = part[1] + centre[1] - whole.means[b, k, axes[1]]
+    regression, into, (axes, centre) = space.extension.regression, space.parts, touched
+    gain, rest = regression.gain[k], regression.rest[k]
+    x = part[0] + centre[0] - whole.means[k, axes[0]]
+    y = part[1] + centre[1] - whole.means[k, axes[1]]
     into.log_weights[0, place] = log_weight
     for i in range(len(gain)):
-        into.means[0, place, i] = whole.means[b, k, i] + gain[i, 0] * x + gain[i, 1] * y
+        into.means[0, place, i] = whole.means[k, i] + gain[i, 0] * x + gain[i, 1] * y
         for j in range(i + 1):
             one = part[2] * gain[j, 0] + part[3] * gain[j, 1]
             other = part[3] * gain[j, 0] + part[4] * gain[j, 1]
@@ -463,26 +478,24 @@ def _extend(
 
 @borrowing
 def _add_outliers(
-    whole: Numbers, b: int, sensor: Sensor, prior: Prior, rough: float, parts: int, at: int, space: Space
+    whole: Numbers, sensor: Sensor, prior: Prior, parts: int, at: int, space: Space
 ) -> tuple[int, int, float]:
     """Add parts and nodes of components times an outlier, which leaves them as they are.
 
     Returns how many there are then, and the mass of these.
     """
-    nodes, total = space.nodes, 0.0
+    nodes, rough, total = space.lines.nodes, space.panels.total[0], 0.0
     for k in range(len(prior.peaks) if sensor.log_outlier > -math.inf else 0):
         log_weight, mean, wide = (
-            whole.log_weights[b, k] + sensor.log_outlier - rough,
+            whole.log_weights[k] + sensor.log_outlier - rough,
             prior.means[k],
             prior.covariances[k],
         )
         if not log_weight > LIGHT:
             continue
         space.parts.log_weights[0, parts] = log_weight
-        for i in range(whole.means.shape[2]):
-            space.parts.means[0, parts, i] = whole.means[b, k, i]
-            for j in range(whole.means.shape[2]):
-                space.parts.covariances[0, parts, i, j] = whole.covariances[b, k, i, j]
+        put_vector(space.parts.means[0, parts], whole.means[k])
+        put_matrix(space.parts.covariances[0, parts], whole.covariances[k])
         parts, total = parts + 1, total + math.exp(log_weight)
         first = math.sqrt(wide[0])
         low = wide[1] / first
@@ -524,7 +537,6 @@ def _move_shares(odds: float, squared: Array, inliers: int, count: int, shares: 
 @borrowing
 def _add_wide(
     whole: Numbers,
-    b: int,
     count: int,
     found: tuple[Array, Array, Array],
     left: int,
@@ -536,7 +548,7 @@ def _add_wide(
         return left
     log_weights, means, covariances = found
     size, before, after = means.shape[1], squares[4, 0], squares[4, 1]
-    _moments((whole.log_weights[b], whole.means[b], whole.covariances[b]), count, before, squares[0])
+    _moments((whole.log_weights, whole.means, whole.covariances), count, before, squares[0])
     _moments(found, left, after, squares[1])
     factorise(squares[1], TINY, ROUNDING, squares[2])
     for i in range(size):
@@ -574,10 +586,9 @@ def _moments(mixture: tuple[Array, Array, Array], count: int, mean: Array, covar
 
 
 @borrowing
-def _marginal(
-    mixture: tuple[Array, Array, Array], axes: Places, centre: Array, count: int, into: Mixture
-) -> None:
-    """Fill a mixture over the touched coordinates less `centre`."""
+def _marginal(mixture: tuple[Array, Array, Array], count: int, touched: Touched, into: Mixture) -> None:
+    """Fill a mixture over the touched coordinates less their centre."""
+    axes, centre = touched
     for k in range(count):
         moments, covariance = into.moments[k], mixture[2][k]
         into.log_weights[k] = mixture[0][k]
@@ -588,50 +599,37 @@ def _marginal(
 
 @inner
 def _fit_all(
-    whole: Numbers,
-    b: int,
-    axes: Places,
-    limits: Limits,
-    draws: Draws,
-    before: int,
-    nodes: int,
-    space: Space,
-    found: Numbers,
-    row: int,
-    values: Array,
+    whole: Numbers, axes: Places, limits: Limits, draws: Draws, counts: Counts, space: Space, answer: Answer
 ) -> int:
     """Put a mixture fitted to the strips of all components in the place of an answer, if it is better.
 
-    Returns how many components the better one has; its divergence is then in `values`.
+    Returns how many components the better one has; its divergence is then in the answer's values.
     """
-    sources, centre, size = 1, np.empty(2), whole.means.shape[2]
-    while sources < whole.means.shape[1] and whole.log_weights[b, sources] > -math.inf:
+    sources, touched, size, (before, nodes) = 1, _touched(whole, axes), whole.means.shape[1], counts
+    while sources < len(whole.means) and whole.log_weights[sources] > -math.inf:
         sources += 1
-    prior = _alone((whole.log_weights[b], whole.means[b], whole.covariances[b]), sources)
-    centre[0], centre[1] = whole.means[b, 0, axes[0]], whole.means[b, 0, axes[1]]
-    answer = (found.log_weights[row], found.means[row], found.covariances[row])
+    prior = _alone((whole.log_weights, whole.means, whole.covariances), sources)
+    given, values = (answer.log_weights, answer.means, answer.covariances), answer.values
     uncertain, other = values[UNCERTAIN], space.masses[-1]
-    places, rest = _places_of(axes, size), _chosen_nodes(centre, nodes, space)
-    loss = _loss(answer, axes, centre, before, nodes, values[EVIDENCE], False, space)
-    values[DIVERGENCE] = uncertain + loss + _unobserved(answer, before, prior, places, rest, draws)
+    sample = Sample(space.lines.nodes, nodes, values[EVIDENCE])
+    places, rest = _places_of(axes, size), _chosen_nodes(touched.centre, nodes, space)
+    loss = _loss(given, before, touched, sample, False, space)
+    values[DIVERGENCE] = uncertain + loss + _unobserved(given, before, prior, places, rest, draws)
 
-    fitted = _fitted_to_all(centre, limits.most - 1, space)
+    fitted = _fitted_to_all(touched.centre, limits.most - 1, space)
     parts = _followed(fitted, prior, axes, other)
     into = (np.empty(limits.most), np.empty((limits.most, size)), np.empty((limits.most, size, size)))
     room = new_room(len(parts[0]), size)
     left = reduce_one(parts, limits.most - 1, limits.merge_below, room, into)
     if not 0 < left < limits.most:
         return before
-    left = _add_wide(whole, b, sources, into, left, limits.prior_share, space.squares)
-    loss = _loss(into, axes, centre, left, nodes, values[EVIDENCE], False, space)
+    left = _add_wide(whole, sources, into, left, limits.prior_share, space.squares)
+    loss = _loss(into, left, touched, sample, False, space)
     loss = uncertain + loss + _unobserved(into, left, prior, places, rest, draws)
     if not loss < values[DIVERGENCE]:
         return before
     values[DIVERGENCE] = loss
-    for k in range(left):
-        answer[0][k] = into[0][k]
-        put_vector(answer[1][k], into[1][k])
-        put_matrix(answer[2][k], into[2][k])
+    _put(into, left, answer)
     return left
 
 
@@ -640,8 +638,8 @@ def _fitted_to_all(centre: Array, most: int, space: Space) -> Numbers:
     """A mixture of so many Gaussians, over the touched coordinates."""
     share, count = 0.0, space.number[0]
     for p in range(count):
-        share += space.strips.share[p]
-    count = _fit(space.strips, count, most, share, False, space)
+        share += space.lines.strips.share[p]
+    count = _fit(space.lines.strips, count, most, share, False, space)
     fitted = Numbers(np.empty((1, count)), np.empty((1, count, 2)), np.empty((1, count, 2, 2)))
     for j in range(count):
         moments, covariance = space.mixture.moments[j], fitted.covariances[0, j]
@@ -694,12 +692,13 @@ def _places_of(axes: Places, size: int) -> tuple[Places, Places]:
 @inner
 def _chosen_nodes(centre: Array, nodes: int, space: Space) -> Array:
     """Nodes in proportion to their shares, ``(1, UNOBSERVED_POINTS, 2)``."""
-    chosen, p, total = np.empty((1, UNOBSERVED_POINTS, 2)), 0, space.nodes.share[0]
+    points = space.lines.nodes
+    chosen, p, total = np.empty((1, UNOBSERVED_POINTS, 2)), 0, points.share[0]
     for i in range(UNOBSERVED_POINTS):
         while p < nodes - 1 and total < (i + 0.5) / UNOBSERVED_POINTS:
             p += 1
-            total += space.nodes.share[p]
-        chosen[0, i, 0], chosen[0, i, 1] = space.nodes.x[p] + centre[0], space.nodes.y[p] + centre[1]
+            total += points.share[p]
+        chosen[0, i, 0], chosen[0, i, 1] = points.x[p] + centre[0], points.y[p] + centre[1]
     return chosen
 
 

@@ -89,16 +89,48 @@ class Panels(NamedTuple):
     outer: Array  # (3, P) centre, half width and log mass
     ends: NDArray[np.int64]  # (K,) of each component's panels
     mass: Array  # (K,) log of each component's part, with the densities of prior and inlier
+    total: Array  # (1,) log of the evidence by all of them
     # (5, FIRST + DEEPEST) the same, and the sharpness at both ends, or less than 0 where it is not known
     waiting: Array
+
+
+class Line(NamedTuple):
+    """Where the outer coordinate of a line is, and for how much of it the line stands."""
+
+    outer: float
+    step: float
+
+
+class Lines(NamedTuple):
+    """Space for the lines of all components of a problem."""
+
+    strips: Points  # a point for each line, to be fitted
+    nodes: Points  # of lines, which measure
+
+
+class Ends(NamedTuple):
+    """How many strips and nodes there are."""
+
+    strips: int
+    nodes: int
+
+
+class Part(NamedTuple):
+    """The part of the posterior that a component has times an inlier."""
+
+    wanted: int  # Gaussians that would fit its strips
+    mass: float  # share of the posterior
+    uncertain: float  # of this
+    width: float  # standard deviation of a direction, rad
 
 
 @inner
 def new_panels(count: int) -> Panels:
     """Space for the panels of so many components."""
     return Panels(
-        np.empty((3, MOST_PANELS)), np.empty(count, np.int64), np.empty(count), np.empty((5, FIRST + DEEPEST))
-    )
+        np.empty((3, MOST_PANELS)), np.empty(count, np.int64), np.empty(count), np.empty(1),
+        np.empty((5, FIRST + DEEPEST)),
+    )  # fmt: skip
 
 
 @borrowing
@@ -208,14 +240,15 @@ def _log_mass(sensor: Sensor, g: Gaussian, outer: float) -> tuple[float, float]:
 
 @borrowing
 def _fill_line(
-    sensor: Sensor, g: Gaussian, outer: float, step: float, relative: float, first: int, nodes: Points
+    sensor: Sensor, g: Gaussian, line: Line, relative: float, first: int, nodes: Points
 ) -> tuple[float, float, bool]:
-    """Fill the nodes of the line at `outer`, which stands for a `step`; its mass, its peak, and whether to trust them.
+    """Fill the nodes of a line; its mass, its peak, and whether to trust them.
 
     Masses are shares of the posterior: `relative` is the log of weight and inlier beside the evidence.
     """
     if sensor.is_angle:
-        return _fill_circle(sensor, g, outer, step, relative, first, nodes)
+        return _fill_circle(sensor, g, line, relative, first, nodes)
+    outer, step = line
     peak, width, squared = _peak_of_ray(sensor, g, outer)
     (g0, g1, g2, g3), (o0, o1), mass = sensor.g, sensor.o, 0.0
     scale = math.exp(relative - LOG_TWO_PI - 0.5 * squared) * width * g.a * g.c * step
@@ -230,8 +263,9 @@ def _fill_line(
 
 @borrowing
 def _fill_circle(
-    sensor: Sensor, g: Gaussian, outer: float, step: float, relative: float, first: int, nodes: Points
+    sensor: Sensor, g: Gaussian, line: Line, relative: float, first: int, nodes: Points
 ) -> tuple[float, float, bool]:
+    outer, step = line
     peak, width, squared = _peak_of_circle(sensor, g, outer)
     (g0, g1, g2, g3), (o0, o1), mass = sensor.g, sensor.o, 0.0
     scale = math.exp(relative - LOG_TWO_PI - 0.5 * squared) * width * g.a * g.c * step * outer
@@ -251,10 +285,9 @@ def _fill_circle(
 
 
 @borrowing
-def _put_strip(
-    sensor: Sensor, outer: float, step: float, peak: float, first: int, nodes: Points, at: int, strips: Points
-) -> None:
+def _put_strip(sensor: Sensor, line: Line, peak: float, first: int, lines: Lines, at: int) -> None:
     """Put the moments of a line's nodes, which stand for places that are spread evenly over the step."""
+    outer, step, (strips, nodes) = line.outer, line.step, lines
     mass, end = 0.0, first + (len(CIRCLE) if sensor.is_angle else len(INNER))
     x = y = xx = xy = yy = 0.0
     for i in range(first, end):
@@ -403,7 +436,7 @@ def _log_total(logs: Array, start: int, end: int) -> float:
 
 @borrowing
 def fill_panels(sensor: Sensor, prior: Prior, panels: Panels) -> float:
-    """Fill the panels of all components; the log evidence by them, not a number if there is no space for them."""
+    """Fill the panels of all components; the log evidence by them, not a number without space for them."""
     end, highest = 0, sensor.log_outlier
     for k in range(len(prior.peaks)):
         start, g = end, _relative(sensor, prior, k)
@@ -416,29 +449,22 @@ def fill_panels(sensor: Sensor, prior: Prior, panels: Panels) -> float:
             panels.mass[k] = log_weight + _log_total(panels.outer[2], start, end)
             highest = max(highest, panels.mass[k])
     rough = _log_total(panels.mass, 0, len(prior.peaks))
-    return log_sum(rough, sensor.log_outlier) if sensor.log_outlier > -math.inf else rough
+    rough = log_sum(rough, sensor.log_outlier) if sensor.log_outlier > -math.inf else rough
+    panels.total[0] = rough
+    return rough
 
 
 @borrowing
 def fill_strips(
-    sensor: Sensor,
-    prior: Prior,
-    k: int,
-    most: int,
-    rough: float,
-    panels: Panels,
-    at: int,
-    strips: Points,
-    place: int,
-    nodes: Points,
-) -> tuple[int, int, int, float, float, float]:
-    """Put strips of a component, to be fitted, and nodes of another rule, to measure, from these places on.
+    sensor: Sensor, prior: Prior, k: int, most: int, panels: Panels, ends: Ends, lines: Lines
+) -> tuple[Ends, Part]:
+    """Put strips of a component, to be fitted, and nodes of another rule, to measure, after those there are.
 
-    Returns both ends, −1 without space for them, how many Gaussians would fit the strips, the mass of the strips, how
-    much of the posterior is uncertain, and the standard deviation of a direction. The strips are fine enough for `most`
-    Gaussians. One Gaussian has their moments, and is measured on their own nodes, which are more exact.
+    Returns where they end, −1 without space for them, and what they are of the posterior. The strips are fine enough
+    for `most` Gaussians. One Gaussian has their moments, and is measured on their own nodes, which are more exact.
     """
-    start, g = panels.ends[k - 1] if k > 0 else 0, _relative(sensor, prior, k)
+    start, g, rough = panels.ends[k - 1] if k > 0 else 0, _relative(sensor, prior, k), panels.total[0]
+    (at, place), (strips, nodes) = ends, lines
     relative = prior.log_weights[k] + LOG_TWO_PI + sensor.log_inlier - rough
     end = _kept(panels.outer, start, panels.ends[k], LIGHT - relative)
     wanted, long, highest, width = _division(
@@ -454,24 +480,24 @@ def fill_strips(
         finer = max(1, math.ceil(min(length / fine, float(MOST_FINER))))
         half = whole / finer
         if at + finer * len(OUTER) > len(strips.x) or place + finer * len(OUTER) * each > spare:
-            return -1, -1, 0, 0.0, math.inf, width
+            return Ends(-1, -1), Part(0, 0.0, math.inf, width)
         for number in range(finer):
             middle = centre - whole + (2 * number + 1) * half
             for c in range(len(OUTER)):
-                outer, step = middle + half * OUTER[c], half * OUTER_WEIGHTS[c]
+                line = Line(middle + half * OUTER[c], half * OUTER_WEIGHTS[c])
                 into = place if wanted == 1 else spare
-                part, peak, trusted = _fill_line(sensor, g, outer, step, relative, into, nodes)
-                _put_strip(sensor, outer, step, peak, into, nodes, at, strips)
+                part, peak, trusted = _fill_line(sensor, g, line, relative, into, nodes)
+                _put_strip(sensor, line, peak, into, lines, at)
                 mass, doubted, at = mass + part, doubted + (0.0 if trusted else part), at + 1
                 place += each if wanted == 1 else 0
             for c in range(len(CHECKS)):
-                outer, step = middle + half * CHECKS[c], half * CHECK_WEIGHTS[c]
+                line = Line(middle + half * CHECKS[c], half * CHECK_WEIGHTS[c])
                 if wanted == 1:
-                    other += step * math.exp(_log_mass(sensor, g, outer)[0] + relative)
+                    other += line.step * math.exp(_log_mass(sensor, g, line.outer)[0] + relative)
                 else:
-                    other += _fill_line(sensor, g, outer, step, relative, place, nodes)[0]
+                    other += _fill_line(sensor, g, line, relative, place, nodes)[0]
                     place += each
-    return at, place, wanted, mass, doubted + abs(mass - other) / CHECK, width
+    return Ends(at, place), Part(wanted, mass, doubted + abs(mass - other) / CHECK, width)
 
 
 @borrowing

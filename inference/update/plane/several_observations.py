@@ -55,30 +55,38 @@ from beliefstream.inference.update.plane.densities import (
     take,
 )
 from beliefstream.inference.update.plane.mixture_fit import (
+    FitSpace,
     Limits,
     Mixture,
     Points,
     Rule,
+    Sample,
     divergence,
     fit_cells,
+    new_expectation,
     new_mixture,
     new_points,
-    new_work,
 )
 from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
 from beliefstream.inference.update.problems import Problems, groups
 from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
 from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
-Attempt = tuple[CellLimits, Limits, int]
+
+class Attempt(NamedTuple):
+    """How a posterior is divided into cells, and a mixture fitted to them."""
+
+    cells: CellLimits
+    fit: Limits
+    most: int  # cells
+
 
 TOGETHER = 512  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
-# how cells are divided, how mixtures are fitted to them, and the most cells
-USUAL = CellLimits(0.25, 1e-5, 3e-4, 0.01), Limits(16, 0.02, 2, 5, 0.005), 2048
-FINER = CellLimits(0.12, 1e-6, 1e-5, 0.002), Limits(16, 0.0, 4, 6, 0.005), 8192
-COARSER = CellLimits(0.5, 3e-5, 1e-3, 0.03), Limits(10, 0.02, 1, 3, 0.02), 1024
+USUAL = Attempt(CellLimits(0.25, 1e-5, 3e-4, 0.01), Limits(16, 0.02, 2, 5, 0.005), 2048)
+FINER = Attempt(CellLimits(0.12, 1e-6, 1e-5, 0.002), Limits(16, 0.0, 4, 6, 0.005), 8192)
+COARSER = Attempt(CellLimits(0.5, 3e-5, 1e-3, 0.03), Limits(10, 0.02, 1, 3, 0.02), 1024)
 FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
 
@@ -158,14 +166,13 @@ def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> 
 
 def _solved(local: LocalProblem, settings: UpdateSettings, attempt: Attempt) -> Update:
     """Answers, with infinite divergence where they must not be used."""
-    prior, (cells, fit, count) = local.prior, attempt
-    seen = local.observations.native
+    prior, seen = local.prior, local.observations.native
     assert seen is not None
     mean, covariance = prior.moments()
     factor = la.cholesky(covariance, torch.finfo(covariance.dtype).tiny)
     offsets = la.times(la.invert_lower(factor)[:, None], prior.means - mean[:, None]).abs().amax(2)
     inside = (~prior.present | (offsets < FARTHEST)).all(1)
-    found = solve(seen, prior, mean, factor, cells, fit, count)
+    found = solve(seen, prior, mean, factor, attempt)
     whole = local.extend(GaussianMixture(*(torch.from_numpy(part) for part in found.moments)))
     whole = reduce(whole, settings.most_components - 1, settings.merge_below)
     # beliefs are taken from the first places, and other problems may have more components
@@ -243,23 +250,15 @@ def prepare() -> None:
     two, pair = torch.eye(2, dtype=torch.float64), np.zeros((1, 1, 2))
     seen = seen._replace(matrix=np.ones((1, 1, 2, 2)), origin=pair, heading=pair, value=pair)
     prior = GaussianMixture(point[0].log(), point.expand(1, 1, 2), two[None, None])
-    cells, fit = CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1, 1, 1.0)
-    measure(solve(seen, prior, point[0].expand(1, 2), two[None], cells, fit, 512), prior)
+    attempt = Attempt(CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1, 1, 1.0), 512)
+    measure(solve(seen, prior, point[0].expand(1, 2), two[None], attempt), prior)
 
 
-def solve(
-    seen: Seen,
-    prior: GaussianMixture,
-    centre: Tensor,
-    factor: Tensor,
-    cell_limits: CellLimits,
-    limits: Limits,
-    most: int,
-) -> Found:
-    """Solve problems in the frame `factor` ``(B, 2, 2)`` around `centre` ``(B, 2)``, with at most so many cells."""
-    batch, places = prior.batch, limits.components
+def solve(seen: Seen, prior: GaussianMixture, centre: Tensor, factor: Tensor, attempt: Attempt) -> Found:
+    """Solve problems in the frame `factor` ``(B, 2, 2)`` around `centre` ``(B, 2)``."""
+    batch, places, most = prior.batch, attempt.fit.components, attempt.most
     few, more = (rule(each, 2) for each in RULES)
-    nodes = (array(few[0]), array(few[1].log())), (array(more[0]), array(more[1].log()))
+    rules = (array(few[0]), array(few[1].log())), (array(more[0]), array(more[1].log()))
     most_nodes = places * RULES[0] ** 2
     found = Found(
         np.zeros((3, batch), np.int64),
@@ -273,7 +272,7 @@ def solve(
         np.empty((batch, 4, most)),
         np.empty((batch, 4, most_nodes)),
     )
-    _solve(seen, numbers_of(prior), array(centre), array(factor), cell_limits, limits, nodes, found)
+    _solve(seen, numbers_of(prior), array(centre), array(factor), attempt, rules, found)
     return found
 
 
@@ -283,42 +282,43 @@ def _solve(
     mixtures: Numbers,
     centre: Array,
     factor: Array,
-    cell_limits: CellLimits,
-    limits: Limits,
-    nodes: tuple[Rule, Rule],
+    attempt: Attempt,
+    rules: tuple[Rule, Rule],
     found: Found,
 ) -> None:
-    count, most = mixtures.log_weights.shape[1], found.cells.shape[2]
-    now, then, cells, places = new_cells(most), new_cells(most), new_cells(most), found.nodes.shape[2]
-    number = seen.kind.shape[1]
+    count, most, places = mixtures.log_weights.shape[1], found.cells.shape[2], found.nodes.shape[2]
+    components, number, longest = attempt.fit.components, seen.kind.shape[1], max(most, places)
+    now, then, cells = new_cells(most), new_cells(most), new_cells(most)
     spaces = (new_prior(count), new_framed(number)), (new_prior(count), new_framed(number))
-    block, densities = new_cell_block(), new_density_space(count, max(most, places))
-    mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
-    rest, residual = new_mixture(limits.components), np.empty(most)
-    work, answer = new_work(limits.components, max(most, places)), np.empty(max(most, places))
+    block, logs = new_cell_block(), np.empty((2, longest))
+    mixture, points = new_mixture(components), new_points(most)
+    space = FitSpace(
+        new_points(places), new_mixture(components), new_expectation(components, longest),
+        logs[0], logs[1], new_density_space(count, longest),
+    )  # fmt: skip
     for b in range(len(centre)):
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
         inside = _posed(seen, mixtures, b, frame, spaces[0])
         lower(inside.prior)
         problem = _posed(seen, mixtures, b, (0.0, 0.0, 1.0, 0.0, 1.0), spaces[1])
-        number, lost = divide_plane(inside, cell_limits, (now, then), cells, block)
+        number, lost = divide_plane(inside, attempt.cells, (now, then), cells, block)
         if number <= 0:
             continue
-        evidence = _fill_points(problem, frame, cells, number, points, densities)
-        room = others, rest, work, answer, residual, densities
-        components, some, log = fit_cells(problem, points, number, evidence, limits, nodes, mixture, room)
+        evidence = _fill_points(problem, frame, cells, number, points, space.densities)
+        sample = Sample(points, number, evidence)
+        components, some, log = fit_cells(problem, sample, attempt.fit, rules, mixture, space)
         found.log_evidence[0, b], found.log_evidence[1, b], found.lost[b] = log, evidence, lost
         found.counts[0, b], found.counts[1, b], found.counts[2, b] = components, number, some
         _put(mixture, components, b, found)
         _put_points(points, number, found.cells[b])
-        _put_points(others, some, found.nodes[b])
+        _put_points(space.nodes, some, found.nodes[b])
 
 
 @inner
 def _posed(seen: Seen, mixtures: Numbers, b: int, frame: Frame, space: tuple[Prior, Framed]) -> Problem:
     """A problem in a frame."""
-    axes = np.arange(2)
-    prior = first_of(space[0], take(mixtures, b, axes, frame, space[0]))
+    axes, one = np.arange(2), Numbers(mixtures.log_weights[b], mixtures.means[b], mixtures.covariances[b])
+    prior = first_of(space[0], take(one, axes, frame, space[0]))
     number, height = fill_framed(seen, b, axes, frame, space[1])
     return Problem(prior, space[1], number, height)
 
@@ -376,7 +376,7 @@ def measure(found: Found, answer: GaussianMixture) -> Array:
 @native
 def _measure(found: Found, answer: Numbers, divergences: Array) -> None:
     most, count = max(found.cells.shape[2], found.nodes.shape[2]), answer.log_weights.shape[1]
-    mixture, work, logs = new_mixture(count), new_work(count, most), np.empty(most)
+    mixture, work, logs = new_mixture(count), new_expectation(count, most), np.empty(most)
     for b in range(len(divergences)):
         if found.counts[0, b] == 0:
             continue
@@ -393,7 +393,7 @@ def _measure(found: Found, answer: Numbers, divergences: Array) -> None:
         for each in range(2):
             points = found.nodes[b] if each == 0 else found.cells[b]
             at = Points(points[0], points[1], points[2], points, points, points[3])
-            number, log = found.counts[2 - each, b], found.log_evidence[each, b]
-            one = divergence(mixture, components, at, number, log, apart, work, logs)
+            sample = Sample(at, found.counts[2 - each, b], found.log_evidence[each, b])
+            one = divergence(mixture, components, sample, apart, work, logs)
             larger = one if not one < larger else larger
         divergences[b] = larger

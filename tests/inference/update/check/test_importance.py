@@ -30,7 +30,7 @@ def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
 def weigh(
     prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
 ) -> importance.Weighted:
-    return importance.weigh(prior, answer, observations, prior, count, seed)
+    return importance.weigh(importance.Mixtures(answer, prior, prior), observations, count, seed)
 
 
 def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
@@ -84,7 +84,7 @@ def test_the_same_problem_gives_the_same_points() -> None:
 def test_points_and_densities_are_those_of_scipy(seed: int, size: int, count: int, points: int) -> None:
     prior, answer, images = (random_mixture(seed + turn, 2, count + turn, size) for turn in range(3))
     observations = encode([[Reading(position([0], size, [[0.3]]), np.array([0.2]))]] * 2, size)
-    found = importance.weigh(prior, answer, observations, images, points, 3)
+    found = importance.weigh(importance.Mixtures(answer, prior, images), observations, points, 3)
 
     def density(mixture: GaussianMixture, b: int, widening: float = 1.0) -> Any:
         laws = [

@@ -10,8 +10,8 @@ import numpy as np
 from beliefstream.inference.update.plane.mixture_fit import (
     Mixture as Fitted,
     fill_log_density,
+    new_expectation,
     new_points,
-    new_work,
 )
 from research.evaluation.adversarial.mixtures import Mixture, log_density
 
@@ -21,7 +21,7 @@ def log_densities(mixture: Any, components: int, places: Any) -> Any:
     count = len(places)
     points, found = new_points(count), np.empty(count)
     points.x[:], points.y[:] = places[:, 0], places[:, 1]
-    fill_log_density(mixture, components, points, count, new_work(components, count), found)
+    fill_log_density(mixture, components, points, count, new_expectation(components, count), found)
     return found
 
 
