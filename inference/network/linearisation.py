@@ -24,7 +24,7 @@ def linearise(observations: Observations, points: Tensor, factors: Tensor) -> Li
     if _is_compiled(observations, points, factors):
         return observations.linearise(points, factors)
     relative = observations.relative(points)
-    distance = _distance(relative)
+    distance = distance_of(relative)
     batch, count, rows, size = observations.matrix.shape
     flat = observations.matrix.reshape(batch, 1, count * rows, size) @ factors
     matrix = flat.view(batch, points.shape[1], count, rows, size)
@@ -35,7 +35,7 @@ def linearise(observations: Observations, points: Tensor, factors: Tensor) -> Li
     curvature = (gram - la.outer(slope, slope)) / (distance[..., None, None] * deviation)
     if rows > 1 and observations.has_angles:
         is_angle = (observations.kind == ANGLE)[:, None, :, None]
-        across, bend = _angle(relative, matrix, observations.heading[:, None] @ factors)
+        across, bend = angle_derivatives(relative, matrix, observations.heading[:, None] @ factors)
         slope = torch.where(is_angle, across, slope)
         curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
     curvature = curvature.clamp(-BENT, BENT)  # unbounded close to a sensor
@@ -62,7 +62,8 @@ def _is_compiled(observations: Observations, *tensors: Tensor) -> bool:
     return other or not observations.has_plain_noise or la.on_processor(*tensors)
 
 
-def _distance(relative: Tensor) -> Tensor:
+def distance_of(relative: Tensor) -> Tensor:
+    """Distance to a sensor ``(B, P, N)`` of coordinates relative to it ``(B, P, N, R)``, softened as by `SOFT`."""
     return (la.squared_norm(relative) + SOFT).sqrt()
 
 
@@ -72,7 +73,7 @@ def _residuals(observations: Observations, points: Tensor, relative: Tensor) -> 
     deviation = observations.standard_deviation[:, None]
     several = observations.value[:, None] - relative
     constant, rows = observations.log_normaliser[:, None], observations.rows[:, None]
-    scalar = _difference(observations, points, relative) / deviation
+    scalar = difference(observations, points, relative) / deviation
     squared = torch.where(linear, la.squared_norm(several), scalar.square())
     signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
     inlier = torch.log1p(-probability) - 0.5 * squared - constant
@@ -82,10 +83,10 @@ def _residuals(observations: Observations, points: Tensor, relative: Tensor) -> 
     return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
 
-def _difference(observations: Observations, points: Tensor, relative: Tensor) -> Tensor:
+def difference(observations: Observations, points: Tensor, relative: Tensor) -> Tensor:
     """``value − h(x)`` of ranges and angles, wrapped."""
     value = observations.value[:, None, :, 0]
-    scalar = value - _distance(relative)
+    scalar = value - distance_of(relative)
     if relative.shape[-1] > 1 and observations.has_angles:
         turn = points @ observations.heading.mT
         angle = torch.atan2(relative[..., 1], relative[..., 0]) - turn
@@ -93,7 +94,7 @@ def _difference(observations: Observations, points: Tensor, relative: Tensor) ->
     return scalar
 
 
-def _angle(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
+def angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
     """First and second derivatives of an angle in the plane of the first two rows."""
     first, second = relative[..., 0], relative[..., 1]
     squared = first.square() + second.square() + SOFT

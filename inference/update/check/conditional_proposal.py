@@ -22,10 +22,12 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_densities
-from beliefstream.inference.update.check.importance import EVENLY, normal_points, systematic_places
-
-# share of the points whose other coordinates keep the prior, as the rest may be outliers; a tenth, as in `importance`
-UNSEEN = 0.1
+from beliefstream.inference.update.check.importance import (
+    EVENLY,
+    SHARES,
+    normal_points,
+    systematic_places,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class ConditionalProposal:
         )
 
     @property
+    def unseen(self) -> float:
+        """Share of the points whose other coordinates keep the prior, as the rest may be outliers."""
+        return SHARES[2]
+
+    @property
     def others(self) -> list[int]:
         return [axis for axis in range(self.prior.dimension) if axis not in self.axes]
 
@@ -69,7 +76,7 @@ class ConditionalProposal:
         row, sizes = torch.arange(self.places.batch)[:, None], [1, len(self.axes), len(self.others)]
         chance, first, second = normal_points(count, sum(sizes), seed).split_with_sizes(sizes, 1)
         x = self.places.means[row, index] + la.times(self.places.factors()[row, index], first)
-        unseen = torch.special.ndtr(chance) < UNSEEN
+        unseen = torch.special.ndtr(chance) < self.unseen
         before, after = (mean + la.times(factors, second) for mean, factors in self._given(x))
         return self._joined(x, torch.where(unseen, before, after))
 
@@ -77,7 +84,7 @@ class ConditionalProposal:
         """Log density at `points` ``(B, P, d)``; returns ``(B, P)``."""
         x, z = points[..., self.axes], points[..., self.others]
         before, after = (_log_density(z, mean, factors) for mean, factors in self._given(x))
-        either = torch.logaddexp(before + math.log(UNSEEN), after + math.log1p(-UNSEEN))
+        either = torch.logaddexp(before + math.log(self.unseen), after + math.log1p(-self.unseen))
         return self.places.log_density(x) + either
 
     def _joined(self, x: Tensor, z: Tensor) -> Tensor:

@@ -36,7 +36,6 @@ from beliefstream.inference.update.check.prior_scan import scan
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
 STARTS = 64  # of the prior, of its scan, and of the sets that agree
-SCANNED = 192  # starts from a scan, where functions or noise mixtures leave many modes
 GROUPS = 16  # of starts, each with outliers and components of noise of its own
 AROUND, MOST_AROUND = 8, 64  # starts around each sensor, and around all of more sensors; one each of many
 ROUNDS = 6  # steps of a walk
@@ -77,7 +76,7 @@ def randomised_images(
     along = peaks_at(prior, observations, points.view(batch, STARTS, size), covariances)
     if not (scanned or bool((observations.is_irregular & observations.mask).any())):
         return along
-    places = scan(prior, observations).starts(SCANNED)
+    places = scan(prior, observations).starts()
     climb = Climb.of(prior, observations, places)
     return beside([along, laplace(prior, climb, climb.walk(places, ROUNDS, robust=False))])
 

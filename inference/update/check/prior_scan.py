@@ -49,12 +49,11 @@ class Scan(NamedTuple):
     share: Tensor  # of the posterior in each cell, (B, M)
     log_evidence: Tensor  # estimated from the cells, (B,)
 
-    def starts(self, count: int) -> Tensor:
-        """`count` points ``(B, count, d)`` spread over the cells; `count` is at most ``M``."""
-        some = slice(None, None, self.points.shape[1] // count)
-        noise = normal_points(count, self.points.shape[2], Seed.SCAN_STARTS)
-        offset = la.times(self.factors[:, some][:, :count], noise.expand(len(self.points), -1, -1))
-        return self.points[:, some][:, :count] + offset
+    def starts(self) -> Tensor:
+        """A point ``(B, M, d)`` of each cell."""
+        batch, count, size = self.points.shape
+        noise = normal_points(count, size, Seed.SCAN_STARTS)
+        return self.points + la.times(self.factors, noise.expand(batch, -1, -1))
 
     def smoothed(self, answer: GaussianMixture) -> Tensor:
         """Log density of an answer, smoothed over each cell, ``(B, M)``."""

@@ -13,11 +13,10 @@ from typing import NamedTuple
 from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_density import BLOCK
 from beliefstream.inference.update.plane.densities import Prior, Problem, first_cells
-from beliefstream.inference.update.plane.smoothing import Block, Cells, put_block, smooth
+from beliefstream.inference.update.plane.smoothing import CORNER, Block, Cells, put_block, smooth
 
 MOST_ROUNDS = 40
 MOST_LOST = 1e-3  # share that dropped cells may have, before they are divided again with a lower limit
-SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
 # log of the prior's density in a cell, relative to its highest, that says where the mass may be
 LIKELY = -12.0
 SELDOM = 1e-3  # of the share of a dropped cell: one with less, by the prior alone, is not evaluated
@@ -141,12 +140,12 @@ def _mass(cells: Cells, count: int) -> float:
 @borrowing
 def _evaluate(problem: Problem, cells: Cells, start: int, end: int, least: float, block: Block) -> None:
     """Evaluate cells; one has no mass as soon as its bound is below the `least`."""
-    some = 0
+    some, spread = 0, 1 / CORNER
     for c in range(start, end):
         wide, high = cells.halves[c, 0], cells.halves[c, 1]
         block.cells[some], block.area[some] = c, wide * high
         block.x[some], block.y[some] = cells.places[c, 0], cells.places[c, 1]
-        block.wide[some], block.high[some] = SPREAD * wide, SPREAD * high
+        block.wide[some], block.high[some] = spread * wide, spread * high
         some += 1
         if some == BLOCK or c == end - 1:
             put_block(smooth(problem, some, least, block, cells), block, cells)

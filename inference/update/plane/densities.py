@@ -17,7 +17,7 @@ from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.mixtures.native_density import FAINTEST
+from beliefstream.inference.mixtures.native_density import ABSENT, FAINTEST
 from beliefstream.inference.mixtures.native_exponential import (
     arctangent,
     logarithm,
@@ -27,7 +27,6 @@ from beliefstream.inference.mixtures.native_exponential import (
 
 LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
 REACH = 24.0  # half the side that they cover, in standard deviations of the prior
-LOWEST = -1e150  # below every log of a density, in finite arithmetic
 WIDEST = 0.3  # radians over a cell, or of a beam, beyond which it bends across
 UNOBSERVED_POINTS = 256  # that measure the coordinates that no sensor touches
 
@@ -107,7 +106,7 @@ def _fill_heights(seen: Seen, b: int, n: int, framed: Framed, into: int) -> floa
         slope = -0.5 / WIDE_OUTLIER**2
     top = log_sum(inlier, outlier)
     framed.inliers[into] = inlier - top
-    framed.outliers[into] = max(outlier - top, LOWEST)
+    framed.outliers[into] = max(outlier - top, ABSENT)
     framed.slopes[into] = slope
     return top
 
@@ -150,7 +149,7 @@ def fill_density(problem: Problem, x: Array, y: Array, count: int, space: Densit
     """Fill the log of prior × likelihood at the first `count` points, in the frame of the problem."""
     (prior, framed, number, height), (logs, highest, squared, product) = problem, space
     for p in range(count):
-        highest[p], into[p], product[p] = LOWEST, 0.0, 1.0
+        highest[p], into[p], product[p] = ABSENT, 0.0, 1.0
     for k in range(len(prior.peaks)):
         _fill_component(prior, k, x, y, count, logs[k], highest)
     for k in range(len(prior.peaks)):
@@ -232,7 +231,7 @@ def _add_observation(
     best: float, constant: float, slope: float, squared: Array, count: int, product: Array, into: Array
 ) -> None:
     """Add the larger of an inlier's and an outlier's log density, and multiply the rest in."""
-    if constant == LOWEST:
+    if constant == ABSENT:
         for p in range(count):
             into[p] += best - 0.5 * squared[p]
         return

@@ -76,8 +76,8 @@ from beliefstream.inference.update.plane.mixture_fit import (
     put_sums,
 )
 from beliefstream.inference.update.plane.polar_nodes import (
+    CIRCLE,
     LIGHT,
-    MOST_INNER,
     MOST_STRIPS,
     REACH,
     Ends,
@@ -96,9 +96,8 @@ Places = NDArray[np.int64]
 
 STEPS, LEAST_GAIN = 25, 1e-4  # of expectation-maximisation; nats of a step, below which it ends
 LEAST_EFFICIENCY = 0.8  # sample efficiency, below which another answer is tried in any case
-# nodes of a component times an outlier, and of one with a small share of the posterior
-OUTSIDE, OUTSIDE_WEIGHTS = (part.numpy().copy() for part in rule(8, 2))
-FEW_OUTSIDE, FEW_WEIGHTS = (part.numpy().copy() for part in rule(3, 2))
+# nodes and weights of a component times an outlier, and of one with a small share of the posterior
+OUTSIDE, FEW_OUTSIDE = ((nodes.numpy(), weights.numpy()) for nodes, weights in (rule(8, 2), rule(3, 2)))
 LIGHT_OUTLIER = 0.001
 NEAR = 2.5  # standard deviations of the noise
 # places of the values of an answer
@@ -217,7 +216,8 @@ def _solve_all(
     priors: Numbers, seen: Seen, chosen: Chosen, limits: Limits, draws: Draws, found: Numbers, values: Array
 ) -> None:
     count, size = priors.means.shape[1:]
-    space = _new_space(count, size, limits.most, MOST_INNER * (MOST_STRIPS + 1) + count * len(OUTSIDE))
+    nodes = len(CIRCLE.places) * (MOST_STRIPS + 1) + count * len(OUTSIDE[0])
+    space = _new_space(count, size, limits.most, nodes)
     for row in range(len(chosen.entities)):
         b, axes, its = chosen.entities[row], chosen.axes[row], values[:, row]
         prior = Numbers(priors.log_weights[b], priors.means[b], priors.covariances[b])
@@ -501,7 +501,7 @@ def _add_outliers(
         low = wide[1] / first
         second = math.sqrt(max(wide[2] - low * low, 0.0))
         light = log_weight < math.log(LIGHT_OUTLIER)
-        steps, weights = (FEW_OUTSIDE, FEW_WEIGHTS) if light else (OUTSIDE, OUTSIDE_WEIGHTS)
+        steps, weights = FEW_OUTSIDE if light else OUTSIDE
         for p in range(len(steps)):
             nodes.x[at] = mean[0] + first * steps[p, 0]
             nodes.y[at] = mean[1] + low * steps[p, 0] + second * steps[p, 1]

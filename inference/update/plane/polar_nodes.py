@@ -47,14 +47,23 @@ FINE = 0.35  # half width of a panel, in standard deviations of such a Gaussian
 MOST_FINER = 64
 FLAT = 1e-9  # of a matrix: its determinant, beside its largest entry squared
 CHECK = 20.0  # times as exact as its check the rule of such a panel is, of a Gaussian
-# Gauss-Legendre nodes of a panel and of its check, as half widths, and their weights
-OUTER, OUTER_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.legendre.leggauss(4))
-CHECKS, CHECK_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.legendre.leggauss(3))
-# Gauss-Hermite nodes of a line, in standard deviations, and their weights: along a ray, on which f / r is a Gaussian,
-# and on a circle
-INNER, INNER_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.hermite_e.hermegauss(3))
-CIRCLE, CIRCLE_WEIGHTS = (tuple(map(float, part)) for part in np.polynomial.hermite_e.hermegauss(5))
-MOST_INNER = len(CIRCLE)
+
+
+class Nodes(NamedTuple):
+    """Nodes of a quadrature in one coordinate."""
+
+    places: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rule: tuple[Array, Array]) -> Nodes:
+        return cls(*(tuple(map(float, part)) for part in rule))
+
+
+# Gauss-Legendre, in half widths of a panel; and fewer, to check them
+PANEL, CHECKS = (Nodes.of(np.polynomial.legendre.leggauss(count)) for count in (4, 3))
+# Gauss-Hermite, in standard deviations: along a ray, on which f / r is a Gaussian, and on a circle
+RAY, CIRCLE = (Nodes.of(np.polynomial.hermite_e.hermegauss(count)) for count in (3, 5))
 
 
 class Sensor(NamedTuple):
@@ -253,9 +262,9 @@ def _fill_line(
     (g0, g1, g2, g3), (o0, o1), mass = sensor.g, sensor.o, 0.0
     scale = math.exp(relative - LOG_TWO_PI - 0.5 * squared) * width * g.a * g.c * step
     east, north = math.cos(outer), math.sin(outer)
-    for i in range(len(INNER)):
-        r, at = peak + width * INNER[i], first + i
-        u, v, share = r * east + o0, r * north + o1, scale * INNER_WEIGHTS[i] * max(r, 0.0)
+    for i in range(len(RAY.places)):
+        r, at = peak + width * RAY.places[i], first + i
+        u, v, share = r * east + o0, r * north + o1, scale * RAY.weights[i] * max(r, 0.0)
         nodes.x[at], nodes.y[at], nodes.share[at] = g0 * u + g1 * v, g2 * u + g3 * v, share
         mass += share
     return mass, peak, abs(peak) > TRUNCATED * width  # behind the sensor there is nothing
@@ -269,16 +278,17 @@ def _fill_circle(
     peak, width, squared = _peak_of_circle(sensor, g, outer)
     (g0, g1, g2, g3), (o0, o1), mass = sensor.g, sensor.o, 0.0
     scale = math.exp(relative - LOG_TWO_PI - 0.5 * squared) * width * g.a * g.c * step * outer
-    for i in range(len(CIRCLE)):
-        turn, at = peak + width * CIRCLE[i], first + i
+    for i in range(len(CIRCLE.places)):
+        node, at = CIRCLE.places[i], first + i
+        turn = peak + width * node
         east, north, off = (
             outer * math.cos(turn),
             outer * math.sin(turn),
             (turn - sensor.value) / sensor.deviation,
         )
         one, other = g.a * (east - g.x), g.b * (east - g.x) + g.c * (north - g.y)
-        below = off * off + one * one + other * other - squared - CIRCLE[i] * CIRCLE[i]
-        u, v, share = east + o0, north + o1, scale * CIRCLE_WEIGHTS[i] * math.exp(-0.5 * below)
+        below = off * off + one * one + other * other - squared - node * node
+        u, v, share = east + o0, north + o1, scale * CIRCLE.weights[i] * math.exp(-0.5 * below)
         nodes.x[at], nodes.y[at], nodes.share[at] = g0 * u + g1 * v, g2 * u + g3 * v, share
         mass += share
     return mass, peak, abs(peak - sensor.value) + 3 * width < MOST_TURNED
@@ -288,7 +298,7 @@ def _fill_circle(
 def _put_strip(sensor: Sensor, line: Line, peak: float, first: int, lines: Lines, at: int) -> None:
     """Put the moments of a line's nodes, which stand for places that are spread evenly over the step."""
     outer, step, (strips, nodes) = line.outer, line.step, lines
-    mass, end = 0.0, first + (len(CIRCLE) if sensor.is_angle else len(INNER))
+    mass, end = 0.0, first + _nodes_of_line(sensor)
     x = y = xx = xy = yy = 0.0
     for i in range(first, end):
         mass += nodes.share[i]
@@ -308,6 +318,11 @@ def _put_strip(sensor: Sensor, line: Line, peak: float, first: int, lines: Lines
     strips.log[at] = step / outer if sensor.is_angle else step  # its length, as it counts for the bend
     strips.spread[0, at], strips.spread[1, at], strips.spread[2, at] = xx, xy, yy
     strips.cell[0, at], strips.cell[1, at], strips.cell[2, at] = dx * dx, dx * dy, dy * dy
+
+
+@borrowing
+def _nodes_of_line(sensor: Sensor) -> int:
+    return len(CIRCLE.places) if sensor.is_angle else len(RAY.places)
 
 
 @borrowing
@@ -470,8 +485,8 @@ def fill_strips(
     wanted, long, highest, width = _division(
         sensor, g, panels.outer, start, end, most, math.exp(panels.mass[k] - rough)
     )
-    mass, other, doubted, spare = 0.0, 0.0, 0.0, len(nodes.x) - MOST_INNER
-    each = len(CIRCLE) if sensor.is_angle else len(INNER)
+    mass, other, doubted, each = 0.0, 0.0, 0.0, _nodes_of_line(sensor)
+    spare = len(nodes.x) - len(CIRCLE.places)  # for the nodes of lines that are not kept
     for i in range(start, end):
         centre, whole = panels.outer[0, i], panels.outer[1, i]
         length = whole / centre if sensor.is_angle else whole
@@ -479,19 +494,20 @@ def fill_strips(
         fine = FINE * long * math.exp(0.2 * (highest - panels.outer[2, i] + math.log(length)))
         finer = max(1, math.ceil(min(length / fine, float(MOST_FINER))))
         half = whole / finer
-        if at + finer * len(OUTER) > len(strips.x) or place + finer * len(OUTER) * each > spare:
+        some = finer * len(PANEL.places)
+        if at + some > len(strips.x) or place + some * each > spare:
             return Ends(-1, -1), Part(0, 0.0, math.inf, width)
         for number in range(finer):
             middle = centre - whole + (2 * number + 1) * half
-            for c in range(len(OUTER)):
-                line = Line(middle + half * OUTER[c], half * OUTER_WEIGHTS[c])
+            for c in range(len(PANEL.places)):
+                line = Line(middle + half * PANEL.places[c], half * PANEL.weights[c])
                 into = place if wanted == 1 else spare
                 part, peak, trusted = _fill_line(sensor, g, line, relative, into, nodes)
                 _put_strip(sensor, line, peak, into, lines, at)
                 mass, doubted, at = mass + part, doubted + (0.0 if trusted else part), at + 1
                 place += each if wanted == 1 else 0
-            for c in range(len(CHECKS)):
-                line = Line(middle + half * CHECKS[c], half * CHECK_WEIGHTS[c])
+            for c in range(len(CHECKS.places)):
+                line = Line(middle + half * CHECKS.places[c], half * CHECKS.weights[c])
                 if wanted == 1:
                     other += line.step * math.exp(_log_mass(sensor, g, line.outer)[0] + relative)
                 else:

@@ -32,7 +32,6 @@ from beliefstream.inference.update.plane.densities import WIDEST, Framed, Prior,
 
 CORNER = math.sqrt(3)  # half a width, in standard deviations over a cell
 NEAR = 0.7  # of the distance to a sensor: the series converges slowly in a cell that is larger
-UNBOUNDED = 1e150
 
 
 @borrowing
@@ -172,7 +171,7 @@ def _bend_angle(framed: Framed, n: int, some: int, block: Block) -> None:
         ratio = min(CORNER * math.sqrt(diagonal * each), NEAR)
         reach = CORNER * (abs(s0) + abs(s1)) + 0.5 * CORNER * CORNER * (abs(b00) + 2 * abs(b01) + abs(b11))
         reach += ratio * ratio * ratio / (3 * (1 - ratio)) * scale
-        block.reach[p] = UNBOUNDED if ratio == NEAR else reach
+        block.reach[p] = math.inf if ratio == NEAR else reach
         # no line from here says where the beam passes
         lacking = max(block.residual[p] * block.residual[p] - along - across, 0.0)
         lacking = lacking if along + across > far else 0.0

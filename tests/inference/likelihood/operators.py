@@ -1,4 +1,7 @@
-"""An oracle for compiled likelihoods: all kinds of observations, functions and noise by PyTorch's operators."""
+"""An oracle for compiled likelihoods: all kinds of observations, functions and noise by PyTorch's operators.
+
+Ranges and angles are those of the network (`inference.network.linearisation`).
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.measurement_functions import Functions, Program
-from beliefstream.inference.likelihood.native_functions import SOFT
 from beliefstream.inference.likelihood.native_terms import BENT, FAR, STEEP, WIDE_OUTLIER
 from beliefstream.inference.likelihood.noise import NoiseMixture, wrap
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
 from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.network.linearisation import angle_derivatives, difference, distance_of
 
 
 def by_operators(observations: Observations, points: Tensor, factors: Tensor) -> Linearisation:
     """As `Observations.linearise`."""
     relative = observations.relative(points)
-    distance = _distance(relative)
+    distance = distance_of(relative)
     batch, count, rows, size = observations.matrix.shape
     flat = observations.matrix.reshape(batch, 1, count * rows, size) @ factors
     matrix = flat.view(batch, points.shape[1], count, rows, size)
@@ -35,7 +38,7 @@ def by_operators(observations: Observations, points: Tensor, factors: Tensor) ->
     curvature = (gram - la.outer(slope, slope)) / (distance[..., None, None] * deviation)
     if rows > 1 and observations.has_angles:
         is_angle = (observations.kind == ANGLE)[:, None, :, None]
-        across, bend = _angle(relative, matrix, observations.heading[:, None] @ factors)
+        across, bend = angle_derivatives(relative, matrix, observations.heading[:, None] @ factors)
         slope = torch.where(is_angle, across, slope)
         curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
     curvature = curvature.clamp(-BENT, BENT)  # unbounded close to a sensor
@@ -53,10 +56,6 @@ def by_operators(observations: Observations, points: Tensor, factors: Tensor) ->
     return observations.with_quadratic(found, points, factors)
 
 
-def _distance(relative: Tensor) -> Tensor:
-    return (la.squared_norm(relative) + SOFT).sqrt()
-
-
 def _bounded(tensor: Tensor, most: float) -> Tensor:
     """Clamp to ±`most`, as larger squares would overflow; NaN becomes `most`, as far off as possible."""
     return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
@@ -66,36 +65,29 @@ def _difference(
     observations: Observations, points: Tensor, relative: Tensor, functions: Tensor | None
 ) -> Tensor:
     """``value − h(x)`` of the scalar kinds, wrapped; `functions` ``(B, P, N)`` are the functions' values there."""
-    value = observations.value[:, None, :, 0]
-    scalar = value - _distance(relative)
-    if relative.shape[-1] > 1 and observations.has_angles:
-        turn = points @ observations.heading.mT
-        angle = torch.atan2(relative[..., 1], relative[..., 0]) - turn
-        scalar = torch.where(observations.kind[:, None] == ANGLE, wrap(value - angle), scalar)
+    scalar = difference(observations, points, relative)
     if observations.functions is not None and functions is not None:
         deviation = observations.standard_deviation[:, None]
-        off = value - functions
+        off = observations.value[:, None, :, 0] - functions
         off = torch.where(observations.functions.angle[:, None], wrap(off), off)
         off = _bounded(off / deviation, FAR) * deviation
         scalar = torch.where(observations.functions.present[:, None], off, scalar)
     return scalar
 
 
-def _residuals(observations: Observations, relative: Tensor, difference: Tensor) -> Residuals:
+def _residuals(observations: Observations, relative: Tensor, off: Tensor) -> Residuals:
     linear = (observations.kind == LINEAR)[:, None]
     probability = observations.outlier_probability[:, None]
     deviation = observations.standard_deviation[:, None]
     several = observations.value[:, None] - relative
     constant, rows = observations.log_normaliser[:, None], observations.rows[:, None]
     if observations.has_plain_noise:
-        scalar = difference / deviation
+        scalar = off / deviation
         squared = torch.where(linear, la.squared_norm(several), scalar.square())
         fit = -0.5 * squared
     else:
-        spread = observations.deviation(observations.magnitude(difference))
-        scalar, deviation, fit = effective(
-            difference, deviation, spread, observations.mixture, observations.wraps
-        )
+        spread = observations.deviation(observations.magnitude(off))
+        scalar, deviation, fit = effective(off, deviation, spread, observations.mixture, observations.wraps)
         squared = torch.where(linear, la.squared_norm(several), scalar.square())
         fit = torch.where(linear, -0.5 * squared, fit)
     signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
@@ -104,19 +96,6 @@ def _residuals(observations: Observations, relative: Tensor, difference: Tensor)
     density = torch.where(linear, wide, observations.outlier_log_density[:, None])
     outlier = probability.log() + density  # minus infinity without outliers
     return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
-
-
-def _angle(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
-    """First and second derivatives of an angle in the plane of the first two rows."""
-    first, second = relative[..., 0], relative[..., 1]
-    squared = first.square() + second.square() + SOFT
-    row_first, row_second = matrix[..., 0, :], matrix[..., 1, :]
-    radial = row_first * first[..., None] + row_second * second[..., None]
-    tangent = row_second * first[..., None] - row_first * second[..., None]
-    turn = tangent / squared[..., None]
-    # dividing by squared² would underflow in single precision
-    cross = la.outer(radial / squared[..., None], turn)
-    return turn - heading, -(cross + cross.mT)
 
 
 def _derivatives(functions: Functions, relative: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -46,7 +46,7 @@ def test_both_of_two_mirror_images_hold_half_of_the_places(deviation: float) -> 
     found = scan(standard(), ranges((0.3, 0.8), deviation))
     above = float((found.share * (found.points[..., 1] > 0)).sum())
     assert 0.3 < above < 0.7
-    starts = found.starts(64)
+    starts = found.starts()
     assert 0.2 < float((starts[..., 1] > 0).double().mean()) < 0.8
 
 
