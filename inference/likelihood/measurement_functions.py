@@ -8,10 +8,13 @@ A function takes its coordinates as one tensor ``(n,)`` and its parameters by na
 of which a sensor reports one. It is written for a single state; `torch.func` adds batches and derivatives. So it must
 be smooth where states can be, and use `torch.where` in place of ``if``. Other packages offer their functions as entry
 points of the group ``beliefstream.measurements``.
+
+Built-in functions are compiled, with their derivatives written out (`native_functions`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +26,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
+
+from beliefstream.inference.likelihood.native_functions import BUILT_IN, TABULATED, BuiltIn
 
 ENTRY_POINTS = "beliefstream.measurements"
 FAILURES = (Exception, SystemExit)
@@ -50,7 +55,7 @@ class Measurement:
     angle: bool = False
 
 
-_registered: dict[str, Measurement] = {}
+_registered: dict[str, Measurement] = {each.name: Measurement(each.name, each) for each in BUILT_IN}
 
 
 def register(name: str, angle: bool = False) -> Callable[[F], F]:
@@ -154,6 +159,8 @@ class Program:
 
     def _try(self, parameters: Tensor) -> None:
         """Raise whatever the function raises, or ValueError if it is not finite anywhere: updates would ignore it."""
+        if isinstance(self.measurement.function, BuiltIn):
+            self._check(self.measurement.function)
         ones = torch.ones(1, self.rows, dtype=torch.float64)
         value = self.derivatives(ones, parameters)[0]
         if value.isfinite().all():
@@ -165,6 +172,29 @@ class Program:
             raise ValueError(
                 f"it returns {float(value)} at {ones[0].tolist()}, and is not finite at any state tried"
             )
+
+    def _check(self, function: BuiltIn) -> None:
+        """Raise TypeError or ValueError if a built-in function does not take these arguments: it returns one number."""
+        function.check(self.rows, {name: math.prod(shape) for name, shape in self.layout})
+        if self.outputs is not None:
+            self._as_many([torch.zeros(())])
+        if self.output is not None and (self.outputs is None or self.output not in (0, -1)):
+            raise ValueError(f"it returns 1 number, and has no output {self.output}")
+
+    @property
+    def code(self) -> int:
+        """The code of a built-in function; `TABULATED` of a function of the user."""
+        function = self.measurement.function
+        return function.code if isinstance(function, BuiltIn) else TABULATED
+
+    @property
+    def size(self) -> int:
+        """How many numbers its parameters have."""
+        return sum(math.prod(shape) for _, shape in self.layout)
+
+    def packed(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The program as compiled code takes it: the number of its coordinates, that of its parameters, and these."""
+        return np.concatenate([[self.rows, self.size], parameters[: self.size]])
 
     def __call__(self, state: Tensor, parameters: Tensor) -> Tensor:
         """Value at one state ``(rows,)``."""
@@ -216,10 +246,14 @@ class Program:
 
     def values(self, states: Tensor, parameters: Tensor) -> Tensor:
         """Values at `states` ``(M, rows)`` with `parameters` ``(M, Q)``; returns ``(M,)``."""
+        if isinstance(self.measurement.function, BuiltIn):
+            return self.measurement.function.evaluate(states, parameters[:, : self.size])[0]
         return self._values(states, parameters)
 
     def derivatives(self, states: Tensor, parameters: Tensor) -> Derivatives:
         """Values ``(M,)``, gradients ``(M, rows)`` and Hessians ``(M, rows, rows)``."""
+        if isinstance(self.measurement.function, BuiltIn):
+            return self.measurement.function.evaluate(states, parameters[:, : self.size])
         hessian, (gradient, value) = self._derivatives(states, parameters)
         return value, gradient, hessian
 
@@ -231,7 +265,7 @@ class Functions:
     Attributes:
         programs: the distinct functions.
         index: ``(B, N)`` int64, the observation's program; −1 if it is not a function.
-        parameters: as `native_functions.packed`, ``(B, N, 2 + Q)``, padded with zeros.
+        parameters: as `Program.packed`, ``(B, N, 2 + Q)``, padded with zeros.
     """
 
     programs: tuple[Program, ...]

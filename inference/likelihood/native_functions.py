@@ -1,7 +1,7 @@
 """Built-in measurement functions f(u), with gradient ∂f/∂u and Hessian ∂²f/∂u∂uᵀ, compiled for the processor.
 
-``u = A x − a`` are coordinates relative to the sensor. `built_in_functions` defines the same functions for the network,
-which PyTorch differentiates. Lengths are softened: ``|v| = √(vᵀv + SOFT)``, to keep derivatives finite at a sensor.
+``u = A x − a`` are coordinates relative to the sensor. Lengths are softened: ``|v| = √(vᵀv + SOFT)``, to keep
+derivatives finite at a sensor. `BUILT_IN` says what each function takes; its formula is where its value is computed.
 
 A function of the user cannot be called from compiled code. PyTorch evaluates it beforehand, and its value and
 derivatives at the point stand in the parameters (`TABULATED`).
@@ -10,13 +10,16 @@ derivatives at the point stand in the parameters (`TABULATED`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from beliefstream.inference.likelihood import built_in_functions
-from beliefstream.inference.likelihood.measurement_functions import Function, Program
-from beliefstream.inference.mixtures.native import borrowing
+from beliefstream.inference.mixtures.native import borrowing, native
+from beliefstream.inference.mixtures.native_arrays import array
 
 Array = NDArray[np.float64]
 
@@ -25,50 +28,105 @@ SOFT = 1e-24  # added to a squared distance, far below any noise
 TABULATED = 0
 PROJECTION, ELEVATION, DEPTH, RANGE_RATE, SIGNAL_STRENGTH = range(1, 6)
 TIME_DIFFERENCE, TIME_DIFFERENCES, PSEUDORANGE, POLYNOMIAL = range(6, 10)
-_CODES: dict[Function, int] = {
-    built_in_functions.projection: PROJECTION,
-    built_in_functions.elevation: ELEVATION,
-    built_in_functions.depth: DEPTH,
-    built_in_functions.range_rate: RANGE_RATE,
-    built_in_functions.signal_strength: SIGNAL_STRENGTH,
-    built_in_functions.time_difference: TIME_DIFFERENCE,
-    built_in_functions.time_differences: TIME_DIFFERENCES,
-    built_in_functions.pseudorange: PSEUDORANGE,
-    built_in_functions.polynomial: POLYNOMIAL,
-}
 
 
-def code_of(program: Program) -> int:
-    """The code of a built-in function; `TABULATED` of a function of the user."""
-    known = _CODES.get(program.measurement.function, TABULATED)
-    return known if program.output is None else TABULATED
+@dataclass(frozen=True)
+class BuiltIn:
+    """A built-in function, in place of one that PyTorch differentiates."""
+
+    name: str
+    code: int
+    parameters: tuple[str, ...] = ()  # in alphabetical order, as compiled code takes them
+    fewest: int = 1  # coordinates
+
+    def __call__(self, state: Tensor, **parameters: Tensor) -> Tensor:
+        """Value at one state ``(rows,)``."""
+        self.check(len(state), {name: each.numel() for name, each in parameters.items()})
+        flat = [parameters[name].reshape(-1) for name in self.parameters]
+        return self.evaluate(state[None], torch.cat([state[:0], *flat])[None])[0][0]
+
+    def check(self, rows: int, sizes: Mapping[str, int]) -> None:
+        """Check the number of coordinates, and the names of the parameters and how many numbers each has.
+
+        Raises TypeError for a name, ValueError for a number.
+        """
+        for name in sizes:
+            if name not in self.parameters:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument {name!r}")
+        for name in self.parameters:
+            if name not in sizes:
+                raise TypeError(f"{self.name}() lacks the argument {name!r}")
+        if rows < self.fewest:
+            raise ValueError(f"it takes {self.fewest} coordinates or more, got {rows}")
+        for name, size in sizes.items():
+            fits = size == 1
+            if name == "satellite":
+                fits = size == rows - 1
+            elif name == "weights":
+                fits = size > 0 and rows % (size + 1) == 0
+            if not fits:
+                raise ValueError(f"{name} has {size} numbers, which {rows} coordinates do not take")
+
+    def evaluate(self, states: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values ``(M,)``, gradients ``(M, rows)`` and Hessians ``(M, rows, rows)``, as `Program.derivatives`."""
+        count, rows = states.shape
+        sizes = np.broadcast_to([rows, parameters.shape[1]], (count, 2))
+        table = np.concatenate([sizes, array(parameters)], 1)
+        value, gradient, hessian = np.empty(count), np.empty((count, rows)), np.empty((count, rows, rows))
+        _evaluate(self.code, table, array(states), value, gradient, hessian)
+        found = (torch.from_numpy(each).to(states) for each in (value, gradient, hessian))
+        return next(found), next(found), next(found)
 
 
-def packed(program: Program, parameters: Array) -> Array:
-    """A program as compiled code takes it: the number of its coordinates, that of its parameters, and these."""
-    count = sum(math.prod(shape) for _, shape in program.layout)
-    return np.concatenate([[program.rows, count], parameters[:count]])
+BUILT_IN = (
+    BuiltIn("projection", PROJECTION),
+    BuiltIn("elevation", ELEVATION, fewest=3),
+    BuiltIn("landmark_depth", DEPTH, fewest=3),
+    BuiltIn("range_rate", RANGE_RATE),
+    BuiltIn("signal_strength", SIGNAL_STRENGTH, ("exponent", "reference_distance", "reference_power")),
+    BuiltIn("time_difference", TIME_DIFFERENCE, ("propagation_speed",)),
+    BuiltIn("time_differences", TIME_DIFFERENCES, ("propagation_speed", "weights")),
+    BuiltIn("pseudorange", PSEUDORANGE, ("satellite",)),
+)
+# it stands for a function of the user, who cannot name it
+TAYLOR = BuiltIn("polynomial", POLYNOMIAL, ("gradient", "hessian", "origin", "value"))
+
+
+def prepare() -> None:
+    """Compile the evaluation, or load it from Numba's cache."""
+    BUILT_IN[0].evaluate(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 0, dtype=torch.float64))
+
+
+@native
+def _evaluate(
+    code: int, parameters: Array, states: Array, value: Array, gradient: Array, hessian: Array
+) -> None:
+    for m in range(len(states)):
+        value[m] = value_of(code, parameters[m], states[m])
+        derivatives_of(code, parameters[m], states[m], gradient[m], hessian[m])
 
 
 @borrowing
 def value_of(code: int, parameters: Array, u: Array) -> float:
     """``f(u)``."""
     rows, value = int(parameters[0]), 0.0
-    if code == PROJECTION:
+    if code == PROJECTION:  # u₁: one row of a linear sensor, for non-Gaussian noise
         value = u[0]
     elif code == SIGNAL_STRENGTH:
         value = _power(parameters, _square(u, 0, rows))
-    elif code == TIME_DIFFERENCE:
+    elif code == TIME_DIFFERENCE:  # (|u₁| − |u₂|) / c of u = (u₁, u₂), relative to two receivers
         half = rows // 2
         value = (_length(u, 0, half) - _length(u, half, rows)) / parameters[2]
-    elif code == TIME_DIFFERENCES:
+    elif code == TIME_DIFFERENCES:  # Σⱼ wⱼ (|uⱼ| − |u₀|) / c of u = (u₀, u₁, …): delays after the first
         receivers = int(parameters[1]) - 1
         size = rows // (receivers + 1)
         for j in range(receivers):
             start = (j + 1) * size
             value += parameters[3 + j] * (_length(u, start, start + size) - _length(u, 0, size))
         value /= parameters[2]
-    elif code == RANGE_RATE:
+    elif (
+        code == RANGE_RATE
+    ):  # pᵀv / |p| + b of u = (p, v) or (p, v, b): how fast the distance grows (Doppler)
         half = rows // 2
         for i in range(half):
             value += u[i] * u[half + i]
@@ -77,9 +135,9 @@ def value_of(code: int, parameters: Array, u: Array) -> float:
             value += u[2 * half]
     elif code == PSEUDORANGE:
         value = _pseudorange(parameters, u, rows - 1)
-    elif code == ELEVATION:
+    elif code == ELEVATION:  # atan2(u₃, |(u₁, u₂)|): above the plane of the first two coordinates
         value = math.atan2(u[2], _length(u, 0, 2))
-    elif code == DEPTH:
+    elif code == DEPTH:  # of u = (u₁, u₂, θ): how far a landmark is ahead of a heading θ
         value = -(u[0] * math.cos(u[2]) + u[1] * math.sin(u[2]))
     elif code == POLYNOMIAL:
         value = _polynomial(parameters, u, rows)
@@ -136,6 +194,7 @@ def derivatives_of(code: int, parameters: Array, u: Array, gradient: Array, hess
 
 @borrowing
 def _polynomial(parameters: Array, u: Array, rows: int) -> float:
+    """``v + gᵀd + ½ dᵀHd``, ``d = u − origin``; parameters are g, H, the origin and v."""
     hessian, origin = 2 + rows, 2 + rows + rows * rows
     value: float = parameters[origin + rows]
     for i in range(rows):
@@ -171,7 +230,10 @@ def _length(u: Array, start: int, end: int) -> float:
 
 @borrowing
 def _power(parameters: Array, square: float) -> float:
-    """``P₀ − 10 n log₁₀(|u| / d₀)``; parameters are n, d₀ and P₀."""
+    """``P₀ − 10 n log₁₀(|u| / d₀)``, decibels; parameters are n, d₀ and P₀.
+
+    It is the log-distance law (T. S. Rappaport, "Wireless Communications", 2nd edition, 2002, eq. 4.69a).
+    """
     decades = (0.5 * math.log(square) - math.log(parameters[3])) / math.log(10.0)
     power: float = parameters[4] - 10 * parameters[2] * decades
     return power
@@ -202,7 +264,11 @@ def _add_length(u: Array, start: int, end: int, weight: float, gradient: Array, 
 
 @borrowing
 def _pseudorange(parameters: Array, u: Array, size: int) -> float:
-    """``(|p|² − 2 pᵀs) / (|p − s| + |s|) + b`` of ``u = (p, b)``; parameters are s."""
+    """``|p − s| − |s| + b`` of ``u = (p, b)``; parameters are s, a satellite.
+
+    It is how much farther than the origin p is from s, and a clock. As ``(|p|² − 2 pᵀs) / (|p − s| + |s|) + b``, large
+    numbers do not cancel.
+    """
     farther, squared, satellite = 0.0, SOFT, SOFT
     for i in range(size):
         s = parameters[2 + i]

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from beliefstream.inference.likelihood import native_functions
 from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.native_functions import (
     SIGNAL_STRENGTH,
     SOFT,
     TABULATED,
-    code_of,
     value_of,
 )
 from beliefstream.inference.likelihood.native_terms import (
@@ -80,6 +80,7 @@ NOTHING = np.zeros((0, 0, 0))
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
+    native_functions.prepare()
     observations, point, factor = smallest()
     linearise(observations, point, factor)
     residuals(observations, point)
@@ -122,7 +123,7 @@ def _functions(observations: ObservationData) -> tuple[NDArray[np.int64], Array]
     if functions is None:
         zero = np.zeros(observations.kind.shape, np.int64)
         return zero, np.zeros((*zero.shape, 1))
-    codes = np.array([*map(code_of, functions.programs), 0], np.int64)
+    codes = np.array([*(program.code for program in functions.programs), TABULATED], np.int64)
     return codes[functions.index.cpu().numpy()], array(functions.parameters)
 
 
@@ -159,7 +160,7 @@ def own_arguments(
     functions = observations.functions
     assert functions is not None
     for number, program in enumerate(functions.programs):
-        if code_of(program):
+        if program.code != TABULATED:
             continue
         row, column = torch.nonzero(observations.mask & (functions.index == number), as_tuple=True)
         if len(row):

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood import native_observations
-from beliefstream.inference.likelihood.native_functions import code_of
+from beliefstream.inference.likelihood.native_functions import TABULATED
 from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER as WIDE_OUTLIER, Seen
 from beliefstream.inference.likelihood.noise import wrap as wrap
 from beliefstream.inference.likelihood.observation_data import (
@@ -87,9 +87,10 @@ class Observations(ObservationData):
     def has_own_functions(self) -> bool:
         """Whether the batch has a function of the user, which compiled code cannot call."""
         functions = self.functions
-        if functions is None or all(map(code_of, functions.programs)):
+        if functions is None or all(program.code != TABULATED for program in functions.programs):
             return False
-        own = torch.tensor([code_of(p) == 0 for p in functions.programs] + [False], device=self.mask.device)
+        tabulated = [program.code == TABULATED for program in functions.programs]
+        own = torch.tensor([*tabulated, False], device=self.mask.device)
         return bool((own[functions.index] & self.mask).any())
 
     @cached_property

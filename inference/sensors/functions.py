@@ -13,7 +13,6 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beliefstream.inference.likelihood import built_in_functions as _laws  # noqa: F401  (registers the built-in functions)
 from beliefstream.inference.likelihood.measurement_functions import (
     Function,
     Measurement,

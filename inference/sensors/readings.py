@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from beliefstream.inference.likelihood.measurement_functions import Program
-from beliefstream.inference.likelihood.native_functions import TABULATED, code_of
+from beliefstream.inference.likelihood.native_functions import TABULATED
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
@@ -169,7 +169,7 @@ class Sensor:
         """Whether compiled code can evaluate it: it has neither a function of the user nor a problem."""
         if self.parts:
             return all(part.is_built_in for part in self.parts)
-        return self.problem is None and (self.program is None or code_of(self.program) != TABULATED)
+        return self.problem is None and (self.program is None or self.program.code != TABULATED)
 
     @property
     def is_learned(self) -> bool:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_functions import code_of, packed
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
@@ -190,9 +189,9 @@ def _noise_components(sensors: Sequence[Sensor]) -> Array:
 def _functions(sensors: Sequence[Sensor]) -> tuple[NDArray[np.int64], Array]:
     """Code of each sensor's function ``(S,)``, and its parameters ``(S, Q)``, as compiled code takes them."""
     programs = [sensor.program for sensor in sensors]
-    codes = np.array([0 if program is None else code_of(program) for program in programs], np.int64)
+    codes = np.array([0 if program is None else program.code for program in programs], np.int64)
     rows = [
-        np.zeros(1) if program is None else packed(program, sensor.parameters)
+        np.zeros(1) if program is None else program.packed(sensor.parameters)
         for program, sensor in zip(programs, sensors, strict=True)
     ]
     parameters = np.zeros((len(rows), max(map(len, rows), default=1)))

@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood import built_in_functions
 from beliefstream.inference.likelihood.measurement_functions import Functions, Measurement, Program
+from beliefstream.inference.likelihood.native_functions import TAYLOR
 from beliefstream.inference.likelihood.native_observations import own_arguments
 from beliefstream.inference.likelihood.observations import Observations
 
@@ -43,7 +43,7 @@ def with_polynomials(observations: Observations, points: Tensor) -> Observations
 def _polynomial(program: Program) -> Program:
     rows = program.rows
     layout = (("gradient", (rows,)), ("hessian", (rows, rows)), ("origin", (rows,)), ("value", ()))
-    measurement = Measurement("polynomial", built_in_functions.polynomial, program.measurement.angle)
+    measurement = Measurement(TAYLOR.name, TAYLOR, program.measurement.angle)
     return Program(measurement, rows, layout)
 
 

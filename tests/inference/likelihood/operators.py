@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.measurement_functions import Functions, Program
+from beliefstream.inference.likelihood.native_functions import BuiltIn
 from beliefstream.inference.likelihood.native_terms import BENT, FAR, STEEP, WIDE_OUTLIER
 from beliefstream.inference.likelihood.noise import NoiseMixture, wrap
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.network.linearisation import angle_derivatives, difference, distance_of
+from tests.inference.likelihood.laws import LAWS
 
 
 def by_operators(observations: Observations, points: Tensor, factors: Tensor) -> Linearisation:
@@ -109,7 +112,8 @@ def _derivatives(functions: Functions, relative: Tensor, matrix: Tensor) -> tupl
     slope = relative.new_zeros(*relative.shape[:3], size)
     bend = relative.new_zeros(*relative.shape[:3], size, size)
     for program, row, column in _places(functions):
-        found, gradient, hessian = program.derivatives(*functions.arguments(program, row, column, relative))
+        arguments = functions.arguments(program, row, column, relative)
+        found, gradient, hessian = differentiated(program).derivatives(*arguments)
         shape = (len(row), relative.shape[1])
         inner = matrix[row, :, column][..., : program.rows, :]
         gradient = _finite(gradient).view(*shape, 1, program.rows)
@@ -118,6 +122,14 @@ def _derivatives(functions: Functions, relative: Tensor, matrix: Tensor) -> tupl
         slope[row, :, column] = (gradient @ inner)[..., 0, :]
         bend[row, :, column] = inner.mT @ hessian @ inner
     return value, slope, bend
+
+
+def differentiated(program: Program) -> Program:
+    """The program with PyTorch's form of a built-in function."""
+    if not isinstance(program.measurement.function, BuiltIn):
+        return program
+    measurement = replace(program.measurement, function=LAWS[program.measurement.function.name])
+    return replace(program, measurement=measurement)
 
 
 def _places(functions: Functions) -> Iterator[tuple[Program, Tensor, Tensor]]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood import built_in_functions, measurement_functions
+from beliefstream.inference.likelihood import measurement_functions
 from beliefstream.inference.likelihood.measurement_functions import (
     ENTRY_POINTS,
     Measurement,
@@ -21,21 +21,20 @@ from beliefstream.inference.likelihood.measurement_functions import (
     register,
     resolve,
 )
+from tests.inference.likelihood import laws
+from tests.inference.likelihood.operators import differentiated
 
-LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float | list[float]]]] = [
-    (built_in_functions.projection, 1, {}),
-    (built_in_functions.elevation, 3, {}),
-    (built_in_functions.range_rate, 4, {}),
-    (built_in_functions.range_rate, 6, {}),
-    (built_in_functions.range_rate, 7, {}),
-    (built_in_functions.pseudorange, 4, {"satellite": [3.0, -2.0, 5.0]}),
-    (
-        built_in_functions.signal_strength,
-        3,
-        {"reference_power": -40.0, "exponent": 2.2, "reference_distance": 1.5},
-    ),
-    (built_in_functions.time_difference, 4, {"propagation_speed": 0.7}),
-    (built_in_functions.time_differences, 6, {"propagation_speed": 0.7, "weights": [1.0, -0.4]}),
+BUILT_IN: list[tuple[str, int, dict[str, float | list[float]]]] = [
+    ("projection", 1, {}),
+    ("elevation", 3, {}),
+    ("landmark_depth", 3, {}),
+    ("range_rate", 4, {}),
+    ("range_rate", 6, {}),
+    ("range_rate", 7, {}),
+    ("pseudorange", 4, {"satellite": [3.0, -2.0, 5.0]}),
+    ("signal_strength", 3, {"reference_power": -40.0, "exponent": 2.2, "reference_distance": 1.5}),
+    ("time_difference", 4, {"propagation_speed": 0.7}),
+    ("time_differences", 6, {"propagation_speed": 0.7, "weights": [1.0, -0.4]}),
 ]
 
 
@@ -44,16 +43,16 @@ def states(rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return (torch.randn(5, rows, generator=generator, dtype=torch.float64) + 0.5).to(dtype)
 
 
-def program(law: Callable[..., Tensor], rows: int, numbers: dict[str, float]) -> tuple[Program, Tensor]:
-    made, flat = Program.of(resolve(law), rows, numbers, None)
+def program(name: str, rows: int, numbers: dict[str, float | list[float]]) -> tuple[Program, Tensor]:
+    made, flat = Program.of(resolve(name), rows, numbers, None)
     return made, torch.as_tensor(flat).expand(5, -1)
 
 
-@pytest.mark.parametrize(("law", "rows", "numbers"), LAWS)
+@pytest.mark.parametrize(("name", "rows", "numbers"), BUILT_IN)
 def test_derivatives_are_finite_differences(
-    law: Callable[..., Tensor], rows: int, numbers: dict[str, float]
+    name: str, rows: int, numbers: dict[str, float | list[float]]
 ) -> None:
-    made, flat = program(law, rows, numbers)
+    made, flat = program(name, rows, numbers)
     points, step = states(rows), 1e-5
     value, gradient, hessian = made.derivatives(points, flat)
     torch.testing.assert_close(value, made.values(points, flat))
@@ -68,15 +67,25 @@ def test_derivatives_are_finite_differences(
         )
 
 
+@pytest.mark.parametrize(("name", "rows", "numbers"), BUILT_IN)
+def test_values_and_derivatives_are_those_of_pytorch(
+    name: str, rows: int, numbers: dict[str, float | list[float]]
+) -> None:
+    made, flat = program(name, rows, numbers)
+    expected = differentiated(made).derivatives(states(rows), flat)
+    for found, wanted in zip(made.derivatives(states(rows), flat), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize(("law", "rows", "numbers"), LAWS)
+@pytest.mark.parametrize(("name", "rows", "numbers"), BUILT_IN)
 def test_single_precision_without_gradients_gives_the_same(
-    law: Callable[..., Tensor],
+    name: str,
     rows: int,
-    numbers: dict[str, float],
+    numbers: dict[str, float | list[float]],
     mode: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    made, flat = program(law, rows, numbers)
+    made, flat = program(name, rows, numbers)
     expected = made.derivatives(states(rows), flat)
     with mode():
         found = made.derivatives(states(rows, torch.float32), flat.float())
@@ -85,17 +94,19 @@ def test_single_precision_without_gradients_gives_the_same(
         torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
 
 
-def test_laws_are_the_formulas() -> None:
-    state = torch.tensor([3.0, 4.0, 5.0], dtype=torch.float64)
-    assert float(built_in_functions.elevation(state)) == pytest.approx(math.pi / 4)
-    moving = torch.tensor([3.0, 4.0, 1.0, 2.0], dtype=torch.float64)
-    assert float(built_in_functions.range_rate(moving)) == pytest.approx((3 * 1 + 4 * 2) / 5)
-    numbers = (torch.tensor(v, dtype=torch.float64) for v in (-40.0, 2.0, 1.0))
-    assert float(built_in_functions.signal_strength(moving[:2], *numbers)) == pytest.approx(
-        -40 - 20 * math.log10(5)
+def value(name: str, state: list[float], **numbers: float | list[float]) -> float:
+    parameters = {key: torch.tensor(each, dtype=torch.float64) for key, each in numbers.items()}
+    return float(find(name).function(torch.tensor(state, dtype=torch.float64), **parameters))
+
+
+def test_built_in_functions_are_the_formulas() -> None:
+    assert value("elevation", [3.0, 4.0, 5.0]) == pytest.approx(math.pi / 4)
+    assert value("range_rate", [3.0, 4.0, 1.0, 2.0]) == pytest.approx((3 * 1 + 4 * 2) / 5)
+    law = {"reference_power": -40.0, "exponent": 2.0, "reference_distance": 1.0}
+    assert value("signal_strength", [3.0, 4.0], **law) == pytest.approx(-40 - 20 * math.log10(5))
+    assert value("time_difference", [3.0, 4.0, 0.0, 2.0], propagation_speed=0.5) == pytest.approx(
+        (5 - 2) / 0.5
     )
-    apart = torch.tensor([3.0, 4.0, 0.0, 2.0], dtype=torch.float64)
-    assert float(built_in_functions.time_difference(apart, torch.tensor(0.5))) == pytest.approx((5 - 2) / 0.5)
 
 
 def test_a_vector_of_parameters_and_one_of_several_outputs() -> None:
@@ -118,20 +129,18 @@ def test_a_registered_function_is_found_by_its_name(monkeypatch: pytest.MonkeyPa
     assert find("half turn") == resolve(half_turn) == Measurement("half turn", half_turn, True)
     assert not resolve(half_turn, angle=False).angle
     with pytest.raises(ValueError, match=r"name: 'half turn' is .*half_turn already"):
-        register("half turn")(built_in_functions.projection)
+        register("half turn")(lambda state: state[0])
 
 
 def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement_functions, "_registered", {})
-    offered = metadata.EntryPoint(
-        "elsewhere", "beliefstream.inference.likelihood.built_in_functions:elevation", ENTRY_POINTS
-    )
+    offered = metadata.EntryPoint("elsewhere", "tests.inference.likelihood.laws:elevation", ENTRY_POINTS)
 
     def entry_points(*, group: str, name: str) -> list[metadata.EntryPoint]:
         return [offered] if (group, name) == (offered.group, offered.name) else []
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
-    assert find("elsewhere").function is built_in_functions.elevation
+    assert find("elsewhere").function is laws.elevation
     with pytest.raises(
         ValueError, match=r"no measurement is registered as 'nowhere'; known are .'elsewhere'"
     ):
@@ -141,22 +150,47 @@ def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("function", "numbers", "message"),
     [
-        (built_in_functions.elevation, {}, "function: 'elevation' cannot be used on 2 coordinates"),
-        (built_in_functions.projection, {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
+        (
+            "elevation",
+            {},
+            "function: 'elevation' cannot be used on 2 coordinates .*it takes 3 coordinates or more",
+        ),
+        ("projection", {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
+        ("time_difference", {}, r"time_difference\(\) lacks the argument 'propagation_speed'"),
+        ("time_difference", {"propagation_speed": [1.0, 2.0]}, "propagation_speed has 2 numbers"),
+        (
+            "pseudorange",
+            {"satellite": [1.0, 2.0]},
+            "satellite has 2 numbers, which 2 coordinates do not take",
+        ),
+        (
+            "time_differences",
+            {"propagation_speed": 1.0, "weights": [1.0, 2.0]},
+            "weights has 2 numbers, which 2 coordinates do not take",
+        ),
         (lambda state: state, {}, "function: '<lambda>' cannot be used .*it returns 2 numbers, expected 1"),
         (lambda state: 1.0, {}, "cannot be used .*it returns float, expected a tensor"),
         (lambda state: sys.exit(), {}, r"'<lambda>' cannot be used .*it calls sys\.exit\(\)"),
         (lambda state, gain: state.sum() * (gain - 3).log(), {"gain": 2.0}, r"it returns nan at .1\.0, 1\.0"),
         (lambda state: state.sum() / 0, {}, r"it returns inf at .* not finite at any state tried"),
         (lambda state: state[0] if state[0] > 0 else state[1], {}, "cannot be used .*data-dependent"),
-        (built_in_functions.projection, {"gain": math.nan}, "parameters: gain must be finite"),
+        ("projection", {"gain": math.nan}, "parameters: gain must be finite"),
     ],
 )
 def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
-    function: Callable[..., Tensor], numbers: dict[str, float], message: str
+    function: str | Callable[..., Tensor], numbers: dict[str, float | list[float]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Program.of(resolve(function), 2, numbers, None)
+
+
+def test_a_built_in_function_has_one_output() -> None:
+    made, flat = Program.of(resolve("projection"), 2, {}, 0, 1)
+    assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [1.0]
+    with pytest.raises(ValueError, match="it returns 1 number, expected 2, as `outputs` says"):
+        Program.of(resolve("projection"), 2, {}, 0, 2)
+    with pytest.raises(ValueError, match="it returns 1 number, and has no output 1"):
+        Program.of(resolve("projection"), 2, {}, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,35 @@
-"""Built-in measurement functions; each takes the coordinates relative to its sensor.
-
-Lengths are softened by `_TINY` squared units, to keep derivatives finite at the sensor itself.
-"""
+"""Built-in measurement functions as PyTorch's, which it differentiates: an oracle for the compiled ones."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.measurement_functions import register
-
-_TINY = 1e-24
+from beliefstream.inference.likelihood.native_functions import SOFT
 
 
 def _length(vector: Tensor) -> Tensor:
-    return (vector.square().sum() + _TINY).sqrt()
+    return (vector.square().sum() + SOFT).sqrt()
 
 
-@register("projection")
 def projection(state: Tensor) -> Tensor:
     """``u₁``: one row of a linear sensor, for non-Gaussian noise."""
     return state[0]
 
 
-@register("elevation")
 def elevation(state: Tensor) -> Tensor:
     """``atan2(u₃, √(u₁² + u₂²))``, radians above the plane of the first two coordinates."""
     return torch.atan2(state[2], _length(state[:2]))
 
 
-@register("landmark_depth")
 def depth(state: Tensor) -> Tensor:
     """``−(u₁ cos θ + u₂ sin θ)`` of ``u = (u₁, u₂, θ)``: how far a landmark is ahead of a heading θ."""
     return -(state[0] * state[2].cos() + state[1] * state[2].sin())
 
 
-@register("range_rate")
 def range_rate(state: Tensor) -> Tensor:
     """``pᵀv / |p| + b`` of ``u = (p, v)`` or ``(p, v, b)``: the rate at which the distance grows (Doppler)."""
     size = state.shape[0] // 2
@@ -45,7 +37,6 @@ def range_rate(state: Tensor) -> Tensor:
     return place.dot(velocity) / _length(place) + offset.sum()
 
 
-@register("pseudorange")
 def pseudorange(state: Tensor, satellite: Tensor) -> Tensor:
     """``|p − s| − |s| + b`` of ``u = (p, b)``: how much farther than the origin p is from a satellite s, and a clock.
 
@@ -62,7 +53,6 @@ def polynomial(state: Tensor, gradient: Tensor, hessian: Tensor, origin: Tensor,
     return value + beside.dot(gradient) + 0.5 * beside.dot(hessian @ beside)
 
 
-@register("signal_strength")
 def signal_strength(
     state: Tensor, reference_power: Tensor, exponent: Tensor, reference_distance: Tensor
 ) -> Tensor:
@@ -72,16 +62,28 @@ def signal_strength(
     return reference_power - 10 * exponent * decades
 
 
-@register("time_difference")
 def time_difference(state: Tensor, propagation_speed: Tensor) -> Tensor:
     """``(|u₁| − |u₂|) / c`` of ``u = (u₁, u₂)``, relative to two receivers: the delay of the first receiver."""
     size = state.shape[0] // 2
     return (_length(state[:size]) - _length(state[size:])) / propagation_speed
 
 
-@register("time_differences")
 def time_differences(state: Tensor, propagation_speed: Tensor, weights: Tensor) -> Tensor:
     """``Σⱼ wⱼ (|uⱼ| − |u₀|) / c`` of ``u = (u₀, u₁, …)``, relative to receivers: delays after the first, combined."""
     places = state.reshape(weights.shape[0] + 1, -1)
-    lengths = (places.square().sum(1) + _TINY).sqrt()
+    lengths = (places.square().sum(1) + SOFT).sqrt()
     return weights.dot(lengths[1:] - lengths[0]) / propagation_speed
+
+
+LAWS: dict[str, Callable[..., Tensor]] = {
+    "projection": projection,
+    "elevation": elevation,
+    "landmark_depth": depth,
+    "range_rate": range_rate,
+    "pseudorange": pseudorange,
+    "signal_strength": signal_strength,
+    "time_difference": time_difference,
+    "time_differences": time_differences,
+    "polynomial": polynomial,
+}
+"""By the name of the built-in function."""
