@@ -72,8 +72,7 @@ class ReceivedDeadLetter:
     @cached_property
     def entity(self) -> str | None:
         """Entity in the message, otherwise its key; None if neither can be read. It is not validated."""
-        key = self.letter.key
-        return self._field("entity") or (None if key is None else key.decode(errors="backslashreplace"))
+        return self._field("entity") or _text(self.letter.key)
 
     @cached_property
     def sensor(self) -> str | None:

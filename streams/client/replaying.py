@@ -17,14 +17,20 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import uuid4
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
 from beliefstream.schemas import Reason, Replay, Unusable, cloudevents, parse
 from beliefstream.schemas.dead_letter import HEADERS
 from beliefstream.streams.client.dead_letters import DeadLetterConsumer, ReceivedDeadLetter, Selection
 from beliefstream.streams.client.producers import Place, Publisher
-from beliefstream.streams.kafka.connection import BrokerUnavailable, Closing, connect, require_known
+from beliefstream.streams.kafka.connection import (
+    BrokerUnavailable,
+    Closing,
+    Span,
+    TopicReader,
+    require_known,
+)
 
 FORCE = "only --force sends them again"
 DEFINITION = "are definitions, of which only the newest counts; set them with `sensors set` or `models set`"
@@ -195,6 +201,8 @@ class Replayer(Closing):
         self._publishers: dict[str, Publisher] = {}
         self._stack = ExitStack()
         self._notes_end = 0  # the plan includes the notes before this offset
+        self._next_note = 0  # notes before this offset are known
+        self._taken: set[str] = set()  # ids of messages in notes that are not in the plan
 
     def plan(self, selection: Selection, most: int | None = None, force: bool = False) -> ReplayPlan:
         """Read all dead letters, and plan which of the selected ones to send again; see `plan_of`."""
@@ -211,13 +219,11 @@ class Replayer(Closing):
         """
         if not plan.chosen:
             return
-        others = _OtherReplays(self._servers, self._topic, self._notes_end, self._options)
-        self._stack.callback(others.close)
+        self._next_note, self._taken = self._notes_end, set()
         remaining = {letter.place: letter for letter in plan.chosen}
-        groups = self._groups(remaining, min(letter.time for letter in plan.chosen))
-        for group in groups:
+        for group in self._groups(remaining, min(letter.time for letter in plan.chosen)):
             failed = False
-            for replayed in self._send_group(group, others):
+            for replayed in self._send_group(group):
                 del remaining[replayed.letter.place]
                 failed |= replayed.place is None and replayed.problem != OTHER_CLIENT
                 yield replayed
@@ -262,18 +268,15 @@ class Replayer(Closing):
         if group:
             yield group
 
-    def _send_group(
-        self, group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]], others: _OtherReplays
-    ) -> Iterator[Replayed]:
+    def _send_group(self, group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]]) -> Iterator[Replayed]:
         note_id = uuid4().hex
         publishers = {letter.topic: self._publisher(letter.topic) for letter, _ in group}
         ids = tuple(letter.id for letter, _ in group)
-        begun = self._note(Replay(id=note_id, state="begun", time=time.time(), letters=ids))
-        taken = others.before(begun, note_id)
+        self._read_notes(self._note(Replay(id=note_id, state="begun", time=time.time(), letters=ids)))
         sending = {
             letter.id: _publish(publishers[letter.topic], letter, received)
             for letter, received in group
-            if letter.id not in taken
+            if letter.id not in self._taken
         }
         results = [
             _result(letter, sending[letter.id])
@@ -305,42 +308,20 @@ class Replayer(Closing):
         except TimeoutError as error:
             raise BrokerUnavailable(self._servers, f"no answer within {SEND_SECONDS:g} s") from error
 
-
-class _OtherReplays:
-    """Notes that other clients have written since the plan was made."""
-
-    def __init__(self, servers: str | list[str], topic: str, begin: int, options: dict[str, Any]) -> None:
-        self._servers, self._partition = servers, TopicPartition(topic, NOTES)
-        settings = {**options, "group_id": None, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
-        self._consumer: Any = connect(KafkaConsumer, servers, settings)
-        self._consumer.assign([self._partition])
-        self._consumer.seek(self._partition, begin)
-        self._own: set[str] = set()
-        self._begun: list[tuple[int, tuple[str, ...]]] = []  # offset of a note, and its letters
-
-    def before(self, offset: int, own: str) -> set[str]:
-        """Return the ids of messages in notes of others before `offset`, which is that of our own note `own`."""
-        self._own.add(own)
-        deadline = time.monotonic() + SEND_SECONDS
-        while self._consumer.position(self._partition) <= offset:
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(self._servers, "the replay notes could not be read in time")
-            for records in self._consumer.poll(timeout_ms=200).values():
-                for record in records:
-                    self._take(record)
-        return {letter for begun, letters in self._begun if begun < offset for letter in letters}
-
-    def _take(self, record: Any) -> None:
-        if cloudevents.parse(record.headers).get("type") != cloudevents.REPLAY:
-            return
-        with suppress(Unusable):  # not a replay note
-            note = parse(Replay, record.value)
-            if note.state == "begun" and note.id not in self._own:
-                self._begun.append((record.offset, note.letters))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._consumer.close()
+    def _read_notes(self, own: int) -> None:
+        """Read the notes of other clients before our own one, which has this offset."""
+        with TopicReader(self._servers, self._topic, self._options) as reader:
+            spans = {place.partition: Span(0, 0) for place in reader.partitions}
+            spans[NOTES] = Span(self._next_note, own)
+            for record in reader.read(spans, SEND_SECONDS):
+                if (
+                    record.offset < own
+                    and cloudevents.parse(record.headers).get("type") == cloudevents.REPLAY
+                ):
+                    with suppress(Unusable):  # not a replay note
+                        note = parse(Replay, record.value)
+                        self._taken.update(note.letters if note.state == "begun" else ())
+        self._next_note = own + 1
 
 
 def _publish(publisher: Publisher, letter: ChosenLetter, received: ReceivedDeadLetter) -> Future[Place]:
