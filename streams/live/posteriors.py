@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -23,6 +24,13 @@ from beliefstream.schemas.time import EARLIEST, LATEST
 MOST_BYTES = 250_000  # longer messages may have more parts than `Posterior` accepts
 _TEXT = re.compile(r"[ -~]{1,32}")  # printable ASCII, a part of `schemas.base.Unit`
 _WEIGHT_TOLERANCE = 1e-6
+
+# of JSON's numbers msgspec takes finite ones only
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Number = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class PlainCoordinate(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -55,44 +63,38 @@ class PlainMixture(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=F
 class PlainQuality(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """As `schemas.Quality`."""
 
-    sample_efficiency: float
+    sample_efficiency: Share
     log_evidence: float
-    p_value: float
+    p_value: Share
     method: Method
     likelihood: Likelihood = "exact"
-    likelihood_error: float | None = None
-    outside_training: float | None = None
-    accumulated_error: float | None = None
+    likelihood_error: NotNegative | None = None
+    outside_training: NotNegative | None = None
+    accumulated_error: NotNegative | None = None
 
 
 class PlainSensorError(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """As `schemas.SensorError`."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(max_length=LONGEST_ERROR_NAME)]
     mean: float
-    standard_deviation: float
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether its numbers and name are as `schemas.SensorError` takes them."""
-        deviation = self.standard_deviation
-        return len(self.name) <= LONGEST_ERROR_NAME and math.isfinite(self.mean) and 0 < deviation < math.inf
+    standard_deviation: Positive
 
 
 class PlainPosterior(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """As `schemas.Posterior`."""
 
     entity: str
-    time: float
-    sequence: int
-    revision: int
+    time: Annotated[float, msgspec.Meta(ge=EARLIEST, le=LATEST)]
+    sequence: Number
+    revision: Count
     coordinates: tuple[PlainCoordinate, ...]
     mixture: PlainMixture
     quality: PlainQuality
     applied: list[str]
-    prior_sequence: int
+    prior_sequence: Count
     model: str
-    model_version: int
+    model_version: Number
     errors: tuple[PlainSensorError, ...] = ()
 
     @property
@@ -112,25 +114,8 @@ def posterior_of(raw: bytes | None) -> PlainPosterior | None:
         found = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    quality = found.quality
-    sound = (
-        EARLIEST <= found.time <= LATEST
-        and 0 <= quality.sample_efficiency <= 1
-        and 0 <= quality.p_value <= 1
-        and -math.inf < quality.log_evidence < math.inf
-        and (quality.accumulated_error is None or 0 <= quality.accumulated_error < math.inf)
-        and (quality.likelihood_error is None or 0 <= quality.likelihood_error < math.inf)
-        and (quality.outside_training is None or 0 <= quality.outside_training < math.inf)
-        and found.sequence >= 1
-        and found.model_version >= 1
-        and found.revision >= 0
-        and found.prior_sequence >= 0
-        and _is_name(found.entity)
-        and _is_name(found.model)
-        and _are_sound(found.coordinates)
-        and all(error.is_sound for error in found.errors)
-    )
-    return found if sound else None
+    is_sound = _is_name(found.entity) and _is_name(found.model) and _are_sound(found.coordinates)
+    return found if is_sound else None
 
 
 def plain(posterior: Posterior) -> PlainPosterior:
