@@ -43,6 +43,7 @@ from aiokafka.errors import ConcurrentTransactions, InvalidProducerEpoch, KafkaE
 from beliefstream.streams.kafka.producing import Lease, Record, attempts, deliver, pack_batches
 from beliefstream.streams.kafka.requests import init_producer_id
 from beliefstream.streams.state.record import INTERNAL
+from beliefstream.streams.state.stores import Fault
 
 log = structlog.get_logger()
 FENCE_KEY = INTERNAL + b"fence"
@@ -51,8 +52,10 @@ RENEW_SECONDS = 3600.0
 TAKE_SECONDS = 60.0  # seconds without the coordinator after which a new owner gives up
 
 
-class Fenced(RuntimeError):
+class Fenced(Fault):
     """Another worker owns the partition; nothing was written."""
+
+    event = "fenced: another worker has taken its partitions, the worker stops"
 
 
 class Fencing:

@@ -41,7 +41,7 @@ from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.fencing import Fencing
 from beliefstream.streams.state.record import INTERNAL, BeliefRecord
 from beliefstream.streams.state.sensor_records import PREFIX, without_offsets
-from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
+from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore, Fault
 
 T = TypeVar("T", bound="SourceRecord | ReadProgress")
 log = structlog.get_logger()
@@ -162,12 +162,16 @@ SOURCE_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
 KeyValue = tuple[bytes, bytes | None]
 
 
-class Repartitioned(ValueError):
+class Repartitioned(Fault):
     """The observations topic has another number of partitions than when the beliefs were computed."""
 
+    event = "entities are in other partitions than their beliefs, the worker stops"
 
-class OtherSource(ValueError):
+
+class OtherSource(Fault):
     """A setting names another source topic than that from which the beliefs were computed."""
+
+    event = "the beliefs were computed from another topic, the worker stops"
 
 
 class Lineage:

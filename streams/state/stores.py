@@ -12,9 +12,10 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
+from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.stores import base
 from faust.types import TP, EventT
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 STORE_FAILED = (
     "beliefs cannot be written to disk: free space there, or use an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
+TOPICS_MISSING = "topics do not exist, the worker stops: `beliefstream topics create` creates them"
 NOT_RESTORED = "beliefs cannot be restored, the worker stops"
 NOT_KNOWN = -1
 """The offset of a record whose offset the broker has not returned."""
@@ -35,17 +37,27 @@ Changes = Mapping[bytes, bytes | None]
 """Records by key; None for a deleted record."""
 
 
-class StoreFault(RuntimeError):
+class Fault(RuntimeError):
+    """A fault at which a worker stops: a line of its log says the `event`, with the text of the fault as detail."""
+
+    event: ClassVar[str]
+
+
+class StoreFault(Fault):
     """The local store cannot be written; the changelog is complete."""
+
+    event = STORE_FAILED
 
 
 @contextmanager
 def or_stop(failure: str) -> Iterator[None]:
-    """End the process if the block fails: Faust may hang when one of its services crashes."""
+    """End the process if the block fails: Faust would continue, or hang."""
     try:
         yield
-    except StoreFault as fault:
-        log.error(STORE_FAILED, detail=str(fault))
+    except Fault as fault:
+        log.error(fault.event, detail=str(fault))
+    except UnknownTopicOrPartitionError as missing:
+        log.error(TOPICS_MISSING, detail=str(missing))
     except Exception:
         log.exception(failure)
     else:

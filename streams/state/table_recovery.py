@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -62,6 +62,23 @@ class BeliefTableManager(SafeTableManager):
     """Table manager for `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`."""
 
     recovery_class = BeliefRecovery
+
+    def guard(
+        self,
+        take: Callable[[Collection[int]], Awaitable[None]],
+        examine: Callable[[Any, Collection[int]], Awaitable[bool]],
+    ) -> None:
+        """Have partitions taken over before their changelog is read, and compared with their source afterwards."""
+
+        async def taken(partitions: Collection[int]) -> None:
+            with or_stop("partitions cannot be taken over, the worker stops"):
+                await take(partitions)
+
+        async def examined(consumer: Any, partitions: Collection[int]) -> bool:
+            with or_stop("beliefs cannot be compared with their source, the worker stops"):
+                return await examine(consumer, partitions)
+
+        self.fence, self.examine = taken, examined
 
 
 def refuse(unreadable: Mapping[Any, str]) -> None:

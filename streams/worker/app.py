@@ -2,119 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
 import faust
-import structlog
 import torch
-from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Reason
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
-from beliefstream.streams.kafka.aiokafka_clients import fault_of
-from beliefstream.streams.kafka.faust.connections import (
-    clients,
-    producer_client,
-    started_producer,
-    use_safe_connections,
-)
-from beliefstream.streams.kafka.faust.consumer import (
-    TOPIC_CHANGED,
-    SafeConsumer,
-    use_safe_consumer,
-)
-from beliefstream.streams.kafka.faust.recovery import SafeTableManager
+from beliefstream.streams.kafka.faust import connections
+from beliefstream.streams.kafka.faust.consumer import SafeConsumer, use_safe_consumer
 from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
-from beliefstream.streams.kafka.producing import send_all
 from beliefstream.streams.kafka.reachability import Reachability, TopicState, topic_states
-from beliefstream.streams.monitoring import logs, metrics
-from beliefstream.streams.monitoring.metrics import MACHINE
+from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.stores import BeliefTable
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
 from beliefstream.streams.state.table_recovery import BeliefTableManager
-from beliefstream.streams.worker import process
-from beliefstream.streams.worker.batch import ANNOUNCER, Example, dead_letter
+from beliefstream.streams.worker import health, process
+from beliefstream.streams.worker.batch import reject_definition
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
-from beliefstream.streams.worker.health import add_pages, reasons_not_ready
-from beliefstream.streams.worker.process import run_or_stop
-from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, WorkerProbe
+from beliefstream.streams.worker.watchdog import StallWatchdog, stall_watchdog
 
-log = structlog.get_logger()
-CHECK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
 
 
 def _consumer(app: faust.App) -> SafeConsumer:
     return cast(SafeConsumer, app.consumer)
-
-
-def belief_table(app: faust.App, settings: Settings) -> Any:
-    """Declare the table of beliefs, which recovers from the changelog."""
-
-    async def changelog_id() -> str:
-        asked = topic_states((await started_producer(app)).client, [settings.names.beliefs_changelog])
-        found = await run_or_stop(asked, "the changelog's id cannot be read, the worker stops")
-        # the changelog's readers notice if it is missing
-        return found[settings.names.beliefs_changelog].id if found else ""
-
-    on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
-    return app.Table(
-        "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
-    )
-
-
-def guard_recovery(app: faust.App, fusion: Fusion) -> None:
-    """Have partitions taken over before their changelog is read, and compared with their source afterwards."""
-
-    async def fence(partitions: Collection[int]) -> None:
-        await run_or_stop(fusion.take(partitions), "partitions cannot be taken over, the worker stops")
-
-    async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        held = fusion.examine(consumer, partitions)
-        return await run_or_stop(held, "beliefs cannot be compared with their source, the worker stops")
-
-    tables = cast(SafeTableManager, app.tables)
-    tables.fence, tables.examine = fence, examine
-
-
-async def reject_definition(
-    app: faust.App, dead_letters: str, record: ConsumerRecord, reason: Reason, detail: str
-) -> None:
-    """Log a definition that cannot be used, and send it to the dead letters."""
-    log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
-    place = (record.topic, record.partition, record.offset)
-    letter = dead_letter(dead_letters, reason, detail, place, record.key, record.value)
-    await send_all(await started_producer(app), [letter])
-    metrics.DEAD_LETTERS.labels(reason.value).inc()
-    ANNOUNCER.note(reason, Example(place, record.key, detail))
-
-
-def stall_watchdog(
-    app: faust.App, settings: Settings, fusion: Fusion, is_blocked: Callable[[], bool]
-) -> StallWatchdog:
-    """Build the watchdog for partitions that make no progress."""
-    sources = (settings.names.observations, settings.names.priors)
-
-    def processed_offsets() -> dict[TP, int]:
-        places = [place for place in app.consumer.assignment() if place.topic in sources]
-        return {place: fusion.processed(place) for place in places}
-
-    worker = WorkerProbe(
-        processed_offsets, lambda: fusion.is_busy, lambda: bool(_consumer(app).unacked), is_blocked
-    )
-    return StallWatchdog(
-        settings.stall_seconds, worker, BacklogReader(settings.brokers, settings.client_options)
-    )
 
 
 def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
@@ -125,7 +42,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     Raises ValueError if a module in `settings.measurements` cannot be imported.
     """
     own_code.load(settings.measurements)
-    use_safe_connections()
+    connections.use_safe_connections()
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
@@ -156,35 +73,47 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
         worker_redirect_stdouts=False,
     )
 
-    async def states(names: Collection[str]) -> dict[str, TopicState]:
-        return await topic_states((await started_producer(app)).client, names)
-
-    use_safe_consumer(app, settings.names.priors, states, fetch_high_watermark=settings.fetch_high_watermark)
+    use_safe_consumer(
+        app,
+        settings.names.priors,
+        partial(_topic_states, app),
+        fetch_high_watermark=settings.fetch_high_watermark,
+    )
     metrics.begin((settings.names.observations, settings.names.priors))
     _build(app, settings, updater, reachability or Reachability(settings.names))
     return app
 
 
+async def _topic_states(app: faust.App, names: Collection[str]) -> dict[str, TopicState]:
+    return await topic_states((await connections.started_producer(app)).client, names)
+
+
 def _build(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
     """Connect the parts of the worker, and add its tasks, its agent and its pages to the application."""
-    names, store = settings.names, belief_table(app, settings).store
+    names, store = settings.names, _belief_store(app, settings)
+    producer = partial(connections.started_producer, app)
     reader = DefinitionsReader(
         Definitions(names.sensors, names.models, settings.maximum_message_bytes),
         settings.brokers,
-        partial(reject_definition, app, names.dead_letters),
+        partial(reject_definition, producer, names.dead_letters),
         settings.client_options,
     )
-    fusion = Fusion(settings, reader, updater, store, partial(started_producer, app), partial(_consumer, app))
-    guard_recovery(app, fusion)
+    fusion = Fusion(settings, reader, updater, store, producer, partial(_consumer, app))
+    cast(BeliefTableManager, app.tables).guard(fusion.take, fusion.examine)
+
     stalls = stall_watchdog(
-        app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
+        app,
+        settings,
+        fusion.processed,
+        is_busy=lambda: fusion.is_busy,
+        is_blocked=lambda: app.should_stop or bool(health.reasons_not_ready(app, reader, reachability)),
     )
     _add_tasks(app, reader, reachability, stalls)
-    _add_timers(app, reader)
+    health.add_checks(app, reader)
     _add_agent(app, settings, fusion)
     device = updater.device
     gpu = partial(torch.cuda.mem_get_info, device) if device.type == "cuda" else None
-    MACHINE.watch(settings.data_directory, gpu)
+    metrics.MACHINE.watch(settings.data_directory, gpu)
     metrics.BUILD.info(
         {
             "version": version("beliefstream"),
@@ -193,7 +122,24 @@ def _build(app: faust.App, settings: Settings, updater: Updater, reachability: R
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion, reachability, settings.token, stalls.metrics_read.set)
+    health.add_pages(app, reader, fusion, reachability, settings.token, stalls.metrics_read.set)
+
+
+def _belief_store(app: faust.App, settings: Settings) -> BeliefStore:
+    """Declare the table of beliefs, which recovers from the changelog, and return its store."""
+    changelog = settings.names.beliefs_changelog
+
+    async def changelog_id() -> str:
+        with or_stop("the changelog's id cannot be read, the worker stops"):
+            found = await _topic_states(app, [changelog])
+        # the changelog's readers notice if it is missing
+        return found[changelog].id if found else ""
+
+    on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
+    table: Any = app.Table(
+        "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
+    )
+    return cast(BeliefTable, table).store
 
 
 def _add_tasks(
@@ -201,41 +147,16 @@ def _add_tasks(
 ) -> None:
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
-        await run_or_stop(reader.start(), "definitions cannot be read")
+        with or_stop("definitions cannot be read"):
+            await reader.start()
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch_brokers() -> None:
-        await reachability.watch(partial(producer_client, app))
+        await reachability.watch(partial(connections.producer_client, app))
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch_partitions() -> None:
         await stalls.watch()
-
-
-def _add_timers(app: faust.App, reader: DefinitionsReader) -> None:
-    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
-    async def check_connections() -> None:
-        logs.write_repeated()
-        for client in (*clients(app), *reader.clients):
-            if fault := fault_of(client):
-                log.error("a connection no longer refreshes its metadata, the worker stops", fault=fault)
-                os._exit(70)
-
-    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
-    async def check_definitions() -> None:
-        with suppress(KafkaError, OSError):  # no broker answers: try again next time
-            if found := await reader.changes():
-                log.error(TOPIC_CHANGED, changes=found)
-                os._exit(70)
-
-    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
-    async def count_dead_letters() -> None:
-        ANNOUNCER.log_counts()
-
-    async def count_last_dead_letters(*_: Any, **__: Any) -> None:
-        ANNOUNCER.flush()
-
-    app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
 
 def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
@@ -257,10 +178,8 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
             batch = scheduler.take(events)
             while batch:
                 # an exception would leave the agent: stop at once, so that the batch is delivered again
-                with process.paused():
-                    await run_or_stop(
-                        fusion.process(batch, scheduler.ends(batch)), "a batch failed, the worker stops"
-                    )
+                with process.paused(), or_stop("a batch failed, the worker stops"):
+                    await fusion.process(batch, scheduler.ends(batch))
                 done = scheduler.done(batch)
                 acknowledge(stream, done)
                 fusion.acknowledged(done)

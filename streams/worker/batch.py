@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from faust.types import TP
 
 from beliefstream.schemas import DeadLetter, Reason, Sensor, printable
 from beliefstream.schemas.dead_letter import replay_of
-from beliefstream.streams.kafka.producing import Record
+from beliefstream.streams.kafka.producing import Record, send_all
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.worker.entity_batch import EntityBatch
@@ -120,6 +121,22 @@ class Announcer:
 
 ANNOUNCER = Announcer()
 """The announcer of this worker."""
+
+
+async def reject_definition(
+    producer: Callable[[], Awaitable[AIOKafkaProducer]],
+    dead_letters: str,
+    record: ConsumerRecord,
+    reason: Reason,
+    detail: str,
+) -> None:
+    """Log a definition that cannot be used, and send it to the topic of dead letters."""
+    log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
+    place = (record.topic, record.partition, record.offset)
+    letter = dead_letter(dead_letters, reason, detail, place, record.key, record.value)
+    await send_all(await producer(), [letter])
+    metrics.DEAD_LETTERS.labels(reason.value).inc()
+    ANNOUNCER.note(reason, Example(place, record.key, detail))
 
 
 @dataclass

@@ -1,20 +1,31 @@
-"""Serves /healthz, /readyz and /metrics; /metrics may need a bearer token."""
+"""A worker's health: it serves /healthz, /readyz and /metrics, and stops at faults that nothing else would notice."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import faust
+import structlog
+from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
 from beliefstream.streams.definitions.reader import DefinitionsReader
+from beliefstream.streams.kafka.aiokafka_clients import fault_of
+from beliefstream.streams.kafka.faust.connections import clients
+from beliefstream.streams.kafka.faust.consumer import TOPIC_CHANGED
 from beliefstream.streams.kafka.reachability import Reachability
-from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.monitoring import logs, metrics
 from beliefstream.streams.monitoring.bearer import CHALLENGE, may_read
+from beliefstream.streams.worker.batch import ANNOUNCER
 from beliefstream.streams.worker.fusion import Fusion
+
+log = structlog.get_logger()
+CHECK_SECONDS = 5.0
 
 
 def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: Reachability) -> list[str]:
@@ -65,6 +76,34 @@ def add_pages(
         body = generate_latest(metrics.REGISTRY)
         metrics_read()
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
+
+
+def add_checks(app: faust.App, reader: DefinitionsReader) -> None:
+    """Look every few seconds at connections and topics of definitions, and log what is counted."""
+
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def check_connections() -> None:
+        logs.write_repeated()
+        for client in (*clients(app), *reader.clients):
+            if fault := fault_of(client):
+                log.error("a connection no longer refreshes its metadata, the worker stops", fault=fault)
+                os._exit(70)
+
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def check_definitions() -> None:
+        with suppress(KafkaError, OSError):  # no broker answers: try again next time
+            if found := await reader.changes():
+                log.error(TOPIC_CHANGED, changes=found)
+                os._exit(70)
+
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def count_dead_letters() -> None:
+        ANNOUNCER.log_counts()
+
+    async def count_last_dead_letters(*_: Any, **__: Any) -> None:
+        ANNOUNCER.flush()
+
+    app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
 
 def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachability: Reachability) -> None:

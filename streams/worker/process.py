@@ -11,26 +11,20 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import faust
 import structlog
-from aiokafka.errors import UnknownTopicOrPartitionError
 
 from beliefstream.streams.kafka.faust.hooks import SignalledWorker
 from beliefstream.streams.kafka.reachability import Reachability
-from beliefstream.streams.state.fencing import Fenced
-from beliefstream.streams.state.lineage import OtherSource, Repartitioned
-from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
 
-T = TypeVar("T")
 log = structlog.get_logger()
 GRACE_SECONDS = 5.0  # time for a broker to come back
 STOP_SECONDS = 25.0  # for services that do not stop though a broker answers; Kubernetes kills after 30
 CHECK_SECONDS = 0.5
-TOPICS_MISSING = "topics do not exist, the worker stops: `beliefstream topics create` creates them"
 COLLECTIONS = 200_000, 20, 100  # the messages of a full queue are fewer objects
 
 
@@ -64,25 +58,6 @@ class Runner(SignalledWorker):
         tables: Any = self.app.tables
         for table in tables.values():
             yield table.data
-
-
-async def run_or_stop(work: Awaitable[T], failure: str) -> T:
-    """Await `work`; if it fails, end the process at once, because Faust would continue."""
-    try:
-        return await work
-    except Fenced as fenced:
-        log.error("fenced: another worker has taken its partitions, the worker stops", detail=str(fenced))
-    except Repartitioned as moved:
-        log.error("entities are in other partitions than their beliefs, the worker stops", detail=str(moved))
-    except OtherSource as other:
-        log.error("the beliefs were computed from another topic, the worker stops", detail=str(other))
-    except UnknownTopicOrPartitionError as missing:
-        log.error(TOPICS_MISSING, detail=str(missing))
-    except StoreFault as fault:
-        log.error(STORE_FAILED, detail=str(fault))
-    except Exception:
-        log.exception(failure)
-    os._exit(70)
 
 
 def prepare() -> None:

@@ -16,8 +16,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import faust
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -25,6 +26,7 @@ from faust.types import TP
 
 from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.settings import Settings
 
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
@@ -218,3 +220,22 @@ class StallWatchdog:
             await asyncio.wait_for(self.metrics_read.wait(), METRICS_READ_SECONDS)
             await asyncio.sleep(1.0)  # time to send the answer
         os._exit(EXIT)
+
+
+def stall_watchdog(
+    app: faust.App,
+    settings: Settings,
+    processed: Callable[[TP], int],
+    *,
+    is_busy: Callable[[], bool],
+    is_blocked: Callable[[], bool],
+) -> StallWatchdog:
+    """Build the watchdog of a worker; `processed` gives the offset before which a partition is processed."""
+    sources = settings.names.observations, settings.names.priors
+
+    def processed_offsets() -> dict[TP, int]:
+        return {place: processed(place) for place in app.consumer.assignment() if place.topic in sources}
+
+    probe = WorkerProbe(processed_offsets, is_busy, lambda: bool(cast(Any, app.consumer).unacked), is_blocked)
+    backlog = BacklogReader(settings.brokers, settings.client_options)
+    return StallWatchdog(settings.stall_seconds, probe, backlog)

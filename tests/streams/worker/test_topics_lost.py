@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from beliefstream.streams.kafka import topics
-from beliefstream.streams.worker.process import TOPICS_MISSING
+from beliefstream.streams.state.stores import TOPICS_MISSING
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.workers import PARTITIONS, Worker
