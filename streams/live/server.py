@@ -30,13 +30,12 @@ from beliefstream.schemas import Unusable
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
 from beliefstream.streams.live.access import Access, Guard
-from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
+from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Plane
+from beliefstream.streams.live.content import Content
 from beliefstream.streams.live.group import GroupReader
-from beliefstream.streams.live.history import History
 from beliefstream.streams.live.layers import PICTURES, Layers
-from beliefstream.streams.live.overview import Overview
 from beliefstream.streams.live.priors import PriorService
-from beliefstream.streams.live.reading import Batch, TopicsReader
+from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.viewers import Viewer
 from beliefstream.streams.settings import Settings
 
@@ -52,7 +51,6 @@ COLLECT_SECONDS = 0.5  # until a first record has come
 IDLE_SECONDS = 0.5
 JUDGE_SECONDS = 0.25  # between two looks whether there is something to judge
 ASK_SECONDS = 5.0  # between two questions for the workers' group
-MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 # Records and beliefs have no cycles. By default the collector would look at the newest ones after every 700 of them.
 COLLECT_AFTER = 50_000
 TYPES = {
@@ -65,44 +63,28 @@ TYPES = {
 
 
 class LivePage:
-    """The beliefs, and what viewers ask for."""
+    """Keeps what is shown up to date, and answers what browsers ask for."""
 
     def __init__(
         self,
+        content: Content,
         reader: TopicsReader,
         publisher: PriorPublisher,
         group: GroupReader,
-        broker: BrokerCheck,
         access: Access,
-        plane: Plane | None = None,
         layers: Layers | None = None,
     ) -> None:
-        self.beliefs, self.overview, self.history = Beliefs(plane), Overview(), History()
-        self.priors = PriorService(publisher, self.beliefs, self.overview)
-        self._reader, self._group, self._broker, self._access = reader, group, broker, access
+        self.content, self._priors = content, PriorService(publisher, content.beliefs, content.overview)
+        self._reader, self._group, self._access = reader, group, access
         self._layers = layers or Layers()
         self._viewers: set[Viewer] = set()
-
-    def apply(self, batch: Batch) -> None:
-        """Take over what has been read."""
-        self.beliefs.take(batch.posteriors, batch.stamps)
-        for name, observations in batch.observations.items():
-            if (entity := self.beliefs.entities.get(name)) is not None:
-                entity.observations.extend(observations)
-        for group in batch.posteriors:
-            for place, posterior in list(zip(group.places, group.posteriors, strict=True))[-MEASURED:]:
-                if (entity := self.beliefs.entities.get(posterior.entity)) is not None:
-                    self.overview.latencies.add(posterior, batch.stamps[place], entity.observations)
-        self.overview.add(batch)
-        if self.history.is_due:
-            self.history.take(self.beliefs, self.overview.health(self.beliefs), self.overview.words())
 
     async def follow(self) -> None:
         """Read until cancelled; a broker that is away is waited for."""
         while True:
             try:
                 await self._reader.start()
-                self.apply(await self._reader.collect(COLLECT_SECONDS))
+                self.content.apply(await self._reader.collect(COLLECT_SECONDS))
             except (KafkaError, OSError) as error:
                 log.warning("topics cannot be read, trying again", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -115,7 +97,7 @@ class LivePage:
         """Judge the sensors until cancelled, while somebody looks."""
         while True:
             if self._viewers:
-                await self.overview.verdicts.judge()
+                await self.content.overview.verdicts.judge()
             await asyncio.sleep(JUDGE_SECONDS)
 
     async def ask(self) -> None:
@@ -123,7 +105,8 @@ class LivePage:
         try:
             while True:
                 if self._viewers:
-                    self.overview.group = await asyncio.to_thread(self._group.read, dict(self._reader.ends))
+                    ends = dict(self._reader.ends)
+                    self.content.overview.group = await asyncio.to_thread(self._group.read, ends)
                 await asyncio.sleep(ASK_SECONDS if self._viewers else IDLE_SECONDS)
         finally:
             self._group.close()
@@ -134,8 +117,7 @@ class LivePage:
             await websocket.close(1013, "too many viewers")
             return
         await websocket.accept()
-        may_write = self._access.may_write(websocket)
-        viewer = Viewer(websocket, self.beliefs, self.overview, self.history, self._broker, may_write)
+        viewer = Viewer(websocket, self.content, self._access.may_write(websocket))
         self._viewers.add(viewer)
         try:
             await viewer.run()
@@ -152,7 +134,7 @@ class LivePage:
         except (ValueError, RecursionError):
             return JSONResponse({"error": "The body is not JSON, or too long."}, 400)
         try:
-            return JSONResponse(await self.priors.publish(fields, client))
+            return JSONResponse(await self._priors.publish(fields, client))
         except Unusable as error:
             return JSONResponse({"error": error.detail}, 400)
         except (BrokerUnavailable, PublishingError, TimeoutError) as error:
@@ -184,9 +166,9 @@ class LivePage:
             tasks = [asyncio.create_task(each()) for each in (self.follow, self.judge, self.ask)]
             for task in tasks:
                 task.add_done_callback(_complain)
-            self._broker.start()
+            self.content.broker.start()
             yield
-            self._broker.stop()
+            self.content.broker.stop()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -284,5 +266,5 @@ def serve(
         read = (settings.observations, settings.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)
         broker = BrokerCheck(settings, (settings.observations, settings.posteriors))
-        page = LivePage(reader, publisher, group, broker, access, plane, layers)
+        page = LivePage(Content(broker, plane), reader, publisher, group, access, layers)
         make_server(page.app()).run(sockets=[listening])

@@ -14,10 +14,9 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from beliefstream.streams.bridges.broker_check import BrokerCheck
-from beliefstream.streams.live.beliefs import METHODS, Beliefs, Changes, earth_note
-from beliefstream.streams.live.history import History
-from beliefstream.streams.live.overview import Overview, details
+from beliefstream.streams.live.beliefs import METHODS, Changes, earth_note
+from beliefstream.streams.live.content import Content
+from beliefstream.streams.live.overview import details
 
 FRAME_INTERVAL = 0.1  # seconds, at least
 HEALTH_INTERVAL = 1.0  # seconds
@@ -29,17 +28,9 @@ MAGIC = 0x31464C42  # "BLF1"
 class Viewer:
     """Sends frames to one browser and hears what it selects; `may_write` says whether it may send priors."""
 
-    def __init__(
-        self,
-        socket: WebSocket,
-        beliefs: Beliefs,
-        overview: Overview,
-        history: History,
-        broker: BrokerCheck,
-        may_write: bool,
-    ) -> None:
-        self._socket, self._beliefs, self._overview, self._history = socket, beliefs, overview, history
-        self._broker, self._may_write = broker, may_write
+    def __init__(self, socket: WebSocket, content: Content, may_write: bool) -> None:
+        self._socket, self._content, self._may_write = socket, content, may_write
+        self._beliefs, self._overview = content.beliefs, content.overview
         self._drawn, self._news = asyncio.Event(), asyncio.Event()
         self._drawn.set()
         self._selected: str | None = None
@@ -135,25 +126,16 @@ class Viewer:
         notes: dict[str, Any] = {}
         if time.monotonic() >= self._next_health:
             self._next_health = time.monotonic() + HEALTH_INTERVAL
-            notes["range"], notes["stream"] = self._range(), self._stream()
+            notes["range"], notes["stream"] = self._content.range(), self._content.stream()
             if found := self._details_of_selected():
                 notes["details"] = found  # of now, with the history of the chart
-        snapshot = None if self._past_is_sent else self._history.at(moment)
+        snapshot = None if self._past_is_sent else self._content.history.at(moment)
         if snapshot is None:
             return notes, self._frame(0) if notes else None
         self._past_is_sent = True
         notes["names"] = [each for each in snapshot.numbered() if each[0] not in self._named]
         notes["past"] = {"time": snapshot.time, "health": snapshot.health, "verdicts": snapshot.verdicts}
         return notes, self._frame(len(snapshot.numbers), snapshot.frame())
-
-    def _stream(self) -> dict[str, Any]:
-        """How old the newest messages are, and since when and why the broker has not answered."""
-        return {"fault": self._broker.fault, "silence": self._broker.silence, **self._overview.ages()}
-
-    def _range(self) -> tuple[float, float]:
-        """Times of the oldest snapshot, and of now."""
-        now = time.time()
-        return self._history.begin or now, now
 
     def _frame(self, count: int, *blocks: bytes) -> bytes:
         self._frames += 1
@@ -187,7 +169,7 @@ class Viewer:
         if time.monotonic() >= self._next_health:
             self._next_health = time.monotonic() + HEALTH_INTERVAL
             notes["health"] = self._overview.health(self._beliefs)
-            notes["range"], notes["stream"] = self._range(), self._stream()
+            notes["range"], notes["stream"] = self._content.range(), self._content.stream()
             if self._letters != self._overview.letter_count:
                 self._letters = self._overview.letter_count
                 notes["letters"] = self._overview.listed_letters()

@@ -84,11 +84,8 @@ def live(
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
-    try:
-        plan = FloorPlan.read(Path(settings.floor_plan)) if settings.floor_plan else None
-        layers = Layers(settings.map_tiles, settings.map_attribution, plan)
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    plan = FloorPlan.read(Path(settings.floor_plan)) if settings.floor_plan else None
+    layers = Layers(settings.map_tiles, settings.map_attribution, plan)
     listening = listen(host, port)
 
     def connected() -> None:

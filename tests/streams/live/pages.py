@@ -24,6 +24,7 @@ from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
 from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
+from beliefstream.streams.live.content import Content
 from beliefstream.streams.live.group import GroupReader
 from beliefstream.streams.live.layers import Layers
 from beliefstream.streams.live.reading import TopicsReader
@@ -87,7 +88,7 @@ def served(
         application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
         group = GroupReader(servers, application, (topics.observations, topics.priors))
         broker = BrokerCheck(Settings(brokers=servers), (topics.observations, topics.posteriors))
-        page = LivePage(reader, publisher, group, broker, access or Access(), plane, layers)
+        page = LivePage(Content(broker, plane), reader, publisher, group, access or Access(), layers)
         server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

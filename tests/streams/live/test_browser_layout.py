@@ -203,7 +203,7 @@ def test_an_observation_that_is_not_in_the_belief_yet_says_so(opened: Tab, crowd
         value = b'{"entity":"fleet-a/mower-2","sensor":"gps","time":%f,"value":[1,2]}' % time
         crowded.raw.send(crowded.topics.observations, key=b"fleet-a/mower-2", value=value)
     crowded.raw.flush()
-    entities = crowded.page.beliefs.entities
+    entities = crowded.page.content.beliefs.entities
     name = "fleet-a/mower-2"
     eventually(lambda: name in entities and len(entities[name].observations) == 2, PATIENCE, "both are read")
     see(opened, crowded, "#entity=fleet-a%2Fmower-2")

@@ -148,7 +148,7 @@ def test_latency_lag_and_workers_are_told(
             place = producer.send("mower", "beacon", 12.5, time=1.5).result(PATIENCE)
             producer.send("mower", "beacon", 12.6, time=1.6).result(PATIENCE)
         # a page that reads a posterior before its observation cannot match them
-        known = page.page.beliefs.entities["mower"].observations
+        known = page.page.content.beliefs.entities["mower"].observations
         eventually(lambda: len(known) == 2, PATIENCE, "the page has read both observations")
         page.put(posterior(2, applied=(f"{place.partition}:{place.offset}",)))
         browser.wait_until(lambda: browser.notes["health"]["latency"] is not None, "latency")

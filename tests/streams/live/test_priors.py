@@ -78,7 +78,9 @@ def test_without_a_time_a_prior_is_for_now_as_the_model_has_it(
     with Registry(embedded_broker.bootstrap_servers, page.topics.sensors, page.topics.models) as registry:
         registry.set_model(model)
     page.put(posterior(7))
-    eventually(lambda: page.page.overview.models and page.page.beliefs.entities, PATIENCE, "the model")
+    eventually(
+        lambda: page.page.content.overview.models and page.page.content.beliefs.entities, PATIENCE, "the model"
+    )
     status, answer = page.post_prior(entity="mower", coordinates=["x", "y"], mixture=PLANE)
     assert status == 200
     assert answer["time"] == pytest.approx(time.time() if live else 7.0, abs=PATIENCE)
