@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +15,7 @@ from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissin
 from beliefstream.streams.settings import Settings
 
 READING_SECONDS = 10.0  # limit for reading records; a long changelog takes longer
+NAMED = 5  # of a list
 NOT_READABLE = (BrokerUnavailable, TopicMissing, KafkaError)
 
 
@@ -39,6 +40,12 @@ class Finding:
 def absent(topic: str) -> str:
     """Return the reason why a check of a missing topic was skipped."""
     return f"there is no topic {topic!r}, or this user may not see it"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{rest}"
 
 
 def reader_of(settings: Settings, topic: str) -> TopicReader:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from kafka.errors import KafkaError
 
-from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent
+from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent, listed
 from beliefstream.streams.cli.doctor.losses import examine_losses
 from beliefstream.streams.cli.doctor.records import examine_records
 from beliefstream.streams.cli.doctor.sensors import examine_sensor_health
@@ -99,8 +99,7 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
             yield Finding(subject, Status.problem, str(error), remedy)
             continue
         if found:
-            rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            yield Finding(subject, Status.ok, f"{', '.join(found[:5])}{rest}")
+            yield Finding(subject, Status.ok, listed(found))
         else:
             remedy = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
             yield Finding(

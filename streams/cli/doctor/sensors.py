@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from beliefstream.streams.cli.doctor.findings import NOT_READABLE, Finding, Status, absent, not_readable
+from beliefstream.streams.cli.doctor.findings import (
+    NOT_READABLE,
+    Finding,
+    Status,
+    absent,
+    listed,
+    not_readable,
+)
 from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import opened
 from beliefstream.streams.client import Registry
 from beliefstream.streams.settings import Settings
 
 SUBJECT = "sensor-health"
-SHOWN = 5  # sensors of a verdict that are named
 LASTING = (
     "state the total deviation, which sensors fit SENSOR proposes; then beliefstream sensors fit, which fits errors "
     "that last: docs/how-wrong-is-my-sensor.md"
@@ -41,10 +47,5 @@ def examine_sensor_health(settings: Settings, missing: Collection[str] = frozens
     faulty = {verdict: names for verdict, names in verdicts.items() if verdict not in ("healthy", "unknown")}
     if not faulty:
         return Finding(SUBJECT, Status.ok, f"{counted(judged, 'sensor')} judged, none at fault")
-    detail = "; ".join(f"{verdict}: {_listed(names)}" for verdict, names in sorted(faulty.items()))
+    detail = "; ".join(f"{verdict}: {listed(names)}" for verdict, names in sorted(faulty.items()))
     return Finding(SUBJECT, Status.problem, detail, LASTING if "lasting" in faulty else OTHERS)
-
-
-def _listed(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{rest}"
