@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 import structlog
 from rich.console import Console
@@ -14,8 +12,6 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 from beliefstream.inference import native_code
 from beliefstream.inference.mixtures.native import processor
 
-__all__ = ["COMPILING", "prepare"]
-
 COMPILING = "compiling native code, once on this machine"
 LINE_EVERY = 5.0  # seconds between lines of the log
 log = structlog.get_logger()
@@ -23,48 +19,37 @@ log = structlog.get_logger()
 
 def prepare() -> None:
     """Compile all native code, or load it from the cache, which is silent."""
-    with _Compilation() as compilation:
-        native_code.prepare(compilation.report)
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[progress]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    began, said, functions = 0.0, 0.0, 0
 
-
-class _Compilation:
-    """Begins to speak with the first function that is compiled."""
-
-    def __init__(self) -> None:
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[progress]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._began = self._said = 0.0
-        self._functions = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-        if self._began and error is None:
-            seconds = time.monotonic() - self._began
-            _say(f"native code is compiled for {processor()}: {self._functions} functions, {seconds:.0f} s")
-
-    def report(self, progress: native_code.Progress) -> None:
-        now, self._functions = time.monotonic(), progress.functions
-        if not self._began:
-            self._began = now
-            self._bar.add_task(COMPILING, total=progress.total, progress="")
-            self._bar.start()
-        for task in self._bar.task_ids:
-            self._bar.update(task, completed=progress.done, progress=str(progress))
-        if self._bar.disable and now >= self._said + LINE_EVERY:
-            self._said = now
+    def report(progress: native_code.Progress) -> None:
+        nonlocal began, said, functions
+        now, functions = time.monotonic(), progress.functions
+        if not began:  # with the first function that is compiled
+            began = now
+            bar.add_task(COMPILING, total=progress.total, progress="")
+            bar.start()
+        for task in bar.task_ids:
+            bar.update(task, completed=progress.done, progress=str(progress))
+        if bar.disable and now >= said + LINE_EVERY:
+            said = now
             _say(f"{COMPILING}: {progress}")
+
+    try:
+        native_code.prepare(report)
+    finally:
+        bar.stop()
+    if began:
+        seconds = time.monotonic() - began
+        _say(f"native code is compiled for {processor()}: {functions} functions, {seconds:.0f} s")
 
 
 def _say(line: str) -> None:
