@@ -11,7 +11,7 @@ import pytest
 from beliefstream.inference.tracking.health.columns import WIDTH
 from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.worker.sensor_health import SensorMetrics
+from beliefstream.streams.monitoring.sensor_metrics import SensorMetrics
 
 DEFINITION = b"one"
 
