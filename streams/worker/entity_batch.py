@@ -216,13 +216,12 @@ class EntityBatch:
             else:
                 lateness.note(time)
                 due.append(entry)
-        now_due = self._due_priors(read, lateness.newest)
-        due = [*now_due, *self._queue_priors(ahead, lateness.newest), *due]
+        due = [*self._due_priors(lateness.newest), *self._queue_priors(ahead, lateness.newest), *due]
         if not due:
             return
         first = min(entry.event.time for entry in due)
         late = first <= self.record.last_emitted
-        self.entries, repeated, too_many = admitted([*self._rewind(first, read), *due])
+        self.entries, repeated, too_many = admitted([*self._rewind(first), *due])
         self.repeated += repeated
         for entry, detail in too_many:
             self.reject(entry, Reason.too_large, detail)
@@ -248,11 +247,11 @@ class EntityBatch:
         self.belief, self.instants, self.follows = self.record.belief, found, True
         return True
 
-    def _due_priors(self, read: MessageReader, newest: float) -> list[Entry]:
+    def _due_priors(self, newest: float) -> list[Entry]:
         """Return the stored priors that are due now."""
         waiting, due = [], []
         for offset, raw in self.record.pending:
-            entry = self._read(StoredMessage(True, offset, raw), read)
+            entry = self._read(StoredMessage(True, offset, raw))
             if entry is None:
                 continue
             if entry.event.time <= newest:
@@ -279,20 +278,21 @@ class EntityBatch:
                 self.reject(entry, Reason.future, detail)
         return due
 
-    def _rewind(self, time: float, read: MessageReader) -> list[Entry]:
+    def _rewind(self, time: float) -> list[Entry]:
         """Go back to the last belief before `time`, and return the messages to apply again."""
         state, taken = self.record.past.rewind(time)
         self.belief = self.record.decoded(state)
         messages = [message for moment in taken for message in unpack(moment.content)]
-        entries = [self._read(message, read) for message in messages]
+        entries = [self._read(message) for message in messages]
         found = [entry for entry in entries if entry is not None]
         for entry in found:
             entry.is_applied = True
         return found
 
-    def _read(self, message: StoredMessage, read: MessageReader) -> Entry | None:
+    def _read(self, message: StoredMessage) -> Entry | None:
+        assert self._read_message is not None
         try:
-            event, name = read(self.key, message)
+            event, name = self._read_message(self.key, message)
             return Entry(event, message, id=name)
         except Unusable as unusable:  # its model or its sensor has changed
             self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
