@@ -99,25 +99,19 @@ def replay(
     settings = settings_for(brokers)
     columns = options.column_mapping(map, set, mapping, time_unit)
     files = Files(file, file_format, columns, truth, truth_map or [])
-    defined = _definitions(sensors, models)
+    defined_sensors, defined_models = _definitions(sensors, models)
     if truth is None:
-        _send(settings, files, *defined, speed, force)
+        observed = _observations(files)
+        define(settings, defined_models, defined_sensors, speed, force)
+        send(settings, observed, speed, f"replay {files.file}")
         return
     with loading():
         from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
         from beliefstream.streams.scores.methods import classical
 
     methods = classical(particles, seed) if score else None
-    fuse_recordings(settings, _recordings(settings, files, *defined), methods, out, as_json)
-
-
-def _send(
-    settings: Settings, files: Files, sensors: list[Sensor], models: list[Model], speed: float, force: bool
-) -> None:
-    """Send the observations to Kafka, with times that begin now."""
-    observed = _observations(files)
-    define(settings, models, sensors, speed, force)
-    send(settings, observed, speed, f"replay {files.file}")
+    recordings = _recordings(settings, files, defined_sensors, defined_models)
+    fuse_recordings(settings, recordings, methods, out, as_json)
 
 
 def _definitions(sensors: str, models: str) -> tuple[list[Sensor], list[Model]]:

@@ -79,15 +79,8 @@ def ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int],
 
 def _show(recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
     table = Table("recording", "method", title="against the truth, or each next report where it is unknown")
-    for heading in (
-        "cases",
-        *(name for name, _ in LENGTHS),
-        "NLL",
-        "over ours",
-        *(name for name, _ in COVERAGES),
-    ):
-        table.add_column(heading, justify="right")
-    for heading in ("energy", "updates/s", "lost"):
+    lengths, coverages = ([name for name, _ in each] for each in (LENGTHS, COVERAGES))
+    for heading in ("cases", *lengths, "NLL", "over ours", *coverages, "energy", "updates/s", "lost"):
         table.add_column(heading, justify="right")
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         table.add_row(*_cells(row), end_section=following is None or following.method == OURS)
