@@ -79,7 +79,9 @@ def test_without_a_time_a_prior_is_for_now_as_the_model_has_it(
         registry.set_model(model)
     page.put(posterior(7))
     eventually(
-        lambda: page.page.content.overview.models and page.page.content.beliefs.entities, PATIENCE, "the model"
+        lambda: page.page.content.overview.models and page.page.content.beliefs.entities,
+        PATIENCE,
+        "the model",
     )
     status, answer = page.post_prior(entity="mower", coordinates=["x", "y"], mixture=PLANE)
     assert status == 200
