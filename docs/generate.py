@@ -1,12 +1,14 @@
 """Pages of `docs/` that the code says best: settings, metrics, and the fields of messages and definitions.
 
-And the alerts as Kubernetes takes them, which are those of `deploy/prometheus/rules.yml`.
+And the alerts as Kubernetes takes them, which are those of `deploy/prometheus/rules.yml`. The stub of the package and
+the reference of Python are written by hand, but for the names of kinds, which follow from their registry.
 
 `python docs/generate.py` writes them; tests/test_docs.py compares them with the code.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
-import beliefstream.streams.monitoring.metrics  # noqa: F401  registers its metrics
+import beliefstream.schemas
+import beliefstream.streams.monitoring.metrics  # registers its metrics
 from beliefstream.schemas import (
     ChannelHealth,
     Coordinate,
@@ -35,8 +38,7 @@ from beliefstream.schemas import (
     SensorHealth,
 )
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
-from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensors import KINDS
+from beliefstream.schemas.kinds import AnyMotion
 from beliefstream.schemas.sensors.base import (
     Channel,
     ExponentialClutter,
@@ -46,6 +48,7 @@ from beliefstream.schemas.sensors.base import (
 )
 from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
+from beliefstream.schemas.sensors.parsing import KINDS
 from beliefstream.streams.bridges.gateway import metrics as gateway
 from beliefstream.streams.bridges.mqtt import web as mqtt
 from beliefstream.streams.monitoring.metrics import REGISTRY
@@ -54,7 +57,9 @@ from beliefstream.streams.settings import Settings
 Schema = dict[str, Any]
 
 NOTE = "<!-- Written by docs/generate.py (make contract); change the code instead. -->"
-DEPLOY = Path(__file__).parent.parent / "deploy"
+DOCS = Path(__file__).parent
+DEPLOY = DOCS.parent / "deploy"
+STUB = "../src/beliefstream/__init__.pyi"
 ALERTS = """\
 # Written by docs/generate.py (make contract); change deploy/prometheus/rules.yml instead.
 apiVersion: monitoring.coreos.com/v1
@@ -65,6 +70,7 @@ metadata:
 spec:
   groups:
 """
+MOTIONS = get_args(AnyMotion)
 PARTS = (Channel, RangeChannel, Noise, NoiseComponent, UniformClutter, ExponentialClutter, Geodetic)
 MODEL_PARTS = (Coordinate, Mixture)
 FAR = 1e9  # bounds as large are those of the calendar
@@ -79,15 +85,14 @@ def _kind(message: type[BaseModel]) -> tuple[str, ...]:
 
 ANCHORS = {
     part.__name__: "-".join((part.__name__.lower(), *_kind(part)))
-    for part in (*PARTS, *MODEL_PARTS, *get_args(AnyMotion), LogPosition, Quality, ChannelHealth, HealthBlock)
+    for part in (*PARTS, *MODEL_PARTS, *MOTIONS, LogPosition, Quality, ChannelHealth, HealthBlock)
 }
 """Of the headings of what other messages hold."""
 
 
 def reference() -> str:
     """Every field of sensors and models."""
-    motions = get_args(AnyMotion)
-    schemas = _schemas((*KINDS, *motions, Model, *PARTS, *MODEL_PARTS))
+    schemas = _schemas((*KINDS, *MOTIONS, Model, *PARTS, *MODEL_PARTS))
     lines = [NOTE, "# Reference of sensors and models", ""]
     lines += [
         "Every field of the messages on the topics `sensors` and `models`, generated from the code. "
@@ -98,7 +103,7 @@ def reference() -> str:
         ("Sensors", KINDS),
         ("Parts of a sensor", PARTS),
         ("Models", (Model, *MODEL_PARTS)),
-        ("Motions", motions),
+        ("Motions", MOTIONS),
     ):
         lines += ["", f"## {title}"]
         for message in messages:
@@ -193,6 +198,25 @@ def _metrics(registry: CollectorRegistry) -> list[str]:
     return _table(("metric", "type", "meaning"), rows)
 
 
+def python() -> str:
+    """The reference of Python, in which the kinds follow each union."""
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    for union, kinds in (("Motion", MOTIONS), ("Sensor", KINDS)):
+        listed = "".join(f"::: beliefstream.{kind.__name__}\n\n" for kind in kinds)
+        text = re.sub(rf"(::: beliefstream\.{union}\n\n)[^#]*", rf"\g<1>{listed}", text)
+    return text
+
+
+def stub() -> str:
+    """The stub of the package, which has every kind and the other messages that are listed already."""
+    before, start, rest = (DOCS / STUB).read_text(encoding="utf-8").partition("from .schemas import (\n")
+    listed, end, after = rest.partition(")\n")
+    names = vars(beliefstream.schemas).keys() & re.findall(r"(\w+) as", listed)
+    names |= {kind.__name__ for kind in (*KINDS, *MOTIONS)}
+    lines = (f"    {name} as {name},\n" for name in sorted(names))
+    return "".join((before, start, *lines, end, after))
+
+
 def alerts() -> str:
     """The rules of Prometheus as a resource of its operator, comments included."""
     groups = (DEPLOY / "prometheus/rules.yml").read_text(encoding="utf-8").partition("\ngroups:\n")[2]
@@ -206,6 +230,8 @@ def documents() -> dict[str, str]:
         "messages.md": messages,
         "settings.md": settings,
         "metrics.md": metrics,
+        "python.md": python,
+        STUB: stub,
         "../deploy/kubernetes/components/monitoring/alerts.yaml": alerts,
     }
     return {name: page() for name, page in pages.items()}
@@ -299,6 +325,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 if __name__ == "__main__":
     for name, text in documents().items():
-        path = Path(__file__).parent / name
+        path = DOCS / name
         path.write_text(text, encoding="utf-8")
         print(path)

@@ -27,25 +27,14 @@ from beliefstream.schemas.beliefs.prior import (
     parse_stated as parse_stated,
 )
 from beliefstream.schemas.dead_letter import DeadLetter as DeadLetter, Replay as Replay
-from beliefstream.schemas.model import Coordinate as Coordinate, Model as Model
-from beliefstream.schemas.motions import (
-    ConstantAcceleration as ConstantAcceleration,
-    ConstantVelocity as ConstantVelocity,
-    CoordinatedTurn as CoordinatedTurn,
-    DecayingVelocity as DecayingVelocity,
-    LinearMotion as LinearMotion,
-    MeanReverting as MeanReverting,
-    Motion as Motion,
-    RandomWalk as RandomWalk,
-    Unicycle as Unicycle,
-)
+from beliefstream.schemas.kinds import *  # noqa: F403  (all kinds, by their names)
+from beliefstream.schemas.model import Coordinate as Coordinate, Model as Model, Motion as Motion
 from beliefstream.schemas.observation import Observation as Observation
 from beliefstream.schemas.sensor_health import (
     ChannelHealth as ChannelHealth,
     HealthBlock as HealthBlock,
     SensorHealth as SensorHealth,
 )
-from beliefstream.schemas.sensors import Sensor as Sensor, parse_sensor as parse_sensor
 from beliefstream.schemas.sensors.base import (
     Channel as Channel,
     ExponentialClutter as ExponentialClutter,
@@ -53,35 +42,7 @@ from beliefstream.schemas.sensors.base import (
     NoiseComponent as NoiseComponent,
     UniformClutter as UniformClutter,
 )
-from beliefstream.schemas.sensors.control import ControlSensor as ControlSensor
-from beliefstream.schemas.sensors.coordinates import (
-    Geodetic as Geodetic,
-    GeodeticSensor as GeodeticSensor,
-    LinearSensor as LinearSensor,
-    PositionSensor as PositionSensor,
-)
-from beliefstream.schemas.sensors.directions import (
-    AzimuthElevationSensor as AzimuthElevationSensor,
-    BearingSensor as BearingSensor,
-    CourseSensor as CourseSensor,
-    HeadingSensor as HeadingSensor,
-    RangeAzimuthElevationSensor as RangeAzimuthElevationSensor,
-    RangeBearingSensor as RangeBearingSensor,
-    RangeRelativeBearingSensor as RangeRelativeBearingSensor,
-    RelativeBearingSensor as RelativeBearingSensor,
-)
-from beliefstream.schemas.sensors.distances import (
-    RangeChannel as RangeChannel,
-    RangeRateSensor as RangeRateSensor,
-    RangeSensor as RangeSensor,
-    SignalStrengthSensor as SignalStrengthSensor,
-    SpeedSensor as SpeedSensor,
-    TimeDifferenceSensor as TimeDifferenceSensor,
-    TimeDifferencesSensor as TimeDifferencesSensor,
-)
-from beliefstream.schemas.sensors.own import LearnedSensor as LearnedSensor, OwnSensor as OwnSensor
-from beliefstream.schemas.sensors.satellites import (
-    PseudorangeRateSensor as PseudorangeRateSensor,
-    PseudorangeSensor as PseudorangeSensor,
-)
+from beliefstream.schemas.sensors.coordinates import Geodetic as Geodetic
+from beliefstream.schemas.sensors.distances import RangeChannel as RangeChannel
+from beliefstream.schemas.sensors.parsing import Sensor as Sensor, parse_sensor as parse_sensor
 from beliefstream.schemas.time import Time as Time, from_rfc3339 as from_rfc3339, to_rfc3339 as to_rfc3339

@@ -21,7 +21,7 @@ from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLett
 from beliefstream.schemas.model import Model
 from beliefstream.schemas.observation import Observation
 from beliefstream.schemas.sensor_health import SensorHealth
-from beliefstream.schemas.sensors import KINDS, sensor_adapter
+from beliefstream.schemas.sensors.parsing import KINDS, sensor_adapter
 
 HASH = "murmur2"
 FORMULA = "(murmur2(key) & 0x7fffffff) % partitions"

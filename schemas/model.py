@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import Message, Name, NonNegative, Number, Positive, Several, Unit, distinct
 from beliefstream.schemas.beliefs.mixture import Mixture
-from beliefstream.schemas.motions import AnyMotion, Motion
+from beliefstream.schemas.kinds import AnyMotion
 
 MOST_MODES, MOST_COMPONENTS = 8, 64
+
+Motion: TypeAlias = Annotated[AnyMotion, Field(discriminator="kind")]
+"""Any kind of motion."""
 
 
 class Coordinate(Message):

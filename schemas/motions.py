@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -375,17 +375,3 @@ class CoordinatedTurn(Kinematic):
     @property
     def input_names(self) -> tuple[str, ...]:
         return ("turn_rate",) if self.turn_rate is None else ()
-
-
-AnyMotion: TypeAlias = (
-    RandomWalk
-    | ConstantVelocity
-    | DecayingVelocity
-    | ConstantAcceleration
-    | MeanReverting
-    | LinearMotion
-    | Unicycle
-    | CoordinatedTurn
-)
-Motion: TypeAlias = Annotated[AnyMotion, Field(discriminator="kind")]
-"""Any kind of motion."""

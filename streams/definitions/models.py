@@ -17,19 +17,23 @@ from beliefstream.inference.tracking.events import Belief, PriorChange, StateMod
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.hidden import state_part
 from beliefstream.inference.tracking.recovery.light_components import heavy_part
-from beliefstream.schemas import Mixture, Model, Prior, Reason, Unusable
-from beliefstream.schemas.motions import (
+from beliefstream.schemas import (
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
     DecayingVelocity,
-    Kinematic,
     LinearMotion,
     MeanReverting,
+    Mixture,
+    Model,
     Motion,
+    Prior,
     RandomWalk,
+    Reason,
     Unicycle,
+    Unusable,
 )
+from beliefstream.schemas.motions import Kinematic
 
 
 def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:

@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from beliefstream.schemas import Model, Reason, parse, parse_sensor
-from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensors import KINDS
+from beliefstream.schemas.kinds import AnyMotion
+from beliefstream.schemas.sensors.parsing import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from beliefstream.schemas import ControlSensor, Model, Reason, Unusable, parse, parse_sensor
-from beliefstream.schemas.motions import AnyMotion
-from beliefstream.schemas.sensors import KINDS
+from beliefstream.schemas.kinds import AnyMotion
+from beliefstream.schemas.sensors.parsing import KINDS
 from tests.schemas.kinds import MOTIONS, SENSORS, model
 
 
