@@ -33,7 +33,11 @@ PropagationSpeed = Annotated[
 ]
 
 
-class RangeChannel(Channel, Scalable):
+class Length(Channel, Scalable):
+    """One reported number that is a length, a distance or a speed: a report far below 0 is a dead letter."""
+
+
+class RangeChannel(Length):
     """Noise, outliers and calibration of a reported distance."""
 
     maximum_range: MaximumRange = 100.0
@@ -45,7 +49,7 @@ class RangeSensor(Placed, RangeChannel, ScalarSensor):
     kind: Literal["range"] = "range"
 
 
-class SpeedSensor(ScalarSensor, Scalable):
+class SpeedSensor(ScalarSensor, Length):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
     kind: Literal["speed"] = "speed"

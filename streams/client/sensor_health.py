@@ -14,16 +14,8 @@ import structlog
 from beliefstream.inference.tracking.health.columns import WIDTH
 from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth, assess, judge_together
 from beliefstream.inference.tracking.health.windows import Block, Window, merged
-from beliefstream.schemas import (
-    GeodeticSensor,
-    RangeChannel,
-    Sensor,
-    SensorHealth,
-    SpeedSensor,
-    Unusable,
-    parse,
-    parse_sensor,
-)
+from beliefstream.schemas import GeodeticSensor, Sensor, SensorHealth, Unusable, parse, parse_sensor
+from beliefstream.schemas.sensors.distances import Length
 from beliefstream.streams.kafka.connection import TopicReader
 
 log = structlog.get_logger(__name__)
@@ -149,10 +141,10 @@ def propose(definition: Sensor, assessment: Assessment, *, scale: bool = False) 
     reasons: list[str] = []
     if parts := definition.parts:
         for (name, part), channel in zip(parts.items(), assessment.channels, strict=True):
-            takes_scale = scale and isinstance(part, RangeChannel)
+            takes_scale = scale and isinstance(part, Length)
             reasons += _correct(fields[name], channel, takes_scale, f"{name}.")
     elif len(assessment.channels) == 1 and not isinstance(definition, GeodeticSensor):
-        takes_scale = scale and isinstance(definition, (RangeChannel, SpeedSensor))
+        takes_scale = scale and isinstance(definition, Length)
         reasons += _correct(fields, assessment.channels[0], takes_scale, "")
     else:
         reasons += _correct_vector(fields, assessment.channels, takes_bias="bias" in fields)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict, assert_never
+from typing import Any, TypedDict
 
 import numpy as np
 import pymap3d
@@ -43,8 +44,9 @@ from beliefstream.schemas import (
     UniformClutter,
     Unusable,
 )
-from beliefstream.schemas.sensors.base import Placed
+from beliefstream.schemas.sensors.base import Placed, SensorBase
 from beliefstream.schemas.sensors.directions import OrientedInPlane, PlacedInSpace
+from beliefstream.schemas.sensors.parsing import KINDS
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.definitions.errors import with_errors
 from beliefstream.streams.definitions.observations import LocalPosition
@@ -65,7 +67,7 @@ def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
             f"sensor: {sensor.sensor} observes {', '.join(missing)}, which the model's state {list(names)} lacks",
         )
     try:
-        found = with_errors(_sensor_over(sensor, _State(names)), sensor)
+        found = with_errors(_model_of(sensor, _State(names)), sensor)
         if isinstance(sensor, (OrientedInPlane, PlacedInSpace)) and np.any(sensor.orientation):
             found = measurement.placed(found, orientation=sensor.orientation)
         return measurement.without_position(found) if isinstance(sensor, Placed) and sensor.moves else found
@@ -89,114 +91,134 @@ class _State:
         return [self.names.index(name) for name in names]
 
 
-def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
-    match sensor:
-        case PositionSensor() | LinearSensor() | GeodeticSensor():
-            return _of_coordinates(sensor, state)
-        case (
-            AzimuthElevationSensor()
-            | RangeBearingSensor()
-            | RangeRelativeBearingSensor()
-            | RangeAzimuthElevationSensor()
-        ):
-            return measurement.composite([_part(sensor, name, state) for name in sensor.parts])
-        case TimeDifferencesSensor():
-            return _time_differences(sensor, state)
-        case PseudorangeSensor() | PseudorangeRateSensor():
-            return _of_satellites(sensor, state)
-        case OwnSensor():
-            return _own(sensor, state)
-        case LearnedSensor():
-            return measurement.of_problem(
-                own_code.find(sensor.problem),
-                {name: state.names.index(coordinate) for name, coordinate in sensor.parameters.items()},
-                state.size,
-                sensor.value,
-                sensor.context,
-                own_code.learned(sensor.problem, sensor.weights, sensor.sha256),
-            )
-        case ControlSensor():
-            raise ValueError("a control sensor reports inputs of the motion, not the state")
-        case _:
-            return _of_one_number(sensor, state)
+@functools.singledispatch
+def _model_of(sensor: SensorBase, state: _State) -> Sensor:
+    """The measurement model of a sensor, without its orientation and errors that last: an entry for every kind."""
+    raise NotImplementedError(type(sensor).__name__)
 
 
-def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, state: _State) -> Sensor:
-    covariance, probability = _covariance(sensor), sensor.outlier_probability
-    if isinstance(sensor, GeodeticSensor):
-        plain = measurement.position(state.axes(*sensor.coordinates), state.size, covariance, probability)
-        return LocalPosition(
-            plain.kind,
-            plain.matrix,
-            plain.origin,
-            plain.covariance,
-            probability,
-            geodetic_origin=sensor.origin,
-        )
-    calibration = measurement.Calibration(scale=sensor.scale, bias=sensor.bias, noise=noise_of(sensor.noise))
-    if isinstance(sensor, PositionSensor):
-        axes = state.axes(*sensor.coordinates)
-        return measurement.position(axes, state.size, covariance, probability, **calibration)
+@_model_of.register
+def _position(sensor: PositionSensor, state: _State) -> Sensor:
+    axes = state.axes(*sensor.coordinates)
+    return measurement.position(
+        axes, state.size, _covariance(sensor), sensor.outlier_probability, **_calibration(sensor)
+    )
+
+
+@_model_of.register
+def _linear(sensor: LinearSensor, state: _State) -> Sensor:
     matrix = np.zeros((len(sensor.rows), state.size))
     for row, coefficients in enumerate(sensor.rows):
         for name, coefficient in coefficients.items():
             matrix[row, state.names.index(name)] = coefficient
-    return measurement.linear(matrix, covariance, probability, **calibration)
+    return measurement.linear(matrix, _covariance(sensor), sensor.outlier_probability, **_calibration(sensor))
 
 
-def _of_one_number(
-    sensor: RangeSensor
-    | SpeedSensor
-    | RangeRateSensor
-    | SignalStrengthSensor
-    | TimeDifferenceSensor
-    | BearingSensor
-    | RelativeBearingSensor
-    | HeadingSensor
-    | CourseSensor,
-    state: _State,
-) -> Sensor:
-    axes, size, channel = state.axes(*sensor.coordinates), state.size, _channel_arguments(sensor)
-    match sensor:
-        case RangeSensor():
-            most = sensor.maximum_range
-            return measurement.range_to(axes, size, sensor.position, maximum_range=most, **channel)
-        case SpeedSensor():
-            return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **channel)
-        case RangeRateSensor():
-            velocities, place, most = state.axes(*sensor.velocities), sensor.position, sensor.maximum_speed
-            return measurement.range_rate(axes, velocities, size, place, maximum_speed=most, **channel)
-        case SignalStrengthSensor():
-            names = ("reference_power", "exponent", "reference_distance", "outlier_span")
-            law = {name: getattr(sensor, name) for name in names}
-            return measurement.signal_strength(axes, size, sensor.position, **law, **channel)
-        case TimeDifferenceSensor():
-            places, speed = (sensor.first, sensor.second), sensor.propagation_speed
-            return measurement.time_difference(axes, size, *places, propagation_speed=speed, **channel)
-        case BearingSensor():
-            return measurement.bearing(axes, size, sensor.position, **channel)
-        case RelativeBearingSensor():
-            (heading,) = state.axes(sensor.heading)
-            return measurement.relative_bearing(axes, heading, size, sensor.position, **channel)
-        case HeadingSensor():
-            return measurement.heading(axes[0], size, **channel)
-        case CourseSensor():
-            return measurement.course(axes, size, **channel)
-        case _:
-            assert_never(sensor)
+@_model_of.register
+def _geodetic(sensor: GeodeticSensor, state: _State) -> Sensor:
+    probability = sensor.outlier_probability
+    plain = measurement.position(
+        state.axes(*sensor.coordinates), state.size, _covariance(sensor), probability
+    )
+    return LocalPosition(
+        plain.kind,
+        plain.matrix,
+        plain.origin,
+        plain.covariance,
+        probability,
+        geodetic_origin=sensor.origin,
+    )
 
 
-def _part(
-    sensor: AzimuthElevationSensor
-    | RangeBearingSensor
-    | RangeRelativeBearingSensor
-    | RangeAzimuthElevationSensor,
-    name: str,
-    state: _State,
-) -> Sensor:
+@_model_of.register
+def _range(sensor: RangeSensor, state: _State) -> Sensor:
+    axes, most = state.axes(*sensor.coordinates), sensor.maximum_range
+    return measurement.range_to(axes, state.size, sensor.position, maximum_range=most, **_channel(sensor))
+
+
+@_model_of.register
+def _speed(sensor: SpeedSensor, state: _State) -> Sensor:
+    axes, most = state.axes(*sensor.coordinates), sensor.maximum_speed
+    return measurement.speed(axes, state.size, maximum_speed=most, **_channel(sensor))
+
+
+@_model_of.register
+def _range_rate(sensor: RangeRateSensor, state: _State) -> Sensor:
+    axes, velocities = state.axes(*sensor.coordinates), state.axes(*sensor.velocities)
+    place, most = sensor.position, sensor.maximum_speed
+    return measurement.range_rate(axes, velocities, state.size, place, maximum_speed=most, **_channel(sensor))
+
+
+@_model_of.register
+def _signal_strength(sensor: SignalStrengthSensor, state: _State) -> Sensor:
+    names = ("reference_power", "exponent", "reference_distance", "outlier_span")
+    law = {name: getattr(sensor, name) for name in names}
+    axes = state.axes(*sensor.coordinates)
+    return measurement.signal_strength(axes, state.size, sensor.position, **law, **_channel(sensor))
+
+
+@_model_of.register
+def _time_difference(sensor: TimeDifferenceSensor, state: _State) -> Sensor:
+    axes, speed = state.axes(*sensor.coordinates), sensor.propagation_speed
+    return measurement.time_difference(
+        axes, state.size, sensor.first, sensor.second, propagation_speed=speed, **_channel(sensor)
+    )
+
+
+@_model_of.register
+def _bearing(sensor: BearingSensor, state: _State) -> Sensor:
+    axes = state.axes(*sensor.coordinates)
+    return measurement.bearing(axes, state.size, sensor.position, **_channel(sensor))
+
+
+@_model_of.register
+def _relative_bearing(sensor: RelativeBearingSensor, state: _State) -> Sensor:
+    axes, (heading,) = state.axes(*sensor.coordinates), state.axes(sensor.heading)
+    return measurement.relative_bearing(axes, heading, state.size, sensor.position, **_channel(sensor))
+
+
+@_model_of.register
+def _heading(sensor: HeadingSensor, state: _State) -> Sensor:
+    (axis,) = state.axes(*sensor.coordinates)
+    return measurement.heading(axis, state.size, **_channel(sensor))
+
+
+@_model_of.register
+def _course(sensor: CourseSensor, state: _State) -> Sensor:
+    return measurement.course(state.axes(*sensor.coordinates), state.size, **_channel(sensor))
+
+
+@_model_of.register
+def _learned(sensor: LearnedSensor, state: _State) -> Sensor:
+    return measurement.of_problem(
+        own_code.find(sensor.problem),
+        {name: state.names.index(coordinate) for name, coordinate in sensor.parameters.items()},
+        state.size,
+        sensor.value,
+        sensor.context,
+        own_code.learned(sensor.problem, sensor.weights, sensor.sha256),
+    )
+
+
+@_model_of.register
+def _control(sensor: ControlSensor, state: _State) -> Sensor:
+    raise ValueError("a control sensor reports inputs of the motion, not the state")
+
+
+_Composite = (
+    AzimuthElevationSensor | RangeBearingSensor | RangeRelativeBearingSensor | RangeAzimuthElevationSensor
+)
+
+
+@_model_of.register
+def _composite(sensor: _Composite, state: _State) -> Sensor:
+    return measurement.composite([_part(sensor, name, state) for name in sensor.parts])
+
+
+def _part(sensor: _Composite, name: str, state: _State) -> Sensor:
     """One of the numbers that the sensor reports, by the name of its field."""
     axes, size, place, part = state.axes(*sensor.coordinates), state.size, sensor.position, sensor.parts[name]
-    channel = _channel_arguments(part)
+    channel = _channel(part)
     if isinstance(sensor, RangeRelativeBearingSensor):
         heading = state.names.index(sensor.heading)
         if not isinstance(part, RangeChannel):
@@ -214,6 +236,7 @@ def _part(
     return angle[name](axes, size, place, **channel)
 
 
+@_model_of.register
 def _time_differences(sensor: TimeDifferencesSensor, state: _State) -> Sensor:
     deviations = sensor.standard_deviation
     covariance = (
@@ -225,13 +248,14 @@ def _time_differences(sensor: TimeDifferencesSensor, state: _State) -> Sensor:
     return measurement.time_differences(axes, state.size, sensor.receivers, covariance, speed)
 
 
-def _of_satellites(sensor: PseudorangeSensor | PseudorangeRateSensor, state: _State) -> Sensor:
+@_model_of.register
+def _satellites(sensor: PseudorangeSensor | PseudorangeRateSensor, state: _State) -> Sensor:
     place = (sensor.origin.latitude, sensor.origin.longitude)
     # of unit vectors east, north and up
     axes = np.array([pymap3d.enu2uvw(*unit, *place) for unit in np.eye(3)])
     frame = measurement.LocalFrame(np.array(pymap3d.geodetic2ecef(*place, sensor.origin.altitude)), axes)
     growth = measurement.SatelliteNoise(sensor.elevation_deviation, sensor.signal_deviation)
-    places, channel = state.axes(*sensor.coordinates), _channel_arguments(sensor)
+    places, channel = state.axes(*sensor.coordinates), _channel(sensor)
     if isinstance(sensor, PseudorangeSensor):
         return measurement.pseudorange(
             places,
@@ -255,6 +279,7 @@ def _of_satellites(sensor: PseudorangeSensor | PseudorangeRateSensor, state: _St
     )
 
 
+@_model_of.register
 def _own(sensor: OwnSensor, state: _State) -> Sensor:
     parts = [
         measurement.function(
@@ -266,7 +291,7 @@ def _own(sensor: OwnSensor, state: _State) -> Sensor:
             origin=sensor.position,
             output=output,
             outputs=sensor.outputs,
-            **_channel_arguments(sensor),
+            **_channel(sensor),
         )
         for output in ([None] if sensor.outputs is None else range(sensor.outputs))
     ]
@@ -281,7 +306,7 @@ class _ChannelArguments(TypedDict):
     noise: Noise | None
 
 
-def _channel_arguments(channel: Channel) -> _ChannelArguments:
+def _channel(channel: Channel) -> _ChannelArguments:
     return {
         "standard_deviation": channel.standard_deviation,
         "outlier_probability": channel.outlier_probability,
@@ -289,6 +314,10 @@ def _channel_arguments(channel: Channel) -> _ChannelArguments:
         "bias": channel.bias,
         "noise": noise_of(channel.noise),
     }
+
+
+def _calibration(sensor: PositionSensor | LinearSensor) -> measurement.Calibration:
+    return {"scale": sensor.scale, "bias": sensor.bias, "noise": noise_of(sensor.noise)}
 
 
 def noise_of(noise: NoiseMessage | None) -> Noise | None:
@@ -317,3 +346,8 @@ def _covariance(sensor: PositionSensor | LinearSensor | GeodeticSensor) -> Array
         return np.array(sensor.covariance)
     assert sensor.standard_deviation is not None
     return np.eye(sensor.value_length) * sensor.standard_deviation**2
+
+
+for _kind in KINDS:
+    if _model_of.dispatch(_kind) is _model_of.dispatch(SensorBase):
+        raise NotImplementedError(f"{_kind.__name__} needs an entry of `_model_of` in {__name__}")

@@ -14,11 +14,9 @@ from beliefstream.schemas import (
     ControlSensor,
     Observation,
     Prior,
-    RangeChannel,
     Reason,
     Reset,
     Sensor,
-    SpeedSensor,
     TimeDifferenceSensor,
     TimeDifferencesSensor,
     UniformClutter,
@@ -28,6 +26,7 @@ from beliefstream.schemas import (
 )
 from beliefstream.schemas.base import check_size
 from beliefstream.schemas.sensors.directions import Turning
+from beliefstream.schemas.sensors.distances import Length
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.models import prior_change
 from beliefstream.streams.definitions.observations import (
@@ -86,7 +85,7 @@ def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bound
 
 def _observed(channel: Channel, sensor: Sensor) -> Bounds | None:
     """The bounds of the quantity that the sensor observes there; None if it may be any number."""
-    if isinstance(channel, RangeChannel | SpeedSensor):
+    if isinstance(channel, Length):
         return Bounds(0.0, math.inf, LENGTH)
     if isinstance(sensor, Turning):
         most = sensor.maximum_turns
