@@ -1,8 +1,15 @@
-"""One definition of every kind, as JSON would have it."""
+"""One definition of every kind, as JSON would have it, and the model that it says."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
+
+from beliefstream.inference import motion as moving, sensors as measurement
+from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
+from beliefstream.inference.motion import Motion
+from beliefstream.inference.sensors import Sensor
 
 PLACE: dict[str, Any] = {"position": [1.0, 2.0]}
 NOISE: dict[str, Any] = {"standard_deviation": 0.3}
@@ -92,6 +99,56 @@ SENSORS: dict[str, dict[str, Any]] = {
 for kind, definition in SENSORS.items():
     definition.update(kind=kind, sensor=f"{kind}-1")
 
+NAMES = ("vy", "z", "x", "heading", "vx", "y")
+VY, Z, X, HEADING, VX, Y = range(6)
+AT, ABOVE = [1.0, 2.0], [1.0, 2.0, 0.5]
+PUBLISHED_NOISE = Noise(slope=0.1, clutter=((0.2, Exponential(1.0)), (0.1, Uniform(0.0, 20.0))))
+REFLECTED_NOISE = Noise((0.8, 0.2), (0.0, 1.5), (1.0, 3.0))
+
+_RANGE = measurement.range_to([X, Y], 6, AT, 0.1, maximum_range=50.0, noise=PUBLISHED_NOISE)
+# by kind, the measurement model that the definition above says, over the coordinates `NAMES`
+MEASUREMENTS: dict[str, Sensor] = {
+    "position": measurement.position([X, Y], 6, 4 * np.eye(2), 0.1),
+    "linear": measurement.linear([[0, 0, 2, 0, -1, 0]], [[0.04]], bias=0.5, noise=REFLECTED_NOISE),
+    "range": measurement.range_to([X, Y], 6, AT, 0.1, noise=PUBLISHED_NOISE),
+    "speed": measurement.speed([VX, VY], 6, 0.2, 0.1, 30.0, noise=REFLECTED_NOISE),
+    "range_rate": measurement.range_rate([X, Y], [VX, VY], 6, AT, 0.3, 0.2, 50.0, scale=-2.0),
+    "signal_strength": measurement.signal_strength(
+        [X, Y], 6, AT, 0.2, -40.0, 2.4, outlier_span=60.0, noise=REFLECTED_NOISE
+    ),
+    "time_difference": measurement.time_difference([X, Y], 6, [9, 0], [-9, 1], 0.3, 343.0),
+    "time_differences": measurement.time_differences(
+        [X, Y], 6, [[9, 0], [-9, 1], [0, 8]], [[0.1, 0.01], [0.01, 0.05]], 343.0
+    ),
+    "bearing": measurement.bearing([X, Y], 6, AT, 0.3, 0.2, scale=-57.3, bias=90.0),
+    "relative_bearing": measurement.relative_bearing(
+        [X, Y], HEADING, 6, AT, 0.3, 0.1, noise=Noise(slope=0.05)
+    ),
+    "heading": measurement.heading(HEADING, 6, 0.3, 0.1),
+    "course": measurement.course([VX, VY], 6, 0.3, bias=0.2),
+    "azimuth_elevation": measurement.composite(
+        [
+            measurement.azimuth([X, Y, Z], 6, ABOVE, 0.3),
+            measurement.elevation([X, Y, Z], 6, ABOVE, 0.05, 0.1),
+        ]
+    ),
+    "range_bearing": measurement.composite([_RANGE, measurement.bearing([X, Y], 6, AT, 0.3)]),
+    "range_relative_bearing": measurement.composite(
+        [
+            measurement.range_to([X, Y], 6, AT, 0.2, noise=REFLECTED_NOISE),
+            measurement.relative_bearing([X, Y], HEADING, 6, AT, 0.3, 0.1),
+        ]
+    ),
+    "range_azimuth_elevation": measurement.composite(
+        [
+            measurement.range_to([X, Y, Z], 6, ABOVE, 0.3, scale=0.1),
+            measurement.azimuth([X, Y, Z], 6, ABOVE, 0.3),
+            measurement.elevation([X, Y, Z], 6, ABOVE, 0.3),
+        ]
+    ),
+    "own": measurement.signal_strength([X, Y, Z], 6, ABOVE, 0.3, -40.0, 2.0, 1.0, 0.1, 80.0),
+}
+
 # the name of a motion with its coordinates
 MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "walk": ("x y", {"kind": "random_walk", "spectral_density": [0.5, 2.0]}),
@@ -163,6 +220,22 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "turn under a gyroscope": (
         "x vx y vy",
         {"kind": "coordinated_turn", "acceleration_density": 0.2, "position_density": 0.3},
+    ),
+}
+# by name, the motion that the definition above says
+MOVED: dict[str, Motion] = {
+    "walk": moving.RandomWalk((0.5, 2.0)),
+    "velocity": moving.ConstantVelocity((3, 0), (2, 1), 0.3, controlled=True, position_density=0.2),
+    "decaying": moving.DecayingVelocity((0, 3), (1, 2), 4.0, 0.3, position_density=0.1),
+    "acceleration": moving.ConstantAcceleration((0, 3, 6), (1, 4, 7), (2, 5, 8), 0.3, position_density=0.4),
+    "reverting": moving.MeanReverting((0.5, 0.5), (1.0, -1.0), (2.0, 2.0)),
+    "linear": moving.Linear(((0.0, 1.0), (-2.0, -0.3)), ((0.0, 0.0), (0.0, 0.4)), ((0.0,), (1.0,))),
+    "steps": moving.FixedStep(((1.0, 0.5), (0.0, 0.9)), ((0.1, 0.0), (0.0, 0.2)), 0.5),
+    "unicycle": moving.Unicycle(heading_density=0.01, position_density=0.02),
+    "unicycle with its own speed": moving.Unicycle((3, 2), 0, speed=1, speed_density=0.3),
+    "turn": moving.CoordinatedTurn(turn_rate_density=0.1, acceleration_density=0.2),
+    "turn under a gyroscope": moving.CoordinatedTurn(
+        (0, 2), (1, 3), None, acceleration_density=0.2, position_density=0.3
     ),
 }
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood import measurement_functions
+from beliefstream.inference.likelihood import measurement_functions, native_functions
 from beliefstream.inference.likelihood.measurement_functions import (
     ENTRY_POINTS,
     Measurement,
@@ -46,6 +46,10 @@ def states(rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
 def program(name: str, rows: int, numbers: dict[str, float | list[float]]) -> tuple[Program, Tensor]:
     made, flat = Program.of(resolve(name), rows, numbers, None)
     return made, torch.as_tensor(flat).expand(5, -1)
+
+
+def test_every_built_in_function_is_compared() -> None:
+    assert {name for name, _, _ in BUILT_IN} == {each.name for each in native_functions.BUILT_IN}
 
 
 @pytest.mark.parametrize(("name", "rows", "numbers"), BUILT_IN)

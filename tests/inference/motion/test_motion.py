@@ -23,6 +23,7 @@ from beliefstream.inference.motion import (
     RandomWalk,
     Unicycle,
 )
+from tests.schemas.kinds import MOVED
 
 # an integrated Ornstein-Uhlenbeck process: F = [[1, .6321], [0, .3679]] over one second
 FRICTION = ((0.0, 1.0), (0.0, -1.0))
@@ -34,6 +35,7 @@ CONTINUOUS: list[LinearMotion] = [
     MeanReverting((0.5, 0.0), (3.0, -1.0), (0.2, 0.3)),
     DecayingVelocity((0, 3), (2, 1), 2.0, 0.7, position_density=0.2),
     Linear(FRICTION, ((0.0, 0.0), (0.0, 0.5)), ((0.0,), (1.0,))),
+    *(each for each in MOVED.values() if isinstance(each, LinearMotion) and not isinstance(each, FixedStep)),
 ]
 STEPPED = FixedStep(((1.0, 0.6321), (0.0, 0.3679)), ((0.01, 0.02), (0.02, 0.04)), 0.5, ((0.3,), (0.6,)))
 

@@ -14,8 +14,7 @@ from beliefstream.schemas import Model, Observation, Posterior, Unusable, parse,
 from beliefstream.streams.definitions.errors import Devices
 from beliefstream.streams.definitions.sensors import sensor_over
 from beliefstream.streams.local.offline_log import Log
-from tests.schemas.kinds import SENSORS
-from tests.streams.definitions.test_sensors import NAMES
+from tests.schemas.kinds import NAMES, SENSORS
 from tests.streams.oracle import updater
 
 RANGE = {"sensor": "mast", "kind": "range", "position": [0, 0], "standard_deviation": 0.1}

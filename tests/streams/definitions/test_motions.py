@@ -6,37 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from beliefstream.inference import motion as moving
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.motion import Control, Motion
+from beliefstream.inference.motion import Control
 from beliefstream.schemas import Model
 from beliefstream.streams.definitions.models import state_model
-from tests.schemas.kinds import MOTIONS, model
-
-EXPECTED: dict[str, Motion] = {
-    "walk": moving.RandomWalk((0.5, 2.0)),
-    "velocity": moving.ConstantVelocity((3, 0), (2, 1), 0.3, controlled=True, position_density=0.2),
-    "decaying": moving.DecayingVelocity((0, 3), (1, 2), 4.0, 0.3, position_density=0.1),
-    "acceleration": moving.ConstantAcceleration((0, 3, 6), (1, 4, 7), (2, 5, 8), 0.3, position_density=0.4),
-    "reverting": moving.MeanReverting((0.5, 0.5), (1.0, -1.0), (2.0, 2.0)),
-    "linear": moving.Linear(((0.0, 1.0), (-2.0, -0.3)), ((0.0, 0.0), (0.0, 0.4)), ((0.0,), (1.0,))),
-    "steps": moving.FixedStep(((1.0, 0.5), (0.0, 0.9)), ((0.1, 0.0), (0.0, 0.2)), 0.5),
-    "unicycle": moving.Unicycle(heading_density=0.01, position_density=0.02),
-    "unicycle with its own speed": moving.Unicycle((3, 2), 0, speed=1, speed_density=0.3),
-    "turn": moving.CoordinatedTurn(turn_rate_density=0.1, acceleration_density=0.2),
-    "turn under a gyroscope": moving.CoordinatedTurn(
-        (0, 2), (1, 3), None, acceleration_density=0.2, position_density=0.3
-    ),
-}
+from tests.schemas.kinds import MOTIONS, MOVED, model
 
 
 def test_every_motion_is_compared() -> None:
-    assert set(EXPECTED) == set(MOTIONS)
+    assert set(MOVED) == set(MOTIONS)
 
 
 @pytest.mark.parametrize("name", MOTIONS)
 def test_a_motion_predicts_as_the_one_that_its_definition_says(name: str) -> None:
-    message, expected = Model.model_validate(model(name)), EXPECTED[name]
+    message, expected = Model.model_validate(model(name)), MOVED[name]
     state = state_model(message)
     assert len(message.motion.input_names) == state.motion.inputs == expected.inputs
     size = state.motion.dimension

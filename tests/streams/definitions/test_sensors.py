@@ -10,62 +10,13 @@ import pytest
 import torch
 
 from beliefstream.inference import sensors as measurement
-from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
-from beliefstream.inference.sensors import Reading, Sensor, encode
+from beliefstream.inference.sensors import Reading, encode
 from beliefstream.schemas import Observation, Reason, Unusable, parse_sensor
 from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.sensors import sensor_over
 from tests.inference.reports import expected as predicted
-from tests.schemas.kinds import SENSORS
+from tests.schemas.kinds import MEASUREMENTS, NAMES, SENSORS, X, Y
 
-NAMES = ("vy", "z", "x", "heading", "vx", "y")
-VY, Z, X, HEADING, VX, Y = range(6)
-PLACE, SPACE = [1.0, 2.0], [1.0, 2.0, 0.5]
-PUBLISHED = Noise(slope=0.1, clutter=((0.2, Exponential(1.0)), (0.1, Uniform(0.0, 20.0))))
-REFLECTED = Noise((0.8, 0.2), (0.0, 1.5), (1.0, 3.0))
-
-_RANGE = measurement.range_to([X, Y], 6, PLACE, 0.1, maximum_range=50.0, noise=PUBLISHED)
-FACTORIES: dict[str, Sensor] = {
-    "position": measurement.position([X, Y], 6, 4 * np.eye(2), 0.1),
-    "linear": measurement.linear([[0, 0, 2, 0, -1, 0]], [[0.04]], bias=0.5, noise=REFLECTED),
-    "range": measurement.range_to([X, Y], 6, PLACE, 0.1, noise=PUBLISHED),
-    "speed": measurement.speed([VX, VY], 6, 0.2, 0.1, 30.0, noise=REFLECTED),
-    "range_rate": measurement.range_rate([X, Y], [VX, VY], 6, PLACE, 0.3, 0.2, 50.0, scale=-2.0),
-    "signal_strength": measurement.signal_strength(
-        [X, Y], 6, PLACE, 0.2, -40.0, 2.4, outlier_span=60.0, noise=REFLECTED
-    ),
-    "time_difference": measurement.time_difference([X, Y], 6, [9, 0], [-9, 1], 0.3, 343.0),
-    "time_differences": measurement.time_differences(
-        [X, Y], 6, [[9, 0], [-9, 1], [0, 8]], [[0.1, 0.01], [0.01, 0.05]], 343.0
-    ),
-    "bearing": measurement.bearing([X, Y], 6, PLACE, 0.3, 0.2, scale=-57.3, bias=90.0),
-    "relative_bearing": measurement.relative_bearing(
-        [X, Y], HEADING, 6, PLACE, 0.3, 0.1, noise=Noise(slope=0.05)
-    ),
-    "heading": measurement.heading(HEADING, 6, 0.3, 0.1),
-    "course": measurement.course([VX, VY], 6, 0.3, bias=0.2),
-    "azimuth_elevation": measurement.composite(
-        [
-            measurement.azimuth([X, Y, Z], 6, SPACE, 0.3),
-            measurement.elevation([X, Y, Z], 6, SPACE, 0.05, 0.1),
-        ]
-    ),
-    "range_bearing": measurement.composite([_RANGE, measurement.bearing([X, Y], 6, PLACE, 0.3)]),
-    "range_relative_bearing": measurement.composite(
-        [
-            measurement.range_to([X, Y], 6, PLACE, 0.2, noise=REFLECTED),
-            measurement.relative_bearing([X, Y], HEADING, 6, PLACE, 0.3, 0.1),
-        ]
-    ),
-    "range_azimuth_elevation": measurement.composite(
-        [
-            measurement.range_to([X, Y, Z], 6, SPACE, 0.3, scale=0.1),
-            measurement.azimuth([X, Y, Z], 6, SPACE, 0.3),
-            measurement.elevation([X, Y, Z], 6, SPACE, 0.3),
-        ]
-    ),
-    "own": measurement.signal_strength([X, Y, Z], 6, SPACE, 0.3, -40.0, 2.0, 1.0, 0.1, 80.0),
-}
 LIKE_NO_OTHER = {"geodetic", "control", "learned", "pseudorange", "pseudorange_rate"}
 VALUES = [np.array([0.4, -0.7, 1.1]), np.array([4.2, 2.5, -0.3]), np.array([-41.0, 60.0, 0.2])]
 
@@ -83,12 +34,12 @@ def observed(value: Any, **noise: Any) -> Observation:
 
 
 def test_every_kind_is_compared() -> None:
-    assert set(FACTORIES) == set(SENSORS) - LIKE_NO_OTHER
+    assert set(MEASUREMENTS) == set(SENSORS) - LIKE_NO_OTHER
 
 
-@pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.parametrize("kind", MEASUREMENTS)
 def test_a_sensor_has_the_likelihood_of_the_model_that_its_definition_says(kind: str) -> None:
-    definition, expected = parse_sensor(SENSORS[kind]), FACTORIES[kind]
+    definition, expected = parse_sensor(SENSORS[kind]), MEASUREMENTS[kind]
     found = sensor_over(definition, NAMES)
     assert found.value_length == definition.value_length == expected.value_length
     for numbers in VALUES:
@@ -184,7 +135,7 @@ class TestComposite:
     def test_each_number_has_its_own_noise_and_may_come_with_another(self) -> None:
         sensor = sensor_over(parse_sensor(SENSORS["range_relative_bearing"]), NAMES)
         reading = reading_of(observed([4.0, 0.3], covariance=[[0.25, 0], [0, 0.01]]), sensor)
-        parts = FACTORIES["range_relative_bearing"].parts
+        parts = MEASUREMENTS["range_relative_bearing"].parts
         expected = sum(
             log_likelihood(Reading(part, np.array([value]), np.array([[variance]])), points())
             for part, value, variance in zip(parts, (4.0, 0.3), (0.25, 0.01), strict=True)
@@ -195,7 +146,7 @@ class TestComposite:
         state = np.array([0.0, 0.0, 4.0, 0.7, 0.0, -1.0])
         stated = SENSORS["range_relative_bearing"]
         sensor = sensor_over(parse_sensor(stated | {"depth": True}), NAMES)
-        distance, bearing = (predicted(part, state) for part in FACTORIES["range_relative_bearing"].parts)
+        distance, bearing = (predicted(part, state) for part in MEASUREMENTS["range_relative_bearing"].parts)
         depth, same = (predicted(part, state) for part in sensor.parts)
         assert depth == pytest.approx(distance * math.cos(bearing))
         assert same == pytest.approx(bearing)
