@@ -1,9 +1,10 @@
 """Gathers the pages of the site in build/docs/, and its configuration in build/, from where zensical builds it.
 
-The runbook and the notes on security stay beside what they are about, in `deploy/`, and the changelog at the top. The
-site shows each as a page, and the notebook too. Links are written as they work in the repository, and are translated
-here to links of the site; a link to a program, alone on its line, becomes its code and what `docs/outputs.py` kept of
-it. `python docs/assemble.py` exits with 1 if a link leads nowhere, or if the navigation and the pages differ.
+The runbook and the notes on security stay beside what they are about, in `deploy/`, and the changelog and
+`CONTRIBUTING.md` at the top. The site shows each as a page, and the notebook too. Links are written as they work in the
+repository, and are translated here to links of the site; a link to a program, alone on its line, becomes its code and
+what `docs/outputs.py` kept of it. `python docs/assemble.py` exits with 1 if a link leads nowhere, or if the navigation
+and the pages differ.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ELSEWHERE = {
     "runbook.md": "deploy/RUNBOOK.md",
     "security.md": "deploy/SECURITY.md",
     "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
 }
 """Pages of the site that are another file of the repository."""
 

@@ -35,7 +35,12 @@ pytestmark = pytest.mark.programs
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted((ROOT / "deploy").glob("*.md")),
+]
 OTHER_VARIABLES = {"BELIEFSTREAM_DATA"}  # of `research.recordings`, for a folder of recordings
 PLANNED: set[str] = set()  # commands that the limits say are not there yet
 OTHER_CLIENTS = {"confluent_kafka"}  # an example shows it, and nothing of ours needs it

@@ -220,6 +220,7 @@ EVERY: list[Motion] = [
     Unicycle((1, 2), 0, speed=3, turn_rate=4, heading_density=0.02, speed_density=0.3, turn_rate_density=0.1),
     CoordinatedTurn(acceleration_density=0.3, turn_rate_density=0.1, position_density=0.2),
     CoordinatedTurn((2, 3), (0, 1), turn_rate=None, acceleration_density=0.3),
+    *(each for each in MOVED.values() if each not in CONTINUOUS),
 ]
 
 
