@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import Family
+from beliefstream.inference.published.parametric import Family
 
 LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.update.one_pass import OnePass
+from beliefstream.inference.published.one_pass import OnePass
 from research.sbibm import problems
 from research.sbibm.c2st import c2st
 from research.sbibm.files import observation, reference

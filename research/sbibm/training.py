@@ -10,9 +10,9 @@ from torch import Tensor
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import Numbers, name_of
-from beliefstream.inference.network.published.network import PublishedForm
+from beliefstream.inference.published import train as published
+from beliefstream.inference.published.network import PublishedForm
 from beliefstream.inference.training.likelihood import train as likelihood
-from beliefstream.inference.training.published import train as published
 from research.sbibm.problems import Boxed, Task
 
 BATCH = 128  # simulations a step for a likelihood; 1 024 by default leave too few steps

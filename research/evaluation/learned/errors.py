@@ -27,7 +27,7 @@ from beliefstream.inference.likelihood.learned import weights
 from beliefstream.inference.likelihood.problem_functions import Learned, ProblemFunction
 from beliefstream.inference.likelihood.problems import name_of
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.published.priors import drawn_mixtures
+from beliefstream.inference.published.priors import drawn_mixtures
 from beliefstream.inference.tracking.learned_likelihoods import TAIL, Trust
 
 SHIPPED = ("RadiationSource", "ProximityDetector")

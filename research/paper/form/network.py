@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from beliefstream.inference.network.published.network import attention, embedding
+from beliefstream.inference.published.network import attention, embedding
 from research.paper.form.whitening import PROFILE, Frame, profile, whiten
 from research.paper.scalar import Problems, ScalarMixture, ScalarTask
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import Family, InverseGamma
+from beliefstream.inference.published.parametric import Family, InverseGamma
 from research.paper.scalar import LOG_ROOT_TAU, Problems, ScalarMixture
 
 SEEN = 5  # outputs

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import Beta, Family, log_gamma_draws
+from beliefstream.inference.published.parametric import Beta, Family, log_gamma_draws
 from research.paper.scalar import Problems
 
 STATES = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 2 + [[1.0, 1.0]] * 3, dtype=torch.float64)

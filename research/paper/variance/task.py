@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from beliefstream.inference.network.published.parametric import Family, InverseGamma, log_gamma_draws
+from beliefstream.inference.published.parametric import Family, InverseGamma, log_gamma_draws
 from research.paper.scalar import Problems
 
 META_PRIORS = {"narrow": (1e4, 2e4), "wide": (4.0, 6.0), "unseen": (24.0, 6.0)}

@@ -12,10 +12,13 @@ from typing import Any
 from beliefstream.inference.likelihood.learned import weights as likelihood_weights
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.network.published import weights as published_weights
+from beliefstream.inference.published import (
+    card as published_card,
+    train as published,
+    weights as published_weights,
+)
 from beliefstream.inference.training.likelihood import card as likelihood_card, train as likelihood
 from beliefstream.inference.training.likelihood.calibration import calibrate
-from beliefstream.inference.training.published import card as published_card, train as published
 from beliefstream.inference.training.run import Diverged, Run
 from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import CommandError

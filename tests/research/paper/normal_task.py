@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.problems import Support
-from beliefstream.inference.network.published.parametric import Family
+from beliefstream.inference.published.parametric import Family
 from research.paper.scalar import LOG_ROOT_TAU, Problems
 
 

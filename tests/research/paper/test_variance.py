@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from beliefstream.inference.network.published.parametric import log_gamma_draws
+from beliefstream.inference.published.parametric import log_gamma_draws
 from research.paper.form import trained
 from research.paper.variance.table import variance_table
 from research.paper.variance.task import Variance

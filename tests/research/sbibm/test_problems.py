@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.network.published.priors import Families
+from beliefstream.inference.published.priors import Families
 from research.sbibm import problems
 from research.sbibm.run import TASKS
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from beliefstream.inference.update.one_pass import OnePass
+from beliefstream.inference.published.one_pass import OnePass
 from beliefstream.streams.definitions import own_code
 from tests.learned import module_in
 from tests.streams.cli.conftest import Run, assert_one_line

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.published.network import PublishedForm
+from beliefstream.inference.published.check import POINTS, checked, weighed
+from beliefstream.inference.published.network import PublishedForm
+from beliefstream.inference.published.train import HELD_OUT, Training
 from beliefstream.inference.training.card import hardware, range_rows, ranges, rows
-from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.check.importance import Seed, quality
-from beliefstream.inference.update.one_pass import POINTS, checked, weighed
 
 PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
 

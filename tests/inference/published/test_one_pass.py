@@ -11,11 +11,12 @@ import scipy.stats
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.network.published import weights
-from beliefstream.inference.network.published.network import form_from
+from beliefstream.inference.published import weights
+from beliefstream.inference.published.check import LEAST, tempered
+from beliefstream.inference.published.network import form_from
+from beliefstream.inference.published.one_pass import Answer, OnePass
 from beliefstream.inference.update.check.importance import Weighted
-from beliefstream.inference.update.one_pass import LEAST, Answer, OnePass, tempered
-from tests.inference.network.published.problems import Level, Pair, Simulated, Variance, name, trained
+from tests.inference.published.problems import Level, Pair, Simulated, Variance, name, trained
 
 Array = np.ndarray[Any, Any]
 

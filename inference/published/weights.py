@@ -9,8 +9,8 @@ from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.weights import check_names
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.weight_files import content_of, parsed, reading, write
-from beliefstream.inference.network.published.network import PublishedForm, form_from
-from beliefstream.inference.network.published.priors import Families
+from beliefstream.inference.published.network import PublishedForm, form_from
+from beliefstream.inference.published.priors import Families
 
 KEY = "published form"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.training.published.train import Plan, Training
+from beliefstream.inference.published.train import Plan, Training
 
 
 class Simulated:

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from beliefstream.inference.network.published.parametric import FAMILIES
+from beliefstream.inference.published.parametric import FAMILIES
 
 NUMBERS = torch.tensor([[0.7, 2.0], [3.0, 0.4], [20.0, 30.0]], dtype=torch.float64)
 LAWS: dict[str, Any] = {

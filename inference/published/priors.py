@@ -23,7 +23,7 @@ from beliefstream.inference.likelihood.learned.training_range import TrainingRan
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.published.parametric import FAMILIES
+from beliefstream.inference.published.parametric import FAMILIES
 
 NARROWEST, WIDEST = 1 / 40, 1 / 4  # deviation of a component in training, in widths of the range
 INSIDE = 2.0  # deviations of each component that lie within the range

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.training.published import card
-from beliefstream.inference.training.published.train import Training
+from beliefstream.inference.published import card
+from beliefstream.inference.published.train import Training
 from beliefstream.inference.training.run import Diverged
-from tests.inference.network.published.problems import Level, Simulated, Variance, trained, training
+from tests.inference.published.problems import Level, Simulated, Variance, trained, training
 
 SMALL: Any = {"steps": 12, "batch": 8, "width": 8, "layers": 1, "hidden": 8, "tokens": (3, 5), "warm_up": 2}
 

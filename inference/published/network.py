@@ -22,8 +22,8 @@ from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.network.published.priors import Families, Priors
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
+from beliefstream.inference.published.priors import Families, Priors
 
 MOST_PARAMETERS = 16
 NARROW, WIDE = -7.0, 3.0  # least and largest logarithm of a component's deviation over that of the prior's

@@ -9,8 +9,8 @@ import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.network.published.priors import Families, Priors, drawn_mixtures
-from tests.inference.network.published.problems import Variance
+from beliefstream.inference.published.priors import Families, Priors, drawn_mixtures
+from tests.inference.published.problems import Variance
 
 
 def test_priors_of_the_training_fill_the_range_and_lie_within_it() -> None:

@@ -20,10 +20,10 @@ from beliefstream.inference.likelihood.learned.network import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, ProblemError
-from beliefstream.inference.network.published.network import MOST_PARAMETERS, PublishedForm, Shape, Whitened
-from beliefstream.inference.network.published.priors import Families, Priors, drawn_mixtures
+from beliefstream.inference.published.check import weighed
+from beliefstream.inference.published.network import MOST_PARAMETERS, PublishedForm, Shape, Whitened
+from beliefstream.inference.published.priors import Families, Priors, drawn_mixtures
 from beliefstream.inference.training.run import Run, Schedule
-from beliefstream.inference.update.one_pass import weighed
 
 PILOT = 4_096  # simulations that decide the laws of the data
 POINTS = 64  # weighted posterior points of a loss

@@ -1,1 +1,0 @@
-"""Training of the published form of a problem of the user."""
