@@ -26,8 +26,8 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.demo.crate import AFTER, BEACONS, BEFORE, PLACES, SILENT, crate
 from beliefstream.streams.demo.picture import BEACON, BELIEF, JUMP, TRUTH
 from beliefstream.streams.demo.view import RIGHT_WITHIN
+from beliefstream.streams.fitting.picture import STYLE
 from beliefstream.streams.scores.recording import Recording
-from beliefstream.streams.scores.residuals_picture import STYLE
 from beliefstream.streams.scores.tracks import log_of, tracks_of
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater

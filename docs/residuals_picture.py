@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from beliefstream.streams.cli.definitions.sensors_fit import print_fit
-from beliefstream.streams.scores.evidence import Definitions, Recorded
-from beliefstream.streams.scores.residuals_picture import paint
+from beliefstream.streams.fitting.evidence import Definitions, Recorded
+from beliefstream.streams.fitting.picture import paint
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
 from research.recordings.evidence import STATED, fitted

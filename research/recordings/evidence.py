@@ -13,8 +13,8 @@ from typing import Any
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Sensor, parse_sensor
-from beliefstream.streams.scores.evidence import Definitions, Recorded
-from beliefstream.streams.scores.fitting import Fit, fit
+from beliefstream.streams.fitting.evidence import Definitions, Recorded
+from beliefstream.streams.fitting.fit import Fit, fit
 from beliefstream.streams.scores.recording import Recording
 from research.recordings.ais_solent import AisSettings
 from research.recordings.ble_rssi import BleSettings

@@ -21,8 +21,8 @@ from beliefstream.streams.demo.report import Result
 from beliefstream.streams.demo.scenario import MOWER
 from beliefstream.streams.demo.tracking import ReceivedBelief
 from beliefstream.streams.demo.view import number, span
+from beliefstream.streams.fitting.picture import STYLE
 from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
-from beliefstream.streams.scores.residuals_picture import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from beliefstream.streams.cli.setup import CommandError, opened
 if TYPE_CHECKING:
     from beliefstream.schemas import Observation
     from beliefstream.streams.bridges.mapping import ColumnMapping, Found
-    from beliefstream.streams.scores.evidence import Definitions
-    from beliefstream.streams.scores.stored import Refusals, Stored
+    from beliefstream.streams.fitting.evidence import Definitions
+    from beliefstream.streams.fitting.stored import Refusals, Stored
     from beliefstream.streams.settings import Settings
 
 
@@ -46,7 +46,7 @@ class Topic(NamedTuple):
 
     def read(self, stated: Definitions, settings: Settings) -> list[Observation]:
         """As `Files.read`; tells on standard error what was read, and what cannot be used."""
-        from beliefstream.streams.scores.stored import Part, Refusals, read_observations
+        from beliefstream.streams.fitting.stored import Part, Refusals, read_observations
 
         topic, refusals = settings.observations, Refusals()
         with console(errors=True).status(f"reading {topic}"):

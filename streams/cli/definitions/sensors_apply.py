@@ -13,7 +13,7 @@ from beliefstream.streams.cli.setup import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Message, Model, Sensor
-    from beliefstream.streams.scores.evidence import Definitions
+    from beliefstream.streams.fitting.evidence import Definitions
 
 
 class _Change(NamedTuple):

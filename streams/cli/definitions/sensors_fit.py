@@ -16,8 +16,8 @@ from beliefstream.streams.cli.setup import require_rights, settings_for
 if TYPE_CHECKING:
     from beliefstream.schemas import Observation
     from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
-    from beliefstream.streams.scores.evidence import Definitions
-    from beliefstream.streams.scores.fitting import Fit
+    from beliefstream.streams.fitting.evidence import Definitions
+    from beliefstream.streams.fitting.fit import Fit
 
 
 class Wanted(NamedTuple):
@@ -46,12 +46,12 @@ def fit_recording(
     """
     with loading():
         from beliefstream.streams.definitions import own_code
-        from beliefstream.streams.scores.evidence import Recorded
-        from beliefstream.streams.scores.fitting import fit
+        from beliefstream.streams.fitting.evidence import Recorded
+        from beliefstream.streams.fitting.fit import fit
         from beliefstream.streams.worker.updater import make_updater
 
         if wanted.picture is not None:
-            from beliefstream.streams.scores.residuals_picture import paint
+            from beliefstream.streams.fitting.picture import paint
     settings = settings_for(brokers)
     if wanted.apply:
         written = {settings.sensors: ["READ", "WRITE"], settings.models: ["READ", "WRITE"]}
@@ -89,7 +89,7 @@ def fit_recording(
 def _defined(sensors: str | None, models: str | None, brokers: str | None) -> Definitions:
     from beliefstream.schemas import Model, parse, parse_sensor
     from beliefstream.streams.bridges.definition_files import parse_definitions
-    from beliefstream.streams.scores.evidence import Definitions
+    from beliefstream.streams.fitting.evidence import Definitions
 
     registry = open_registry(brokers)  # connects where it is read
     if sensors is not None:
@@ -108,7 +108,7 @@ def _reporting(stated: Definitions, observed: Sequence[Observation]) -> Definiti
 
     The others would be numbers to fit of which nothing is known.
     """
-    from beliefstream.streams.scores.evidence import Definitions
+    from beliefstream.streams.fitting.evidence import Definitions
 
     owners = stated.owners()
     reporting = {owners[each.sensor] for each in observed}
@@ -122,7 +122,7 @@ def _reporting(stated: Definitions, observed: Sequence[Observation]) -> Definiti
 
 def objections(found: Fit) -> list[str]:
     """Why the proposed definitions should not be used as they are; none if nothing is against them."""
-    from beliefstream.streams.scores.halves import TOO_CERTAIN
+    from beliefstream.streams.fitting.halves import TOO_CERTAIN
 
     said = []
     if not found.proposed.apart > found.trials[0].apart:
@@ -142,7 +142,7 @@ def print_fit(found: Fit) -> None:
     """Print the evidence of each part of the error, what was found, and what is against it."""
     from rich.table import Table
 
-    from beliefstream.streams.scores.fitting import MODES_GAIN
+    from beliefstream.streams.fitting.fit import MODES_GAIN
 
     table = Table("definitions", title="evidence, nats for each observation")
     for heading in ("first part", "kept apart"):

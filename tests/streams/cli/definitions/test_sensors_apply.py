@@ -14,14 +14,14 @@ from beliefstream.streams.cli.definitions.sensors_apply import publish
 from beliefstream.streams.cli.definitions.sensors_fit import objections
 from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.client import ObservationProducer, Registry
-from beliefstream.streams.scores import fitting
-from beliefstream.streams.scores.evidence import Definitions
-from beliefstream.streams.scores.factors import Parameter
-from beliefstream.streams.scores.fitting import FITTED, Fit, Trial
+from beliefstream.streams.fitting import fit as fitting
+from beliefstream.streams.fitting.evidence import Definitions
+from beliefstream.streams.fitting.factors import Parameter
+from beliefstream.streams.fitting.fit import FITTED, Fit, Trial
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.scores.test_fitting import DENSITY, LASTS, simulated, stated
+from tests.streams.fitting.test_fit import DENSITY, LASTS, simulated, stated
 
 LASTING = stated(0.1, persistent_deviation=0.3, correlation_time=LASTS)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beliefstream.schemas import Model, PositionSensor, parse, parse_sensor
-from beliefstream.streams.scores import fitting
+from beliefstream.streams.fitting import fit as fitting
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import GPS, WALKER
 

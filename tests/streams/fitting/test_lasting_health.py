@@ -6,9 +6,9 @@ import pytest
 
 from beliefstream.inference.tracking.health.verdicts import Verdict, assess
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.scores.evidence import Definitions
+from beliefstream.streams.fitting.evidence import Definitions
 from beliefstream.streams.scores.tracks import defined
-from tests.streams.scores.test_fitting import INDEPENDENT, LASTS, PERSISTENT, simulated, stated
+from tests.streams.fitting.test_fit import INDEPENDENT, LASTS, PERSISTENT, simulated, stated
 
 
 def verdicts(definitions: Definitions, updater: Updater, seed: int) -> set[Verdict]:

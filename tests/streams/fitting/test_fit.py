@@ -19,10 +19,10 @@ from beliefstream.schemas import (
     RandomWalk,
     RangeSensor,
 )
-from beliefstream.streams.scores import fitting
-from beliefstream.streams.scores.evidence import Definitions, Recorded, evidence
-from beliefstream.streams.scores.factors import MODES, Parameter, lasting, scaled
-from beliefstream.streams.scores.fitting import fit
+from beliefstream.streams.fitting import fit as fitting
+from beliefstream.streams.fitting.evidence import Definitions, Recorded, evidence
+from beliefstream.streams.fitting.factors import MODES, Parameter, lasting, scaled
+from beliefstream.streams.fitting.fit import fit
 
 INDEPENDENT, PERSISTENT, LASTS, DENSITY, INTERVAL = 0.1, 0.3, 20.0, 0.02, 0.5
 TOTAL = math.hypot(INDEPENDENT, PERSISTENT)

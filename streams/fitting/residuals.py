@@ -16,7 +16,7 @@ import numpy as np
 from beliefstream.inference.tracking.health.columns import Fit
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Sensor
-from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, log_of
+from beliefstream.streams.fitting.evidence import Array, Definitions, Recorded, log_of
 
 MEDIAN = 0.6745  # of the size of a standard normal number
 FURTHEST = 4.0  # scores beyond it count as so far, so that outliers do not decide

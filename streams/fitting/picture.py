@@ -13,8 +13,8 @@ mpl.use("Agg")  # before pyplot: no display is needed
 from matplotlib import pyplot as plt
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.scores.evidence import Definitions, Recorded
-from beliefstream.streams.scores.residuals import FURTHEST, Series, correlations, lags, residuals, spread
+from beliefstream.streams.fitting.evidence import Definitions, Recorded
+from beliefstream.streams.fitting.residuals import FURTHEST, Series, correlations, lags, residuals, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.scores.evidence import Recorded
-from beliefstream.streams.scores.residuals import Series, correlations, lags, residuals, spread
-from tests.streams.scores.test_fitting import (
+from beliefstream.streams.fitting.evidence import Recorded
+from beliefstream.streams.fitting.residuals import Series, correlations, lags, residuals, spread
+from tests.streams.fitting.test_fit import (
     DENSITY,
     INDEPENDENT,
     INTERVAL,

@@ -32,8 +32,8 @@ from beliefstream.inference.tracking.hidden import NO_HIDDEN, fading, prepared, 
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Observation
-from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, log_of
-from beliefstream.streams.scores.residuals import deviation_of
+from beliefstream.streams.fitting.evidence import Array, Definitions, Recorded, log_of
+from beliefstream.streams.fitting.residuals import deviation_of
 
 TOO_CERTAIN = 1.5  # ratio above which beliefs are
 WAYS = 8  # ways to part the sensors that are tried

@@ -22,8 +22,8 @@ import numpy as np
 
 from beliefstream.inference.update.settings import ROUGH
 from beliefstream.inference.update.updater import Updater
-from beliefstream.streams.scores.evidence import Array, Definitions, Recorded, evidence
-from beliefstream.streams.scores.factors import (
+from beliefstream.streams.fitting.evidence import Array, Definitions, Recorded, evidence
+from beliefstream.streams.fitting.factors import (
     PLAIN,
     Factors,
     Form,
@@ -36,7 +36,7 @@ from beliefstream.streams.scores.factors import (
     without_modes,
     without_outliers,
 )
-from beliefstream.streams.scores.halves import ratio_by_halves
+from beliefstream.streams.fitting.halves import ratio_by_halves
 
 CORRELATION_TIMES = (2.0, 5.0, 20.0)  # s, that are tried
 LEAST = 40  # observations for each parameter

@@ -9,9 +9,9 @@ import pytest
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Observation
-from beliefstream.streams.scores.evidence import Definitions, Recorded
-from beliefstream.streams.scores.halves import LEAST_APART, TOO_CERTAIN, parted, ratio_by_halves
-from tests.streams.scores.test_fitting import (
+from beliefstream.streams.fitting.evidence import Definitions, Recorded
+from beliefstream.streams.fitting.halves import LEAST_APART, TOO_CERTAIN, parted, ratio_by_halves
+from tests.streams.fitting.test_fit import (
     DENSITY,
     INDEPENDENT,
     LASTS,

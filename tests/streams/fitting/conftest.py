@@ -1,4 +1,4 @@
-"""A worker's updater for the tests of scores."""
+"""A worker's updater for the tests of fitting."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from beliefstream.schemas import Model, RangeChannel, Sensor, parse_sensor
 from beliefstream.schemas.sensors.base import Lasting
-from beliefstream.streams.scores.evidence import Definitions, Recorded
+from beliefstream.streams.fitting.evidence import Definitions, Recorded
 
 SPREAD, SCALE_SPREAD = 1.5, 0.05  # prior deviation of the log of a factor, and of that of a scale
 MOST_OUTLIERS = 0.5

@@ -9,9 +9,9 @@ import pytest
 from kafka import KafkaProducer
 
 from beliefstream.schemas import Observation, Reason
+from beliefstream.streams.fitting.stored import Part, Refusals, Stored, read_observations
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
-from beliefstream.streams.scores.stored import Part, Refusals, Stored, read_observations
 from tests.brokers import Broker
 from tests.conftest import Names
 

@@ -1,0 +1,1 @@
+"""Fits sensors and motion to observations by their evidence, without a truth; checks and draws what was fitted."""
