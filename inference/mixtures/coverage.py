@@ -17,11 +17,11 @@ REGIONS = (0.5, 0.9, 0.99)
 DRAWS = 999  # so that each region has a whole number of the 1 000 ranks
 
 
-def levels(answer: GaussianMixture, truth: Tensor, generator: torch.Generator, draws: int = DRAWS) -> Tensor:
-    """Return the level of `truth` ``(B, d)``, ``(B,)``: the share of denser points in `draws` draws and the truth."""
-    drawn = answer.normalised().sample(draws, generator)
+def levels(answer: GaussianMixture, truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the level of `truth` ``(B, d)``, ``(B,)``: the share of denser points in `DRAWS` draws and the truth."""
+    drawn = answer.normalised().sample(DRAWS, generator)
     denser = (answer.log_density(drawn) > answer.log_density(truth[:, None])).sum(1)
-    return denser.double() / (draws + 1)
+    return denser.double() / (DRAWS + 1)
 
 
 def inside(levels: Tensor, region: float) -> Tensor:

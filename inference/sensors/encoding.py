@@ -23,13 +23,12 @@ from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
 from beliefstream.inference.sensors.sensor_table import SensorTable, own_covariances, sensor_table
 
 
-def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | None = None) -> Observations:
-    """Encode the readings of each entity as one batch of observations, float64.
+def encode(readings: Sequence[Sequence[Reading]], dimension: int) -> Observations:
+    """Encode the readings of each entity as one batch of observations, float64, with padding after the fewer ones.
 
     Args:
         readings: readings of each of ``B`` entities.
         dimension: number of coordinates of the state, ``D``.
-        width: number of observations per entity, ``N``, with padding; None for the largest number of readings.
 
     Raises:
         ValueError: a composite reading has a wrong length or a covariance that correlates its parts, a reading lacks
@@ -39,7 +38,7 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
     readings = [expanded(row) for row in readings]
     counts = [len(row) for row in readings]
     flat = [reading for row in readings for reading in row]
-    where = _Places.of(counts, width or max(counts, default=1) or 1)
+    where = _Places.of(counts)
     observations = _observations(*tabulated(flat, dimension), where)
     likelihoods = _likelihoods(flat, where)
     return observations if likelihoods is None else replace(observations, likelihoods=likelihoods)
@@ -123,12 +122,13 @@ class _Places:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, counts: Sequence[int], places: int) -> _Places:
+    def of(cls, counts: Sequence[int]) -> _Places:
         """The places of entities with so many reports each, in order."""
         number = np.array(counts, dtype=np.int64)
         entity = np.repeat(np.arange(len(counts)), number)
         first = np.cumsum(number) - number
-        return cls(entity, np.arange(len(entity)) - first[entity], (len(counts), places))
+        shape = len(counts), max([1, *counts])
+        return cls(entity, np.arange(len(entity)) - first[entity], shape)
 
     @property
     def all_used(self) -> bool:

@@ -19,6 +19,7 @@ from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.worker.updater import make_updater
+from research.recordings import health
 from research.recordings.evidence import fitted
 from research.recordings.parts import limited
 from research.recordings.readers import RecordingReader
@@ -33,7 +34,9 @@ def judge(settings: Settings, recordings: Iterable[Recording], as_json: bool) ->
         log = log_of(recording)
         with progress_bar("posteriors") as progress:
             tick = ticks(progress, recording)
-            windows = log.judge(updater, settings.health_window, partial(tick, OURS, 1, log.posteriors))
+            windows = health.judge(
+                log, updater, settings.health_window, partial(tick, OURS, 1, log.observations)
+            )
         print(recording.name)
         alone = {sensor: assess(window) for sensor, window in windows.items()}
         judged = judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})

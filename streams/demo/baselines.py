@@ -46,12 +46,8 @@ def names() -> list[str]:
 
 
 def recordings(schedule: Schedule) -> dict[str, list[Recording]]:
-    """Return the mower, the drones, and the fleet without the entity whose prior is replaced.
-
-    Baselines do not get that prior.
-    """
-    names = [name for name in schedule.fleet.entities if name != schedule.gates.entity]
-    fleet = [_recording(schedule, name) for name in names]
+    """Return the recordings of the entities that are compared, by group."""
+    fleet = [_recording(schedule, name) for name in schedule.compared["fleet"]]
     return dict(zip(GROUPS, ([schedule.recording], fleet, list(schedule.drones)), strict=True))
 
 

@@ -17,7 +17,7 @@ PORT = 8090
 GRACE = 5.0  # seconds to end
 START_SECONDS = 30.0  # for the first answer; one or two on an idle machine
 NEEDED = ("msgspec", "starlette", "uvicorn", "websockets")
-COMMAND = "from beliefstream.streams.cli import main; main()"
+COMMAND = (sys.executable, "-m", "beliefstream", "live")
 
 
 class LivePageProcess:
@@ -44,7 +44,7 @@ class LivePageProcess:
         port = free_port(PORT)
         changed = f" (port {PORT} is taken)" if port != PORT else ""
         self.address = f"http://127.0.0.1:{port}/"
-        command = [sys.executable, "-c", COMMAND, "live", "--port", str(port)]
+        command = [*COMMAND, "--port", str(port)]
         environment = os.environ | self._settings.environment()
         self._process = GuardedProcess(command, GRACE, self._log_file.open("a+b"), environment)
         self._say(f"page     {self.address}{changed}: the beliefs on a map, log {self._log_file}")

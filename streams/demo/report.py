@@ -75,17 +75,12 @@ def compare_all(schedule: Schedule, tracker: Tracker, baselines: Mapping[str, Ca
         "fleet": "fleet, simulated sensors",
         "drones": "drones in space, ranges and directions",
     }
-    members = {
-        MOWER: [MOWER],
-        "fleet": [name for name in schedule.fleet.entities if name != schedule.gates.entity],
-        "drones": [each.name for each in schedule.drones],
-    }
     comparisons = []
     for name, title in titles.items():
         methods = {
             key.split("/", 1)[1]: each for key, each in baselines.items() if key.startswith(f"{name}/")
         }
-        received = ours({entity: tracker.track(entity) for entity in members[name]})
+        received = ours({entity: tracker.track(entity) for entity in schedule.compared[name]})
         comparisons.append(compare(name, title, received, methods))
     return comparisons
 

@@ -123,6 +123,12 @@ class Schedule:
         return (self.recording, self.fleet, self.crate, *self.drones)
 
     @property
+    def compared(self) -> dict[str, list[str]]:
+        """Entities whose beliefs are compared with those of other methods, which do not get the prior, by group."""
+        fleet = [name for name in self.fleet.entities if name != self.gates.entity]
+        return {MOWER: [MOWER], "fleet": fleet, "drones": [each.name for each in self.drones]}
+
+    @property
     def observations(self) -> int:
         """Number of valid observations."""
         return sum(message.observation is not None and not message.note for message in self.messages)

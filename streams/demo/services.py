@@ -25,7 +25,6 @@ from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 BROKER_PORT, WEB_PORT = 9092, 8080
 READY_TIMEOUT = 300.0  # seconds; torch loads slowly from a cold disk, and a first start compiles native code
 WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and end
-WORKER = "from beliefstream.streams.cli import main; main()"
 # the demo has its own broker and topics, so it ignores a user's settings of them
 NOT_FROM_ENVIRONMENT = (
     "application",
@@ -150,9 +149,9 @@ class DemoServices:
         told = [json.loads(line)["event"] for line in lines if COMPILING in line]
         return told[-1] if told else ""
 
-    def failure(self, text: str, lines: int = 12) -> DemonstrationError:
+    def failure(self, text: str) -> DemonstrationError:
         """Print the last lines of the worker's log, and return the error to raise."""
-        for line in self.log_file.read_text(errors="replace").splitlines()[-lines:]:
+        for line in self.log_file.read_text(errors="replace").splitlines()[-12:]:
             self._say(f"  {line}")
         return DemonstrationError(f"{text}; its log is {self.log_file}")
 
@@ -179,7 +178,7 @@ class DemoServices:
 
     def _start_worker(self, settings: Settings) -> None:
         changed = f" (port {WEB_PORT} is taken)" if self.web_port != WEB_PORT else ""
-        command = [sys.executable, "-c", WORKER, "worker"]
+        command = [sys.executable, "-m", "beliefstream", "worker"]
         # append mode, so that reading the log does not move the worker's write position
         output = self.log_file.open("a+b")
         self._worker = GuardedProcess(command, WORKER_GRACE, output, os.environ | settings.environment())

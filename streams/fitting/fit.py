@@ -111,7 +111,6 @@ def fit(
     scale: bool = False,
     each: bool = False,
     modes: bool = False,
-    seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
 ) -> Fit:
     """Fit definitions to the first part of a recording.
@@ -126,7 +125,6 @@ def fit(
         each: whether each sensor has its own noise, instead of one for all of its kind.
         modes: whether to try `MODES` of the motion noise for models that state none, and propose them if they raise the
             evidence by `MODES_GAIN`.
-        seed: of the search.
         note: is told what begins, and the evidence and prior of each step of a search.
 
     Raises:
@@ -135,7 +133,7 @@ def fit(
     first, counts, quick = recorded.first(), recorded.counts(stated.sensors), updater.with_settings(ROUGH)
 
     def run(form: Form) -> _Run:
-        return _Run(prepared(stated, form), form, first, quick, times, scale, seed, note)
+        return _Run(prepared(stated, form), form, first, quick, times, scale, note)
 
     form = Form(each, own_noise(first))
     plain, with_modes = run(form), run(Form(each, form.own_noise, modes=True))
@@ -166,7 +164,6 @@ class _Run:
     updater: Updater
     times: Sequence[float]
     scale: bool
-    seed: int
     note: Callable[[str], None]
 
     @property
@@ -216,7 +213,7 @@ class _Run:
             tried = [self._proposed(factors, time) for factors in some]
             return evidence(tried, self.first, self.updater)[:, 0]
 
-        return _search(self.wanted, start, step, evidence_of, self.note, self.seed)
+        return _search(self.wanted, start, step, evidence_of, self.note)
 
 
 def _name(form: Form, time: float | None = None, *, again: bool = False) -> str:
@@ -230,7 +227,6 @@ def _search(
     step: float,
     evidence_of: Callable[[Sequence[Factors]], Array],
     note: Callable[[str], None],
-    seed: int,
 ) -> tuple[Factors, float]:
     """Return the factors with the largest sum of evidence and log prior that CMA-ES finds, and that sum, nats.
 
@@ -245,8 +241,7 @@ def _search(
         return dict(zip(wanted, np.exp(spreads * place).tolist(), strict=True))
 
     begin = np.log([start[parameter] for parameter in wanted]) / spreads
-    # of a seed of 0, cma takes the clock
-    options = {"seed": seed + 1, "tolfun": TOLERANCE, "maxfevals": EVALUATIONS * len(wanted), "verbose": -9}
+    options = {"seed": 1, "tolfun": TOLERANCE, "maxfevals": EVALUATIONS * len(wanted), "verbose": -9}
     search = cma.CMAEvolutionStrategy(begin, step, options)
     while not search.stop():
         places = np.clip(search.ask(), -FURTHEST, FURTHEST)

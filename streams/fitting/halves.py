@@ -74,9 +74,7 @@ class _Move(NamedTuple):
     noise: Array  # (D, D)
 
 
-def ratio_by_halves(
-    definitions: Definitions, recorded: Recorded, updater: Updater, seed: int = 0
-) -> float | None:
+def ratio_by_halves(definitions: Definitions, recorded: Recorded, updater: Updater) -> float | None:
     """Return how far apart the means of two halves of the sensors are, as a multiple of what their beliefs say.
 
     It is a ratio of medians, so that few outliers do not change it: near 1 if beliefs are as certain as they should be.
@@ -91,7 +89,7 @@ def ratio_by_halves(
     if any(model.modes for model in definitions.models):
         return None
     found: list[tuple[float, float]] = []
-    for pairs in _run(definitions, recorded, updater, seed):
+    for pairs in _run(definitions, recorded, updater):
         scores = np.concatenate([np.zeros(0), *(each for pair in pairs for each in pair.scores)])
         if np.isnan(scores).any():
             return math.nan
@@ -101,10 +99,10 @@ def ratio_by_halves(
     return min(found)[1] if found else None
 
 
-def _run(definitions: Definitions, recorded: Recorded, updater: Updater, seed: int) -> list[list[_Pair]]:
+def _run(definitions: Definitions, recorded: Recorded, updater: Updater) -> list[list[_Pair]]:
     """Run the filters of all ways to part the sensors at once; the pairs of each."""
     ways = []
-    for sides in parted(definitions, recorded.observations, seed):
+    for sides in parted(definitions, recorded.observations):
         logs = [log_of([definitions], Recorded(side, recorded.split)) for side in sides]
         first, second = (log.timelines() for log in logs)
         entities = first.keys() | second.keys()
@@ -120,7 +118,7 @@ def _run(definitions: Definitions, recorded: Recorded, updater: Updater, seed: i
 
 
 def parted(
-    definitions: Definitions, observations: Sequence[Observation], seed: int = 0
+    definitions: Definitions, observations: Sequence[Observation]
 ) -> list[tuple[list[Observation], list[Observation]]]:
     """Part observations by the devices of their sensors, about as many in each half, in up to `WAYS` ways.
 
@@ -131,7 +129,7 @@ def parted(
     counts = Counter(owners[each.sensor] for each in observations if each.sensor in owners)
     if len(counts) < 2:
         return []
-    random, ways = np.random.default_rng(seed), set[frozenset[str]]()
+    random, ways = np.random.default_rng(0), set[frozenset[str]]()
     for _ in range(WAYS):
         order = sorted(counts, key=lambda owner: -counts[owner] * random.uniform(0.5, 1.0))
         sizes, side = [0, 0], dict[str, int]()

@@ -175,10 +175,10 @@ class GuardedProcess:
             self._guard.kill()
             self._guard.wait()
 
-    def tail(self, length: int = 2000) -> str:
-        """Return the last `length` characters of the output. Call it after the process has ended."""
+    def tail(self) -> str:
+        """Return the last 2 000 characters of the output. Call it after the process has ended."""
         self._output.seek(0)
-        return self._output.read().decode(errors="replace")[-length:].strip()
+        return self._output.read().decode(errors="replace")[-2000:].strip()
 
 
 def own_address() -> str:

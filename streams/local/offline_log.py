@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import orjson
 from msgspec.structs import replace
 
 from beliefstream.inference.tracking.events import Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome, replay
 from beliefstream.inference.tracking.health.columns import Array
-from beliefstream.inference.tracking.health.sums import terms
-from beliefstream.inference.tracking.health.windows import Window, entity_bit
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
@@ -199,31 +196,10 @@ class Log:
         if self.failed:
             raise ValueError(f"{self.failed[0]}: {NOT_FINITE}")
 
-    def judge(
-        self, updater: Updater, seconds: float, tick: Callable[[], None] = lambda: None
-    ) -> dict[str, Window]:
-        """Return the health of each sensor by name, in a window of so many seconds at the end of the log.
-
-        Leaves out instants whose posterior is not finite, as `fuse` does, and sensors that have no others. `tick` is
-        called after each posterior.
-        """
-        fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
-        for each in self.fits(updater, tick):
-            fitted[each.sensor].append((each.time, each.fits))
-        windows = {sensor: _window(fitted[sensor], seconds) for sensor in sorted(fitted)}
-        for event, _, sensor, _ in self._added:
-            if event.reading is not None and sensor in windows:
-                windows[sensor].entities |= entity_bit(event.entity.encode())
-        return windows
-
-    def fits(self, updater: Updater, tick: Callable[[], None] = lambda: None) -> Iterator[Judged]:
-        """Yield how each observation fits its prediction; `tick` is called after each posterior.
-
-        Leaves out instants whose posterior is not finite.
-        """
+    def fits(self, updater: Updater) -> Iterator[Judged]:
+        """Yield how each observation fits its prediction; leaves out instants whose posterior is not finite."""
         for events in self._by_period():
             for entity, instant, outcome in self._replayed(events, updater, with_fits=True):
-                tick()
                 start = 0
                 for label, reading in zip(instant.labels, instant.readings, strict=False):
                     end = start + reading.sensor.value_length
@@ -273,16 +249,6 @@ class Log:
         model = self._definitions.model_for(entity)
         assert model is not None  # a message without one was rejected when it was added
         return model
-
-
-def _window(fitted: list[tuple[float, Array]], seconds: float) -> Window:
-    """Return the sums of a sensor's observations, added in order of time."""
-    fitted = sorted(fitted, key=lambda each: each[0])
-    window = Window(seconds, len(fitted[0][1]))
-    times = np.array([time for time, _ in fitted])
-    found = terms(np.concatenate([fits for _, fits in fitted]))
-    window.add(times, found.reshape(len(times), window.channels, -1))
-    return window
 
 
 def _timelines(events: list[Event]) -> dict[str, list[Instant]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
 def test_a_page_that_ends_at_once_is_told_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "COMMAND", "raise SystemExit(1)")
+    monkeypatch.setattr(page, "COMMAND", (sys.executable, "-c", "raise SystemExit(1)"))
     said: list[str] = []
     process = LivePageProcess(Settings(brokers=f"127.0.0.1:{free_port()}"), tmp_path, said.append)
     process.start()

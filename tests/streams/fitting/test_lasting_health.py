@@ -8,6 +8,7 @@ from beliefstream.inference.tracking.health.verdicts import Verdict, assess
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.fitting.evidence import Definitions
 from beliefstream.streams.scores.tracks import defined
+from research.recordings.health import judge
 from tests.streams.fitting.test_fit import INDEPENDENT, LASTS, PERSISTENT, simulated, stated
 
 
@@ -15,7 +16,7 @@ def verdicts(definitions: Definitions, updater: Updater, seed: int) -> set[Verdi
     log = defined(*definitions)
     for each in simulated(1500, seed):
         log.add(each.to_json())
-    return {assess(window).verdict for window in log.judge(updater, 3600.0).values()}
+    return {assess(window).verdict for window in judge(log, updater, 3600.0).values()}
 
 
 @pytest.mark.parametrize("seed", [21, 22])

@@ -10,6 +10,7 @@ from beliefstream.inference.tracking.health.columns import Sum
 from beliefstream.schemas import PositionSensor
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.local.simulated_fleet import fleet_model
+from research.recordings.health import judge
 from tests.streams.oracle import updater
 
 BEYOND = 1e300  # its square overflows, so the posterior is not finite
@@ -34,10 +35,10 @@ def test_an_observation_whose_posterior_is_not_finite_does_not_count_for_the_hea
     assert len(list(log.fuse(updater()))) == 3
     assert log.failed == ["absurd-2"]
 
-    judged = log.judge(updater(), WINDOW)
+    judged = judge(log, updater(), WINDOW)
 
     assert judged.keys() == {"sound"}
-    alone = log_of({1: 0.0, 3: 1.0, 4: 2.0}).judge(updater(), WINDOW)
+    alone = judge(log_of({1: 0.0, 3: 1.0, 4: 2.0}), updater(), WINDOW)
     np.testing.assert_array_equal(judged["sound"].total(), alone["sound"].total())
     assert np.isfinite(judged["sound"].total()).all()
 
@@ -48,5 +49,5 @@ def test_a_prior_at_the_time_of_an_observation_leaves_the_health_of_its_sensor()
     mixture = {"weights": [1.0], "means": [[0.0] * size], "covariances": [(9.0 * np.eye(size)).tolist()]}
     log.add(json.dumps({"entity": "truck", "time": 2.0, "mixture": mixture}).encode())
     assert len(list(log.fuse(updater()))) == 4
-    judged, alone = (each.judge(updater(), WINDOW)["sound"].total() for each in (log, plain))
+    judged, alone = (judge(each, updater(), WINDOW)["sound"].total() for each in (log, plain))
     assert judged[:, Sum.REPORTS].tolist() == alone[:, Sum.REPORTS].tolist() == [3.0, 3.0]

@@ -29,6 +29,7 @@ from beliefstream.streams.client.sensor_health import read_sensor_health
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.state.sensor_records import NEWEST, WHOLE, load
+from research.recordings.health import judge
 from tests.brokers import KafkaNode
 from tests.chaos.actors import AimedWorker
 from tests.conftest import Names, eventually
@@ -79,7 +80,7 @@ def expected(seen: list[Observation]) -> dict[str, Window]:
         log.define_sensor(sensor)
     for each in seen:
         log.add(each.to_json())
-    return log.judge(updater(), WINDOW)
+    return judge(log, updater(), WINDOW)
 
 
 def stored(opened: Stream) -> dict[str, Window]:
