@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
-from beliefstream.inference.likelihood.learned.network import Names
+from beliefstream.inference.likelihood.learned.reports import Names, ReportNetwork
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
@@ -84,19 +84,12 @@ class Answered(NamedTuple):
         return GaussianMixture(torch.log_softmax(log_weights, -1), means, outer @ outer.mT)
 
 
-class PublishedForm(nn.Module):
-    """Posterior of a problem by one pass.
+class PublishedForm(ReportNetwork):
+    """Posterior of a problem by one pass; `laws` say how each datum enters the network.
 
     Attributes:
-        names: those of the problem.
-        laws: of each datum, which say how it enters the network.
         families: of parametric priors; None if priors are mixtures.
-        trained_on: range of coordinates and context in training.
-        lowest, highest: range of each datum in training ``(m,)``.
     """
-
-    lowest: Tensor
-    highest: Tensor
 
     def __init__(
         self,
@@ -106,9 +99,8 @@ class PublishedForm(nn.Module):
         shape: Shape,
         families: Families | None = None,
     ) -> None:
-        super().__init__()
-        self.names, self.laws, self.trained_on = names, laws, trained_on
-        self.shape, self.families = shape, families
+        super().__init__(names, laws)
+        self._trained_on, self.shape, self.families = trained_on, shape, families
         size = len(names.parameters)
         frame = 2 * size + size * (size - 1) // 2
         self._outputs = 1 + size + size * (size + 1) // 2
@@ -118,8 +110,10 @@ class PublishedForm(nn.Module):
         self.layers = attention(shape.width, shape.layers, shape.heads, shape.hidden)
         self.head, self.prior_head = (_zero(nn.Linear(shape.width, self._outputs)) for _ in range(2))
         self.spread = nn.Parameter(torch.tensor([0.5, 0.3]))  # of copies, and how much narrower they are
-        self.register_buffer("lowest", torch.full((len(laws),), torch.inf, dtype=torch.float64))
-        self.register_buffer("highest", torch.full((len(laws),), -torch.inf, dtype=torch.float64))
+
+    @property
+    def trained_on(self) -> TrainingRange:
+        return self._trained_on
 
     def forward(self, whitened: Whitened) -> Answered:
         """Return whitened posteriors."""

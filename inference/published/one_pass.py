@@ -156,7 +156,7 @@ class OnePass:
             raise ValueError(f"components: expected 1 to {MOST_COMPONENTS}, got {components}")
         priors, numbers = self._priors(prior), self._numbers(data, context or {})
         found = self.form.answer(priors, numbers[None], components)
-        outside = max(self._outside(numbers), self._prior_outside(priors))
+        outside = max(self.form.distance_of(numbers), self._prior_outside(priors))
         if not (check and self.function.has_likelihood):
             return Answer(*_parts(found), "unchecked", None, None, None, False, outside)
         best = checked(priors, self.function, numbers[None], found)
@@ -255,14 +255,6 @@ class OnePass:
         known = [_floats("context", name, context[name], 1)[0] for name in self.function.context]
         self.function.check_numbers([*filled, *known])
         return torch.tensor([*filled, *known], dtype=torch.float64)
-
-    def _outside(self, numbers: Tensor) -> float:
-        """How far data and context lie outside the training, in widths."""
-        form, count = self.form, len(self.function.parameters)
-        rows = self.function.rows.most
-        low = torch.cat([*[form.lowest] * rows, form.trained_on.low[count:]])
-        high = torch.cat([*[form.highest] * rows, form.trained_on.high[count:]])
-        return float(TrainingRange(low, high).distance(numbers).nan_to_num(nan=0.0).max())
 
     def _prior_outside(self, priors: Priors) -> float:
         """How far a prior lies outside those of the training: its numbers, or places and widths of its components."""

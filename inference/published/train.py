@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.learned.laws import law_of
-from beliefstream.inference.likelihood.learned.network import Names
+from beliefstream.inference.likelihood.learned.reports import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, ProblemError
@@ -126,13 +126,10 @@ class Training(Run[Plan]):
     def batch_loss(self, generator: torch.Generator) -> Tensor:
         """Return the mean of −log q of the whitened parameters; raises ProblemError if the simulator fails."""
         count = self.plan.count(self.step)
-        try:
-            drawn = self.problems(self.plan.problems(count), count, generator)
-            self._data = drawn.numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
-            whitened = self.form.whiten(drawn.priors, drawn.numbers, count)
-            loss = self._loss(drawn, whitened)
-        except ProblemError as error:
-            raise ProblemError(f"step {self.step}: {error}") from error
+        drawn = self.problems(self.plan.problems(count), count, generator)
+        self._data = drawn.numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
+        whitened = self.form.whiten(drawn.priors, drawn.numbers, count)
+        loss = self._loss(drawn, whitened)
         if self.families is not None:
             points = _in_frame(whitened, drawn.priors.sample(DRAWS, generator)).float()
             loss = loss + _capped(-self.form.reconstruction(whitened).log_density(points)).mean()
@@ -154,9 +151,7 @@ class Training(Run[Plan]):
 
     def after_step(self) -> None:
         """Widen the range of the data."""
-        there = self._data[~self._data[:, 0].isnan()]
-        self.form.lowest.copy_(torch.minimum(self.form.lowest, there.amin(0)))
-        self.form.highest.copy_(torch.maximum(self.form.highest, there.amax(0)))
+        self.form.widen(self._data)
 
 
 def _in_frame(whitened: Whitened, points: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from beliefstream.inference.likelihood.learned.network import Names
+from beliefstream.inference.likelihood.learned.reports import Names
 from beliefstream.inference.likelihood.learned.weights import check_names
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.weight_files import content_of, parsed, reading, write

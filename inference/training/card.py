@@ -10,13 +10,11 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.learned.network import Names
-from beliefstream.inference.likelihood.learned.training_range import TrainingRange
+from beliefstream.inference.likelihood.learned.reports import ReportNetwork
 from beliefstream.inference.training.train import Plan, Training
 
 
@@ -80,18 +78,7 @@ def rows(described: Mapping[str, str]) -> str:
     return "\n".join(f"| {what} | {value} |" for what, value in described.items())
 
 
-class Trained(Protocol):
-    """A network for a problem, which keeps the ranges of its training."""
-
-    names: Names
-    lowest: Tensor
-    highest: Tensor
-
-    @property
-    def trained_on(self) -> TrainingRange: ...
-
-
-def ranges(network: Trained) -> str:
+def ranges(network: ReportNetwork) -> str:
     """Return the rows of a table of ranges in training: of parameters, context and data."""
     names, shown = network.names, {"positive": "its logarithm", "unit": "its log odds"}
     labels = [(name, f"parameter, {shown.get(kind, kind)}") for name, kind in names.parameters]

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from beliefstream.inference.likelihood.problems import ProblemError
+
 Report = Callable[[dict[str, float]], None]
 SMOOTHING = 0.98  # of the loss
 GROWN = 5.0  # nats above its least value: the training has diverged
@@ -119,9 +121,14 @@ class Run(ABC, Generic[Plan]):
     def one_step(self) -> float:
         """Train on one batch, and return its loss in nats.
 
-        Raises Diverged if the loss or its gradient is not finite, or if the loss has grown.
+        Raises:
+            Diverged: the loss or its gradient is not finite, or the loss has grown.
+            ProblemError: the simulator fails; the message says in which step.
         """
-        loss = self.batch_loss(self.generator(self.step))
+        try:
+            loss = self.batch_loss(self.generator(self.step))
+        except ProblemError as error:
+            raise ProblemError(f"step {self.step}: {error}") from error
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.step)
         self.optimiser.zero_grad()

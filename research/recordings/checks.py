@@ -35,7 +35,7 @@ def judge(settings: Settings, recordings: Iterable[Recording], as_json: bool) ->
         with progress_bar("posteriors") as progress:
             tick = ticks(progress, recording)
             windows = health.judge(
-                log, updater, settings.health_window, partial(tick, OURS, 1, log.observations)
+                log, updater, settings.health_window, partial(tick, OURS, log.observations)
             )
         print(recording.name)
         alone = {sensor: assess(window) for sensor, window in windows.items()}

@@ -16,10 +16,10 @@ from beliefstream.streams.scores.methods import OURS, ScoredMethod, run, score_o
 from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import log_of, tracks_of
 
-Progress = Callable[[str, int, int], None]  # takes the method, the number of new instants, and the total
+Progress = Callable[[str, int], None]  # takes the method and the total, after each instant
 
 
-def _silent(method: str, instants: int, total: int) -> None:
+def _silent(method: str, total: int) -> None:
     """Show no progress."""
 
 
@@ -41,7 +41,7 @@ def score(
         outcomes[fused.entity].append(fused.outcome)
         if take is not None:
             take(fused)
-        progress(OURS, 1, instants)
+        progress(OURS, instants)
         taken += time.perf_counter() - paused
     log.require_no_failure()
     seconds = time.perf_counter() - began - taken
@@ -50,9 +50,7 @@ def score(
     rows = [row_of(scores.found, recording.name, OURS, instants / seconds, recording.lost_beyond)]
     for method in methods:
         theirs = Scores(cases)
-        spent = sum(
-            run(method, track, theirs, partial(progress, method.name, 1, instants)) for track in tracks
-        )
+        spent = sum(run(method, track, theirs, partial(progress, method.name, instants)) for track in tracks)
         row = row_of(theirs.found, recording.name, method.name, instants / spent, recording.lost_beyond)
         over, error = theirs.over(scores)
         rows.append(replace(row, over_ours=over, over_ours_error=error))

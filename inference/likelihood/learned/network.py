@@ -17,39 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
+from beliefstream.inference.likelihood.learned.reports import Names, ReportNetwork
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
-from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, Rows
 
 Features = Callable[[Tensor, Tensor], Tensor]  # of coordinates and context
 SUMMARY = 16  # width of an embedding of an earlier row, or of the recurrent unit's state
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names of a problem, with the kinds of parameters and data, and the rows of a report."""
-
-    problem: str
-    parameters: tuple[tuple[str, str], ...]
-    data: tuple[tuple[str, str], ...]
-    context: tuple[str, ...]
-    rows: Rows = ONE
-
-    @classmethod
-    def of(cls, function: ProblemFunction, problem: str) -> Names:
-        return cls(problem, function.parameters, function.data, function.context, function.rows)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what `read` reads."""
-        kinds = {"parameters": dict(self.parameters), "data": dict(self.data)}
-        return {"problem": self.problem, **kinds, "context": list(self.context), "rows": list(self.rows)}
-
-    @classmethod
-    def read(cls, described: dict[str, Any]) -> Names:
-        """The names as `describe` said; raises KeyError, TypeError or ValueError if something is missing or else."""
-        parameters, data = tuple(described["parameters"].items()), tuple(described["data"].items())
-        rows = Rows(*described.get("rows", ONE))
-        return cls(str(described["problem"]), parameters, data, tuple(described["context"]), rows)
 
 
 @dataclass(frozen=True)
@@ -114,16 +87,13 @@ class EarlierRows(nn.Module):
         return torch.cat([summary, place], -1)
 
 
-class LearnedLikelihood(nn.Module):
-    """Log likelihood of a problem, learned from its simulator.
+class LearnedLikelihood(ReportNetwork):
+    """Log likelihood of a problem, learned from its simulator; see `ReportNetwork` for more attributes.
 
     Attributes:
-        names: those of the problem.
-        laws: the law of each datum.
         features: those of the problem; None if it has none.
         low, high: range of coordinates and context that it was trained on ``(Q,)``.
         known_low, known_high: range of the features in training ``(F,)``, if there are any.
-        lowest, highest: range of each datum in training ``(m,)``.
         expected_error: KL(simulator ‖ learned) of one observation in nats, on average over that range; NaN if it was
             not measured. Of reports with rows it is that of the longest.
     """
@@ -132,8 +102,6 @@ class LearnedLikelihood(nn.Module):
     high: Tensor
     known_low: Tensor
     known_high: Tensor
-    lowest: Tensor
-    highest: Tensor
 
     def __init__(
         self,
@@ -143,8 +111,8 @@ class LearnedLikelihood(nn.Module):
         shape: Shape,
         features: tuple[Features, TrainingRange] | None = None,
     ) -> None:
-        super().__init__()
-        self.names, self.laws, self.shape = names, laws, shape
+        super().__init__(names, laws)
+        self.shape = shape
         self.features: Features | None = None if features is None else features[0]
         known = trained_on if features is None else features[1]
         self.expected_error, self.digest = float("nan"), ""
@@ -159,8 +127,6 @@ class LearnedLikelihood(nn.Module):
         if features is not None:
             self.register_buffer("known_low", known.low)
             self.register_buffer("known_high", known.high)
-        self.register_buffer("lowest", torch.full((len(laws),), torch.inf, dtype=torch.float64))
-        self.register_buffer("highest", torch.full((len(laws),), -torch.inf, dtype=torch.float64))
 
     @property
     def trained_on(self) -> TrainingRange:
@@ -232,13 +198,6 @@ class LearnedLikelihood(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
-
-    def distance_of(self, numbers: Tensor) -> float:
-        """How far an observation's `numbers` ``(Q,)`` lie outside those of the training, in widths; 0 inside."""
-        rows, parameters = self.names.rows.most, len(self.names.parameters)
-        lowest = torch.cat([*[self.lowest] * rows, self.low[parameters:]])
-        highest = torch.cat([*[self.highest] * rows, self.high[parameters:]])
-        return float(TrainingRange(lowest, highest).distance(numbers).nan_to_num(nan=0.0).max())
 
     def describe(self) -> dict[str, Any]:
         """Return what `learned_from` reads."""

@@ -7,7 +7,8 @@ import json
 import math
 from pathlib import Path
 
-from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Names, learned_from
+from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, learned_from
+from beliefstream.inference.likelihood.learned.reports import Names
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.weight_files import content_of, parsed, reading, write
 

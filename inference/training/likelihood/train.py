@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.learned.laws import law_of
-from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Names, Shape
+from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Shape
+from beliefstream.inference.likelihood.learned.reports import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.problems import ProblemError
 from beliefstream.inference.training.run import Run, Schedule
 
 PILOT = 16_384  # simulations that decide the laws of the data
@@ -78,19 +78,14 @@ class Training(Run[Plan]):
 
     def batch_loss(self, generator: torch.Generator) -> Tensor:
         """Return the mean of −log q of simulated data; raises ProblemError if the simulator fails."""
-        try:
-            coordinates, numbers = simulated(self.function, self.trained_on, self.plan.batch, generator)
-        except ProblemError as error:
-            raise ProblemError(f"step {self.step}: {error}") from error
+        coordinates, numbers = simulated(self.function, self.trained_on, self.plan.batch, generator)
         self._data = self._rows(numbers).to(self.device)
         loss: Tensor = -self.likelihood(coordinates.to(self.device), numbers.to(self.device)).mean()
         return loss
 
     def after_step(self) -> None:
         """Widen the range of the data."""
-        with torch.no_grad():
-            self.likelihood.lowest.copy_(torch.minimum(self.likelihood.lowest, self._data.amin(0)))
-            self.likelihood.highest.copy_(torch.maximum(self.likelihood.highest, self._data.amax(0)))
+        self.likelihood.widen(self._data)
 
 
 def simulated(

@@ -65,14 +65,14 @@ def fuse_recordings(
         _show(recordings, rows)
 
 
-def ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:
+def ticks(progress: Progress, recording: Recording) -> Callable[[str, int], None]:
     """Return a callback that shows the progress of each method; its bar appears when it starts."""
     tasks: dict[str, object] = {}
 
-    def tick(method: str, instants: int, total: int) -> None:
+    def tick(method: str, total: int) -> None:
         if method not in tasks:
             tasks[method] = progress.add_task(f"{recording.name}: {method}", total=total, note="")
-        progress.advance(tasks[method], instants)  # type: ignore[arg-type]
+        progress.advance(tasks[method])  # type: ignore[arg-type]
 
     return tick
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from beliefstream.inference.likelihood.learned.laws import law_of
-from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Names, Shape
+from beliefstream.inference.likelihood.learned.network import LearnedLikelihood, Shape
+from beliefstream.inference.likelihood.learned.reports import Names
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 
