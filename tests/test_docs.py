@@ -9,7 +9,9 @@ import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,57 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     pattern = r"`((?:schemas|inference|streams|research|tests|deploy|docs)/[\w/-]*(?:\.\w+|/))`"
     named = re.findall(pattern, page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def table(page: Path, head: str) -> list[list[str]]:
+    """The rows of the table whose head begins so, a text for each cell."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(head)) + 2
+    rows = takewhile(lambda line: line.startswith("|"), lines[first:])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def defined(place: Path) -> set[str]:
+    """The names that a file defines, or those of a folder, `Fusion.process` among them."""
+    files = place.rglob("*.py") if place.is_dir() else [place]
+    return {name for file in files for name in names_in(ast.parse(file.read_text(encoding="utf-8")).body)}
+
+
+def names_in(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{inner}" for inner in names_in(node.body))
+
+
+WHERE = table(DOCS / "design.md", "| where is ...")
+
+
+@pytest.mark.parametrize(("link", "what"), [pytest.param(*row[1:], id=row[1]) for row in WHERE])
+def test_what_the_design_says_is_in_a_file_is_defined_there(link: str, what: str) -> None:
+    (shown, target) = re.findall(r"^\[(.*)\]\((.*)\)$", link)[0]
+    place = (DOCS / target).resolve()
+    assert place == ROOT / shown
+    assert place.exists()
+    assert set(re.findall(r"`([^`]+)`", what)) <= defined(place)
+
+
+@pytest.mark.parametrize("folder", ["streams", "inference"])
+def test_the_design_says_what_is_in_every_room(folder: str) -> None:
+    rows = table(DOCS / "design.md", f"| in `{folder}/`")
+    named = [name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row[0])]
+    rooms = [path.name for path in (ROOT / folder).iterdir() if not path.name.startswith(("__", "py.typed"))]
+    assert sorted(named) == sorted(rooms)
+
+
+def test_the_way_of_an_observation_takes_at_most_twelve_files() -> None:
+    way = (DOCS / "design.md").read_text(encoding="utf-8").split("## From an observation's bytes")[1]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`: ", way.split("\n## ")[0], re.MULTILINE)
+    assert 0 < len(steps) <= 12
+    assert steps[-1] == "streams/definitions/models.py"
 
 
 def test_a_link_of_the_repository_becomes_one_of_the_site() -> None:
