@@ -81,19 +81,6 @@ class Report:
         known = json.loads(path.read_text())
         return cls(**(known | {"stages": [StageReport(**stage) for stage in known["stages"]]}))
 
-    def summary(self) -> str:
-        """A Markdown table of all stages together; lost and double are those of the stages that a fault was in."""
-        found: defaultdict[str, list[StageReport]] = defaultdict(list)
-        for stage in self.stages:
-            for fault in stage.recoveries:
-                found[fault].append(stage)
-        lines = ["| fault | times | worst recovery | lost | double |", "|---|---|---|---|---|"]
-        for fault, stages in sorted(found.items()):
-            taken = [seconds for stage in stages for seconds in stage.recoveries[fault]]
-            lost, double = sum(stage.lost for stage in stages), sum(stage.double for stage in stages)
-            lines.append(f"| {fault} | {len(taken)} | {max(taken):.0f} s | {lost} | {double} |")
-        return "\n".join(lines) + "\n"
-
 
 def by_fault(taken: list[tuple[str, float]]) -> dict[str, list[float]]:
     """Seconds of each time, by fault."""
