@@ -20,8 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from beliefstream.schemas import Observation, Prior, cloudevents
 from beliefstream.streams.client import BrokerUnavailable, Place
-from beliefstream.streams.kafka.aiokafka_clients import set_producer_state
-from beliefstream.streams.kafka.faust.connections import use_safe_connections
+from beliefstream.streams.kafka.aiokafka_clients import set_producer_state, use_safe_connections
 from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.kafka.producing import Lease, attempts
 from beliefstream.streams.kafka.requests import new_producer_id

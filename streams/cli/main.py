@@ -18,7 +18,7 @@ EXTRAS = {
         *("aiohttp", "mode", "llvmlite"),
     ),
     "fit": ("cma", "matplotlib"),
-    "gateway": ("aiokafka", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
+    "gateway": ("aiokafka", "msgspec", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),
     "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),

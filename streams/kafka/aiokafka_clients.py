@@ -1,4 +1,4 @@
-"""Private parts of aiokafka 0.14: of its consumers, clients and batches.
+"""Private parts of aiokafka 0.14: of its consumers, clients, connections and batches.
 
 **A consumer hides its client.** `AIOKafkaProducer.client` is public, but `AIOKafkaConsumer` has only `_client`. The
 client is needed for requests that the consumer does not offer, and to check that it works. Fixed upstream when the
@@ -8,7 +8,19 @@ consumer has `client`.
 private `_conns` shows which brokers are connected. Fixed upstream when `AIOKafkaClient` has a public method for it.
 
 **The metadata task ends without an error.** Only the private `_sync_task` shows that a client no longer refreshes its
-metadata (see `streams.kafka.faust.connections`). Fixed upstream when the client raises, or restarts the task.
+metadata. `fault_of` finds such a client; a worker then stops, and is restarted. Fixed upstream when the client raises,
+or restarts the task.
+
+**A write to a closed transport.** uvloop raises RuntimeError, and asyncio's own loop raises nothing; aiokafka expects
+OSError. When a broker is killed, its connections are reset, and for a moment aiokafka still uses them. The error ends
+the task that refreshes a client's metadata, and nothing reports that. Everything that waits for new metadata then waits
+for ever: a worker stopped processing after one of three brokers was killed. `use_safe_connections` turns the error into
+the one that aiokafka expects. Fixed upstream when `AIOKafkaConnection.send` handles RuntimeError.
+
+**A client creates the topics that it asks for.** aiokafka's requests for metadata allow the broker to create them, with
+the broker's own number of partitions and without compaction. So did a worker whose broker had lost its topics, and
+beliefs would have expired in the changelog that it made. `use_safe_connections` forbids it. Fixed upstream when
+`AIOKafkaClient` has an option for `allow_auto_topic_creation`, as kafka-python's has.
 
 **A consumer that stops passes on a CancelledError.** `AIOKafkaConsumer.stop` cancels its fetches and awaits them. One
 that waits to ask a broker again, because that is away, ends with the CancelledError. It looks as if whoever stops the
@@ -30,8 +42,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, client as client_module
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_say_why(self: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+    try:
+        return _send(self, *arguments, **options)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise  # a subclass such as NotImplementedError: the broker does not know this version of the request
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+
+
+class _OfTopicsThereAre(MetadataRequest):  # type: ignore[misc]
+    """A request for metadata that creates no topic."""
+
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+def use_safe_connections() -> None:
+    """Apply the fixes to all of aiokafka's connections in this process."""
+    AIOKafkaConnection.send = _send_or_say_why
+    client_module.MetadataRequest = _OfTopicsThereAre
 
 
 def client_of(consumer: AIOKafkaConsumer) -> AIOKafkaClient:

@@ -13,6 +13,7 @@ import torch
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
+from beliefstream.streams.kafka import aiokafka_clients
 from beliefstream.streams.kafka.faust import connections
 from beliefstream.streams.kafka.faust.consumer import SafeConsumer, use_safe_consumer
 from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
@@ -42,7 +43,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     Raises ValueError if a module in `settings.measurements` cannot be imported.
     """
     own_code.load(settings.measurements)
-    connections.use_safe_connections()
+    aiokafka_clients.use_safe_connections()
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],

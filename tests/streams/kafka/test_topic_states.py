@@ -14,7 +14,7 @@ from beliefstream.streams.kafka.reachability import TopicState, changes, topic_s
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import Broker, KafkaNode
 from tests.conftest import Names
-from tests.streams.kafka.faust.test_connections import with_producer
+from tests.streams.kafka.test_connections import with_producer
 from tests.streams.workers import add_partitions, make_again
 
 

@@ -14,8 +14,7 @@ from aiokafka.errors import KafkaConnectionError, UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from beliefstream.streams.kafka import reachability
-from beliefstream.streams.kafka.aiokafka_clients import fault_of
-from beliefstream.streams.kafka.faust import connections
+from beliefstream.streams.kafka.aiokafka_clients import fault_of, use_safe_connections
 from beliefstream.streams.kafka.topics import check, create
 from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names
@@ -27,7 +26,7 @@ WAIT = 10.0  # seconds
 def safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AIOKafkaConnection, "send", AIOKafkaConnection.send)  # to be put back
     monkeypatch.setattr(client, "MetadataRequest", client.MetadataRequest)
-    connections.use_safe_connections()
+    use_safe_connections()
 
 
 def with_producer(broker: Broker, act: Callable[[AIOKafkaProducer], Awaitable[Any]]) -> Any:
