@@ -49,8 +49,7 @@ from beliefstream.schemas.sensors.base import (
 from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.schemas.sensors.parsing import KINDS
-from beliefstream.streams.bridges.gateway import metrics as gateway
-from beliefstream.streams.bridges.mqtt import web as mqtt
+from beliefstream.streams.bridges.gateway.metrics import REGISTRY as BRIDGES
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
 
@@ -181,10 +180,13 @@ def metrics() -> str:
         "",
     ]
     lines += _metrics(REGISTRY)
-    lines += ["", "The [HTTP gateway](gateway.md) shows these at its own `/metrics`.", ""]
-    lines += _metrics(gateway.REGISTRY)
-    lines += ["", "The [MQTT bridge](mqtt.md) shows these at its own `/metrics`.", ""]
-    lines += _metrics(mqtt.REGISTRY)
+    lines += [
+        "",
+        "A bridge shows these at its own `/metrics`; those of `beliefstream_gateway` are of the "
+        "[HTTP gateway](gateway.md) alone.",
+        "",
+    ]
+    lines += _metrics(BRIDGES)
     return _page(lines)
 
 

@@ -1,6 +1,6 @@
 """Writes messages to Kafka from an event loop, and says of each whether Kafka has it.
 
-Messages of one partition wait while a batch of it is under way, and then travel together. aiokafka packs and sends them
+Messages of one partition wait while others of it are under way, and then travel together. aiokafka packs and sends them
 in the same event loop: kafka-python's thread would compete with the loop for every message.
 """
 
@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
-from itertools import count
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from itertools import chain, count, islice, repeat
+from typing import Any
 from uuid import uuid4
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from beliefstream.schemas import Observation, Prior, cloudevents
+from beliefstream.schemas import DeadLetter, Observation, Prior, cloudevents
 from beliefstream.streams.client import BrokerUnavailable, Place
-from beliefstream.streams.kafka.aiokafka_clients import set_producer_state, use_safe_connections
+from beliefstream.streams.kafka.aiokafka_clients import use_safe_connections
 from beliefstream.streams.kafka.partitioners import partition_of
-from beliefstream.streams.kafka.producing import Lease, attempts
+from beliefstream.streams.kafka.producing import (
+    Lease,
+    ProducerBatch,
+    Record,
+    attempts,
+    deliver,
+    pack_batches,
+)
 from beliefstream.streams.kafka.requests import new_producer_id
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 from beliefstream.streams.settings import Settings
@@ -31,88 +40,72 @@ log = structlog.get_logger(__name__)
 MOST_IN_FLIGHT = 64 * 1024 * 1024  # bytes of messages that Kafka has not acknowledged; more are refused
 SLICE = 100  # messages taken before other requests have a turn
 BATCH_BYTES = 262144
+REQUEST_SECONDS = 30.0  # for one answer of a broker, at most
 CLOSE_SECONDS = 5.0
 
-
-class QueuedMessage(NamedTuple):
-    """A message that waits: its record, and where its outcome belongs."""
-
-    key: bytes
-    value: bytes
-    headers: list[tuple[str, bytes]]
-    position: int
-    outcomes: Outcomes
-
-
-class PartitionQueue:
-    """Messages of one partition, in order."""
-
-    def __init__(self, place: TopicPartition) -> None:
-        self.place = place
-        self.waiting: deque[QueuedMessage] = deque()  # not sent yet
-        self.sent: list[QueuedMessage] = []  # in the batch that is under way
-        self.is_moving = False  # whether a task sends them
-
-    def pack(self, batch: Any) -> bool:
-        """Move the first message to the batch; False if it is full. An empty batch takes any message."""
-        message = self.waiting[0]
-        taken = batch.append(timestamp=None, key=message.key, value=message.value, headers=message.headers)
-        if taken is not None:
-            self.sent.append(self.waiting.popleft())
-        return taken is not None
-
-
-class Outcomes:
-    """What becomes of the messages of one request; `settled` is done once all are known."""
-
-    def __init__(self, count: int) -> None:
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._results: list[Place | Exception | None] = [None] * count
-        self._left = count
-
-    def settle(self, position: int, result: Place | Exception) -> None:
-        """Note the outcome of one message."""
-        self._results[position] = result
-        self._finish(1)
-
-    def fail_from(self, position: int, error: Exception) -> None:
-        """Note that this message and all after it were not sent."""
-        count = len(self._results) - position
-        self._results[position:] = [error] * count
-        self._finish(count)
-
-    def closed(self, late: Exception) -> list[Place | Exception]:
-        """All outcomes, with `late` for those that are not known."""
-        return [late if each is None else each for each in self._results]
-
-    def _finish(self, count: int) -> None:
-        self._left -= count
-        if not self._left and not self.settled.done():
-            self.settled.set_result(None)
+Message = Observation | Prior | DeadLetter
+Outcome = Place | Exception
 
 
 class NotAcknowledged(ConnectionError):
     """Kafka has not acknowledged a message in time, or cannot be reached; it may have it all the same."""
 
 
+@dataclass(eq=False)
+class Portion:
+    """Messages of one partition that were given at once; their outcomes are set together.
+
+    Attributes:
+        positions: of the messages among those that were given.
+    """
+
+    outcomes: asyncio.Future[list[Outcome]]
+    records: list[Record] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    size: int = 0  # bytes of values
+
+
 class Writer:
-    """Sends observations and priors, and waits until Kafka has acknowledged them. Used in one event loop.
+    """Sends messages, and waits until Kafka has acknowledged them. Used in one event loop.
 
     Batches have sequence numbers of a producer id, so that the broker stores a batch once that is sent again. After a
     failure the next batch has another producer id, since it is not known whether the broker has the failed one.
+
+    Args:
+        source: URI reference of the sender, for the CloudEvents headers.
+        kinds: what is sent: observations, priors, dead letters.
+        seconds: how long it is tried.
     """
 
-    def __init__(self, settings: Settings, source: str) -> None:
-        self._settings, self._source = settings, source
-        self._seconds = settings.acknowledge_seconds
+    def __init__(
+        self, settings: Settings, source: str, kinds: Sequence[type[Message]], seconds: float
+    ) -> None:
+        self._settings, self._source, self._seconds = settings, source, seconds
+        topics = {
+            Observation: settings.observations,
+            Prior: settings.priors,
+            DeadLetter: settings.dead_letters,
+        }
+        self._topics: dict[type[Message], str] = {kind: topics[kind] for kind in kinds}
         self._events, self._numbers = uuid4().hex, count(1)
-        self._queues: dict[TopicPartition, PartitionQueue] = {}
+        self._queues: dict[TopicPartition, deque[Portion]] = {}
+        self._moving: set[TopicPartition] = set()  # the partitions whose messages a task sends
         self._counts: dict[str, int] = {}
         self._lease: Lease | None = None
         self._identifying, self._renewing = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0  # bytes of messages that Kafka has not acknowledged
         self.failing = False  # whether the last outcome was a failure
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that are written to."""
+        return [*self._topics.values()]
+
+    @property
+    def client(self) -> AIOKafkaClient:
+        """The connections to brokers."""
+        return self._producer.client
 
     async def start(self) -> None:
         """Connect.
@@ -121,27 +114,43 @@ class Writer:
             BrokerUnavailable: no broker answers in time.
         """
         self._producer = await self._started()
+        try:
+            async with asyncio.timeout(min(self._seconds, REQUEST_SECONDS)):
+                await self._identify()
+        except (KafkaError, OSError) as error:
+            await self._producer.stop()
+            raise BrokerUnavailable(self._settings.brokers, error) from error
 
-    async def write(self, messages: Sequence[Observation | Prior]) -> list[Place | Exception]:
+    async def write(self, messages: Sequence[Message]) -> list[Outcome]:
         """Send the messages in order; returns the place of each, or why Kafka may not have it.
 
         The offset of a place is -1 if the broker only says that it has the message already.
         """
-        outcomes = Outcomes(len(messages))
+        late = NotAcknowledged(f"Kafka has not acknowledged it within {self._seconds:g} s")
+        outcomes: list[Outcome] = [late] * len(messages)
+        portions: list[Portion] = []
         try:
             async with asyncio.timeout(self._seconds + 1):
-                for position, message in enumerate(messages):
-                    if position % SLICE == SLICE - 1:
+                for start in range(0, len(messages), SLICE):
+                    if start:
                         await asyncio.sleep(0)
-                    if (fault := await self._refusal(message)) is not None:
-                        outcomes.fail_from(position, fault)
+                    if self.in_flight > MOST_IN_FLIGHT:
+                        refused = NotAcknowledged("too much waits for Kafka to acknowledge it")
+                        outcomes[start:] = [refused] * (len(messages) - start)
                         break
-                    self._add(message, position, outcomes)
-                await outcomes.settled
+                    portions += self._add(messages, start)
+                for portion in portions:
+                    await portion.outcomes
         except TimeoutError:
             self.failing = True
-        late = NotAcknowledged(f"Kafka has not acknowledged it within {self._seconds:g} s")
-        return outcomes.closed(late)
+        finally:
+            for portion in portions:
+                portion.outcomes.cancel()  # if it is not settled: what still waits is not sent any more
+        for portion in portions:
+            if not portion.outcomes.cancelled():
+                for position, outcome in zip(portion.positions, portion.outcomes.result(), strict=True):
+                    outcomes[position] = outcome
+        return outcomes
 
     async def renew(self) -> None:
         """Replace the connection; what is under way is still sent by the former one, if it can."""
@@ -167,105 +176,102 @@ class Writer:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.brokers,
             acks="all",
-            request_timeout_ms=int(self._seconds * 1000),  # also when a batch is given up
+            request_timeout_ms=int(min(self._seconds, REQUEST_SECONDS) * 1000),
             max_request_size=MESSAGE_BYTES,
             max_batch_size=BATCH_BYTES,
             **self._settings.client_options,
         )
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(min(self._seconds, REQUEST_SECONDS)):
                 await producer.start()
         except (KafkaError, OSError) as error:
             await producer.stop()
             raise BrokerUnavailable(self._settings.brokers, str(error) or "no answer in time") from error
         return producer
 
-    async def _refusal(self, message: Observation | Prior) -> Exception | None:
-        """Why a message cannot be sent now, as far as is known."""
-        if self.in_flight > MOST_IN_FLIGHT:
-            return NotAcknowledged("too much waits for Kafka to acknowledge it")
-        if not self._counts:
-            try:
-                await self._identify()
-            except (KafkaError, OSError) as error:
-                self.failing = True
-                return _explained(error)
-        return None
+    def _add(self, messages: Sequence[Message], start: int) -> list[Portion]:
+        """Queue the messages from `start` to the end of its slice."""
+        portions: dict[TopicPartition, Portion] = {}
+        for position in range(start, min(start + SLICE, len(messages))):
+            record = self._record(messages[position])
+            place = TopicPartition(record.topic, record.partition)
+            portion = portions.get(place)
+            if portion is None:
+                portion = portions[place] = Portion(asyncio.get_running_loop().create_future())
+            portion.records.append(record)
+            portion.positions.append(position)
+            portion.size += len(record.value or b"")
+        for place, portion in portions.items():
+            self.in_flight += portion.size
+            self._queues.setdefault(place, deque()).append(portion)
+            if place not in self._moving:
+                self._moving.add(place)
+                self._background(self._move(place))
+        return [*portions.values()]
 
-    def _add(self, message: Observation | Prior, position: int, outcomes: Outcomes) -> None:
-        key, value = message.entity.encode(), message.to_json()
-        if isinstance(message, Observation):
-            topic, kind = self._settings.observations, cloudevents.OBSERVATION
-        else:
-            topic, kind = self._settings.priors, cloudevents.PRIOR
+    def _record(self, message: Message) -> Record:
+        topic = self._topics[type(message)]
+        if isinstance(message, DeadLetter):
+            partition = next(self._numbers) % self._counts[topic]
+            return Record(topic, partition, message.key, message.value, message.headers())
+        key = message.entity.encode()
         event = message.id or f"{self._events}-{next(self._numbers)}"
+        kind = cloudevents.OBSERVATION if isinstance(message, Observation) else cloudevents.PRIOR
         headers = cloudevents.headers(kind, self._source, event, message.time)
-        place = TopicPartition(topic, partition_of(key, self._counts[topic]))
-        queue = self._queues.get(place)
-        if queue is None:
-            queue = self._queues[place] = PartitionQueue(place)
-        queue.waiting.append(QueuedMessage(key, value, headers, position, outcomes))
-        self.in_flight += len(value)
-        if not queue.is_moving:
-            queue.is_moving = True
-            self._background(self._move(queue))
+        return Record(topic, partition_of(key, self._counts[topic]), key, message.to_json(), headers)
 
-    async def _move(self, queue: PartitionQueue) -> None:
-        """Send what waits in a queue, one batch after the other."""
+    async def _move(self, place: TopicPartition) -> None:
+        """Send what waits for a partition, in order."""
+        queue = self._queues[place]
         try:
-            while queue.waiting:
-                try:
-                    # aiokafka gives a batch up after half of this, but not once it has stopped to ask for leaders
-                    async with asyncio.timeout(2 * self._seconds + 1):
-                        await self._send_batch(queue)
-                except (KafkaError, OSError) as error:
-                    self._fail(queue, error)
-        except Exception as error:
-            self._fail(queue, error)
-            raise
+            while portions := self._next(queue):
+                await self._send(place, portions)
         finally:
-            queue.is_moving = False
+            self._moving.discard(place)
 
-    async def _send_batch(self, queue: PartitionQueue) -> None:
-        lease = await self._identify()
-        batch = self._producer.create_batch()
-        while queue.waiting:
-            if queue.waiting[0].outcomes.settled.cancelled():  # its sender was told that it is not taken
-                self._settle(queue.waiting.popleft(), NotAcknowledged("too late"))
-            elif not queue.pack(batch):
-                break
-        batch.close()
-        if not queue.sent:
-            return
-        set_producer_state(
-            batch, lease.producer, lease.epoch, lease.number(queue.place, batch.record_count())
-        )
-        first = await self._offset_of(batch, queue.place)
-        sent, queue.sent = queue.sent, []
-        for offset, message in enumerate(sent, first):
-            place = Place(queue.place.topic, queue.place.partition, offset if first >= 0 else first)
-            self._settle(message, place)
-        self.failing = False
+    def _next(self, queue: deque[Portion]) -> list[Portion]:
+        """The portions to send together, without those whose sender was told that they are not taken."""
+        portions: list[Portion] = []
+        size = 0
+        while queue and (not portions or size + queue[0].size <= BATCH_BYTES):
+            portion = queue.popleft()
+            if portion.outcomes.cancelled():
+                self.in_flight -= portion.size
+                continue
+            portions.append(portion)
+            size += portion.size
+        return portions
 
-    async def _offset_of(self, batch: Any, place: TopicPartition) -> int:
-        """Send a batch, again if the broker is away for a moment; returns the offset of its first record."""
-        async for attempt in attempts(_may_send_again, self._seconds, first=0.05, longest=0.5):
-            with attempt:
-                sent = await self._producer.send_batch(batch, place.topic, partition=place.partition)
-                return int((await sent).offset)
-        raise AssertionError("unreachable")
+    async def _send(self, place: TopicPartition, portions: list[Portion]) -> None:
+        """Send the portions, and settle them; if that fails, those that wait behind them fail too."""
+        batches: Sequence[ProducerBatch] = ()
+        fault: Exception = NotAcknowledged("the bridge has failed; its log says why")
+        try:
+            # aiokafka gives a batch up after a while, but not once it has stopped to ask for leaders
+            async with asyncio.timeout(2 * self._seconds + 1):
+                lease = await self._identify()
+                records = [record for portion in portions for record in portion.records]
+                packed = pack_batches(self._producer, records, {place.partition: lease})
+                batches = packed[place]
+                async for attempt in attempts(_may_retry, self._seconds, first=0.05, longest=0.5):
+                    with attempt:
+                        await deliver(self._producer, packed)
+            self.failing = False
+        except (KafkaError, OSError) as error:
+            fault = _explained(error)
+        finally:
+            if not batches or not all(batch.delivered for batch in batches):
+                self.failing, self._lease = True, None
+                portions += self._queues[place]
+                self._queues[place].clear()
+            self._settle(portions, chain(_outcomes(place, batches, fault), repeat(fault)))
 
-    def _fail(self, queue: PartitionQueue, error: Exception) -> None:
-        """Give up the batch under way, and what waits behind it."""
-        self.failing, self._lease = True, None
-        failed, queue.sent = [*queue.sent, *queue.waiting], []
-        queue.waiting.clear()
-        for message in failed:
-            self._settle(message, _explained(error))
-
-    def _settle(self, message: QueuedMessage, outcome: Place | Exception) -> None:
-        self.in_flight -= len(message.value)
-        message.outcomes.settle(message.position, outcome)
+    def _settle(self, portions: Sequence[Portion], outcomes: Iterator[Outcome]) -> None:
+        for portion in portions:
+            self.in_flight -= portion.size
+            found = [*islice(outcomes, len(portion.records))]
+            if not portion.outcomes.done():
+                portion.outcomes.set_result(found)
 
     async def _identify(self) -> Lease:
         """The producer id of the next batch; also learns the number of partitions."""
@@ -280,23 +286,31 @@ class Writer:
         raise AssertionError("unreachable")
 
     async def _new_lease(self) -> Lease:
-        producer, topics = self._producer, (self._settings.observations, self._settings.priors)
-        self._counts = {topic: len(await producer.partitions_for(topic)) for topic in topics}
+        producer = self._producer
+        self._counts = {topic: len(await producer.partitions_for(topic)) for topic in self.topics}
         return Lease("", *await new_producer_id(producer.client))
 
-    def _background(self, work: Any) -> None:
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
+def _outcomes(place: TopicPartition, batches: Sequence[ProducerBatch], fault: Exception) -> Iterator[Outcome]:
+    """The outcome of each record of the batches."""
+    for batch in batches:
+        number = batch.filled.record_count()
+        if not batch.delivered:
+            yield from repeat(fault, number)
+            continue
+        for offset in range(number):
+            known = -1 if batch.last is None else batch.last - number + 1 + offset
+            yield Place(place.topic, place.partition, known)
+
+
 def _may_retry(error: BaseException) -> bool:
-    return isinstance(error, KafkaError) and bool(error.retriable)
-
-
-def _may_send_again(error: BaseException) -> bool:
-    """aiokafka itself tries again after other errors."""
-    return isinstance(error, NodeNotReadyError | KafkaConnectionError)
+    """Whether a batch may be sent again: aiokafka gives it up after the time for one answer."""
+    return isinstance(error, KafkaTimeoutError) or (isinstance(error, KafkaError) and bool(error.retriable))
 
 
 def _explained(error: BaseException) -> Exception:

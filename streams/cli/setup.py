@@ -94,6 +94,14 @@ def require_rights(settings: Settings, needed: Mapping[str, Sequence[str]], comm
         raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists the rights of {command})")
 
 
+def require_topics(settings: Settings, *topics: str) -> None:
+    """Check that a broker has the topics; raises BrokerUnavailable or TopicMissing."""
+    from beliefstream.streams.kafka.connection import TopicReader
+
+    for topic in topics:
+        TopicReader(settings.brokers, topic, settings.client_options).close()
+
+
 def cache_directory() -> Path:
     """Return the user's cache directory, for files that can be created again."""
     from platformdirs import user_cache_path

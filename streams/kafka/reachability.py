@@ -76,9 +76,14 @@ async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[st
         node: the id of the broker to ask.
 
     Raises:
+        aiokafka.errors.UnknownTopicOrPartitionError: a topic does not exist, or this user may not see it.
         aiokafka.errors.KafkaError, TimeoutError: it has not answered within 5 s.
     """
     topics = await _ask(client, node, names)
+    if missing := sorted(topic.name for topic in topics if not topic.partitions):
+        raise UnknownTopicOrPartitionError(
+            f"topics that do not exist, or are not to be seen: {', '.join(missing)}"
+        )
     return sorted(
         f"{topic.name}-{partition.partition_index}"
         for topic in topics
@@ -134,12 +139,15 @@ class Reachability:
     """Asks a broker every two seconds for the leaders of all partitions, and records the last good answer.
 
     Args:
-        topics: all topics that a worker reads and writes.
+        topics: all topics that this process reads and writes.
         clock: monotonic, seconds.
+        name: of this process, for the log.
     """
 
-    def __init__(self, topics: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._topics, self._clock = list(topics), clock
+    def __init__(
+        self, topics: Iterable[str], clock: Callable[[], float] = time.monotonic, name: str = "the worker"
+    ) -> None:
+        self._topics, self._clock, self._name = list(topics), clock, name
         self._last = clock()  # when a broker last answered, and every partition had a leader
         self._fault = "no broker answers"
         self._answered = False  # ever
@@ -156,8 +164,13 @@ class Reachability:
             now = min(now, self._watched + CHECK_SECONDS)  # later, this process may have been suspended
         return self._fault if now - self._last > limit else None
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last good answer."""
+        return self._clock() - self._last
+
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
-        """Ask without end; `client` returns the producer's client, if it is started."""
+        """Ask without end; `client` returns the client that asks, if it is started."""
         await asyncio.gather(self._ask(client), self._log_changes())
 
     async def _ask(self, client: Callable[[], AIOKafkaClient | None]) -> None:
@@ -179,6 +192,9 @@ class Reachability:
         node = next((each for each in candidates if each != self._failed), self._failed)
         try:
             lacking = await without_leader(client, node, self._topics)
+        except UnknownTopicOrPartitionError as error:
+            self._failed, self._answered, self._fault = None, True, str(error.args[0])
+            return
         except (
             KafkaError,
             OSError,
@@ -205,7 +221,7 @@ class Reachability:
         fault = self.fault
         if fault is not None and self._away_since is None:
             self._away_since = self._last
-            log.error("the broker is unreachable, the worker waits", fault=fault)
+            log.error(f"the broker is unreachable, {self._name} waits", fault=fault)
         elif fault is None and self._away_since is not None:
             log.warning("the broker is reachable again", seconds=round(self._clock() - self._away_since, 1))
             self._away_since = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from beliefstream.streams.bridges.broker_check import BrokerCheck
+from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.live.beliefs import Beliefs, Plane
 from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview
@@ -17,7 +17,7 @@ MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 class Content:
     """The beliefs, their history, what is said beside them, and whether the broker answers."""
 
-    def __init__(self, broker: BrokerCheck, plane: Plane | None = None) -> None:
+    def __init__(self, broker: Reachability, plane: Plane | None = None) -> None:
         self.beliefs, self.overview, self.history = Beliefs(plane), Overview(), History()
         self.broker = broker
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from beliefstream.schemas import Model, Posterior, Sensor, Unusable, parse, parse_sensor
 from beliefstream.streams.client.dead_letters import ReceivedDeadLetter
-from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
+from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer, use_safe_connections
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.beliefs import Seen
@@ -82,8 +83,14 @@ class TopicsReader:
         # the others apart, as a consumer waits for all of its partitions together
         self._consumers: list[AIOKafkaConsumer] = []
 
+    @property
+    def client(self) -> AIOKafkaClient | None:
+        """Its connections to brokers; None before the start."""
+        return client_of(self._consumers[0]) if self._consumers else None
+
     async def start(self) -> None:
         """Connect, once, in the loop that then reads."""
+        use_safe_connections()
         topics = (self._names.observations, self._names.posteriors)
         quick = {place for place in self._starts if place.topic in topics}
         plans: tuple[tuple[Collection[TopicPartition], Mapping[str, int]], ...]

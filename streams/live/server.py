@@ -27,8 +27,8 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from beliefstream.schemas import Unusable
-from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
+from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.live.access import Access, Guard
 from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Plane
 from beliefstream.streams.live.content import Content
@@ -111,6 +111,10 @@ class LivePage:
         finally:
             self._group.close()
 
+    async def watch(self) -> None:
+        """Ask until cancelled whether a broker answers."""
+        await self.content.broker.watch(lambda: self._reader.client)
+
     async def view(self, websocket: WebSocket) -> None:
         """Serve one browser."""
         if len(self._viewers) >= MAXIMUM_VIEWERS:
@@ -163,12 +167,11 @@ class LivePage:
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
-            tasks = [asyncio.create_task(each()) for each in (self.follow, self.judge, self.ask)]
+            works = self.follow, self.judge, self.ask, self.watch
+            tasks = [asyncio.create_task(each()) for each in works]
             for task in tasks:
                 task.add_done_callback(_complain)
-            self.content.broker.start()
             yield
-            self.content.broker.stop()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -265,6 +268,6 @@ def serve(
         gc.set_threshold(COLLECT_AFTER)
         read = (settings.observations, settings.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)
-        broker = BrokerCheck(settings, (settings.observations, settings.posteriors))
+        broker = Reachability((settings.observations, settings.posteriors), name="the live page")
         page = LivePage(Content(broker, plane), reader, publisher, group, access, layers)
         make_server(page.app()).run(sockets=[listening])

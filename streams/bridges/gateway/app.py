@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Literal
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from beliefstream.schemas import Observation, Prior, Unusable
-from beliefstream.streams.bridges.acknowledged import Writer
-from beliefstream.streams.bridges.broker_check import BrokerCheck
-from beliefstream.streams.bridges.gateway import metrics
+from beliefstream.streams.bridges.bridge import Bridge
 from beliefstream.streams.bridges.gateway.bodies import (
     JSON,
     LINES,
-    Outcome,
     RateLimit,
     Silent,
-    answer,
-    problem,
     read_body,
     read_messages,
     report,
@@ -35,7 +25,7 @@ from beliefstream.streams.bridges.gateway.bodies import (
 from beliefstream.streams.bridges.gateway.middleware import Draining, Guard
 from beliefstream.streams.bridges.gateway.openapi import document
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader, Subscription
-from beliefstream.streams.settings import Settings
+from beliefstream.streams.bridges.serving import answer, application, problem
 
 MOST_STREAMS = 500  # clients that follow posteriors at once
 MOST_ENTITIES = 1000  # that one stream may name
@@ -46,10 +36,8 @@ READING = "the posteriors of the last hours are still being read"
 class Gateway:
     """The endpoints; `app` is the ASGI application."""
 
-    def __init__(
-        self, settings: Settings, writer: Writer, check: BrokerCheck, posteriors: Posteriors, reader: Reader
-    ) -> None:
-        self._settings, self._writer, self._check = settings, writer, check
+    def __init__(self, bridge: Bridge, posteriors: Posteriors, reader: Reader) -> None:
+        self._bridge, self._settings = bridge, bridge.settings
         self._posteriors, self._reader = posteriors, reader
         self._limit = RateLimit(self._settings.gateway_rate)
         self._document = document(self._settings)
@@ -59,13 +47,12 @@ class Gateway:
             Route("/v1/posteriors", self.stream, methods=["GET"]),
             Route("/v1/posteriors/{entity:path}", self.latest, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
-            Route("/healthz", self.healthz, methods=["GET"]),
-            Route("/readyz", self.readyz, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
         ]
-        handlers: dict[Any, Any] = {HTTPException: _not_found, 500: _failed}
-        application = Starlette(routes=routes, exception_handlers=handlers)
-        self.app = Draining(Guard(application, self._settings.token_of_gateway))
+        token = self._settings.token_of_gateway
+        self.app = Draining(Guard(application(bridge, token, self._waiting_for, *routes), token))
+
+    def _waiting_for(self) -> list[str]:
+        return [] if self._reader.caught_up else [READING]
 
     async def observations(self, request: Request) -> Response:
         """Take observations."""
@@ -108,24 +95,12 @@ class Gateway:
         """Answer with the OpenAPI document."""
         return answer(self._document)
 
-    async def healthz(self, request: Request) -> Response:
-        """Whether the process answers."""
-        return answer({"ok": True})
-
-    async def readyz(self, request: Request) -> Response:
-        """Whether messages can be taken and posteriors given out, and if not, why."""
-        waits = [] if self._check.fault is None else [self._check.fault]
-        if not self._reader.caught_up:
-            waits.append(READING)
-        return answer({"ready": not waits, "waiting_for": waits}, 503 if waits else 200)
-
-    async def metrics(self, request: Request) -> Response:
-        """Answer with the metrics in Prometheus' format."""
-        metrics.BROKER_REACHABLE.set(self._check.fault is None)
-        metrics.IN_FLIGHT.set(self._writer.in_flight)
-        return Response(generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def _take(self, request: Request, message: type[Observation | Prior], topic: str) -> Response:
+    async def _take(
+        self,
+        request: Request,
+        message: type[Observation | Prior],
+        topic: Literal["observations", "priors"],
+    ) -> Response:
         address = request.client.host if request.client else ""
         if (seconds := self._limit.wait(address)) > 0:
             headers = {"Retry-After": str(int(seconds) + 1)}
@@ -134,7 +109,7 @@ class Gateway:
             )
         if (refusal := _refusal(request)) is not None:
             return refusal
-        if (fault := self._check.fault) is not None:
+        if (fault := self._bridge.fault) is not None:
             return unavailable(fault)
         try:
             body = await read_body(request, self._settings.gateway_body_bytes, self._settings.gateway_silence)
@@ -147,25 +122,7 @@ class Gateway:
         except Unusable as error:
             return problem(413 if error.reason == "too_large" else 400, error.detail, error.reason)
         self._limit.spend(address, len(found))
-        return report(await self._write(found, topic))
-
-    async def _write(self, found: Sequence[Observation | Prior | Unusable], topic: str) -> list[Outcome]:
-        """What becomes of each; the good ones are sent whatever the others are."""
-        began = time.perf_counter()
-        good = [each for each in found if not isinstance(each, Unusable)]
-        written = iter(await self._writer.write(good) if good else ())
-        outcomes: list[Outcome] = [each if isinstance(each, Unusable) else next(written) for each in found]
-        if good:
-            metrics.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
-        for kind, count in Counter(map(_kind, outcomes)).items():
-            metrics.MESSAGES.labels(topic, kind).inc(count)
-        return outcomes
-
-
-def _kind(outcome: Outcome) -> str:
-    if isinstance(outcome, Exception):
-        return "rejected" if isinstance(outcome, Unusable) else "failed"
-    return "accepted"
+        return report(await self._bridge.forward(found, topic))
 
 
 async def _events(subscribed: AbstractContextManager[Subscription]) -> AsyncIterator[bytes]:
@@ -189,11 +146,3 @@ def _refusal(request: Request) -> Response | None:
     if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
         return problem(415, f"Content-Encoding: expected none, got {encoding[:80]!r}")
     return None
-
-
-async def _not_found(request: Request, error: HTTPException) -> Response:
-    return problem(error.status_code, f"{request.url.path[:128]}: {error.detail}", headers=error.headers)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return problem(500, "the gateway has failed; its log says why")

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from beliefstream.schemas import Reason, Unusable, parse, printable
 from beliefstream.schemas.base import Message, check_size
+from beliefstream.streams.bridges.acknowledged import Outcome
+from beliefstream.streams.bridges.serving import answer, problem
 from beliefstream.streams.client import Place
 
 RETRY_AFTER = 2  # seconds; as often as the broker is asked whether it is there
@@ -23,21 +25,6 @@ M = TypeVar("M", bound=Message)
 JSON = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 MOST_ITEMS = 10_000  # in one request
-
-Outcome = Place | Exception
-
-
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with JSON."""
-    return Response(to_json(content), status, headers, "application/json")
-
-
-def problem(
-    status: int, error: str, reason: str | None = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """A response that says in one line what is wrong, and in `reason` the reason from the closed list."""
-    content = {"error": printable(error)} | ({"reason": reason} if reason else {})
-    return answer(content, status, headers)
 
 
 def unavailable(error: str) -> Response:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beliefstream.streams.bridges.gateway import metrics
-from beliefstream.streams.bridges.gateway.bodies import problem
+from beliefstream.streams.bridges.serving import problem
 from beliefstream.streams.monitoring.bearer import CHALLENGE, may_read
 
 OPEN = ("/healthz", "/readyz", "/openapi.json")

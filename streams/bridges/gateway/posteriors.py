@@ -12,7 +12,6 @@ import structlog
 from kafka.errors import KafkaError
 
 from beliefstream.schemas import Posterior
-from beliefstream.streams.bridges.broker_check import RECONNECT
 from beliefstream.streams.bridges.gateway import metrics
 from beliefstream.streams.client import PosteriorConsumer, TopicMissing
 from beliefstream.streams.settings import Settings
@@ -22,6 +21,7 @@ log = structlog.get_logger(__name__)
 BACKLOG = 256  # posteriors that wait for a slow client; then the oldest is left out
 LOOK_BACK = 10_000  # records of a partition that are read at the start, for the latest posteriors
 POLL_SECONDS, RETRY_SECONDS = 0.5, 2.0
+RECONNECT_MS = 1000  # between attempts; by default kafka-python comes to wait for half a minute
 
 
 class Subscription:
@@ -147,7 +147,7 @@ class Reader:
                     self._settings.brokers,
                     self._settings.posteriors,
                     last=last,
-                    **RECONNECT,
+                    reconnect_backoff_max_ms=RECONNECT_MS,
                     **self._settings.client_options,
                 ) as consumer:
                     self._follow(consumer)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import threading
+import socket
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack
-from functools import partial
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
-from kafka.errors import KafkaError
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -21,20 +20,20 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from beliefstream.schemas import DeadLetter, Observation, Unusable
-from beliefstream.streams.bridges.broker_check import RECONNECT, BrokerCheck
-from beliefstream.streams.bridges.mqtt import web
+from beliefstream.streams.bridges.acknowledged import SLICE, Message
+from beliefstream.streams.bridges.bridge import Bridge
 from beliefstream.streams.bridges.mqtt.mapping import Mapping
-from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
-from beliefstream.streams.client.producers import Publisher
+from beliefstream.streams.bridges.serving import application, serve
 from beliefstream.streams.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-SOURCE = "/beliefstream/mqtt"
-# While Kafka is away, messages wait this long in the producer, then at the MQTT broker.
-DELIVERY_MILLISECONDS = 300_000
-CHECK_SECONDS, RETRY_SECONDS, CLOSE_SECONDS = 0.2, 2.0, 10.0
+DELIVERY_SECONDS = (
+    300.0  # while Kafka is away, messages wait this long in the bridge, then at the MQTT broker
+)
+RETRY_SECONDS, CLOSE_SECONDS = 2.0, 10.0
 KEEP_ALIVE = 30  # seconds
+SILENCE = 10.0  # seconds for a client of the bridge's pages
 NEVER_RETAINED = 2  # MQTT 5: a retained message is an old one, told again with every subscription
 
 
@@ -42,137 +41,128 @@ class MqttRefused(ConnectionError):
     """The MQTT broker does not accept the connection."""
 
 
-class MqttBridge:
-    """A bridge from one MQTT broker (MQTT 5) to the topic of observations.
+async def serve_mqtt(settings: Settings, mapping: Mapping, listening: socket.socket) -> Counter[str]:
+    """Forward messages until SIGTERM or SIGINT, and serve the bridge's pages on a bound socket.
+
+    Returns:
+        How many messages had each outcome.
+
+    Raises (at the start only):
+        BrokerUnavailable: of Kafka.
+        MqttRefused, OSError: of the MQTT broker.
+    """
+    bridge = Bridge(settings, "mqtt", (Observation, DeadLetter), DELIVERY_SECONDS)
+    source = MqttSource(bridge, mapping)
+    app = application(bridge, settings.token, source.waiting_for)
+    async with bridge.connected():
+        await serve(app, listening, source.stop, source.run(), silence=SILENCE, grace=CLOSE_SECONDS)
+    return bridge.counts
+
+
+class MqttSource:
+    """The messages of one MQTT broker (MQTT 5).
 
     Its session outlives it: the MQTT broker keeps messages of QoS 1 for it while it is away.
     """
 
-    def __init__(self, settings: Settings, mapping: Mapping) -> None:
-        self._settings, self._mapping = settings, mapping
-        self._lock = threading.Lock()
-        self._connected = threading.Event()
-        self._was_connected = False
-        self._check = BrokerCheck(settings, (settings.observations, settings.dead_letters))
-        self.forwarded = self.refused = 0  # observations, and dead letters, that Kafka has acknowledged
+    def __init__(self, bridge: Bridge, mapping: Mapping) -> None:
+        self._bridge, self._mapping = bridge, mapping
+        self._place = f"{bridge.settings.mqtt_host}:{bridge.settings.mqtt_port}"
+        self._stopped = asyncio.Event()
+        self._is_connected = self._was_connected = False
+        bridge.metrics.connected(False)
 
-    @property
-    def waiting_for(self) -> tuple[str, ...]:
-        """What keeps messages from being forwarded; empty while both brokers answer."""
-        place = f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
-        mqtt = None if self._connected.is_set() else f"the MQTT broker at {place} is not connected"
-        return tuple(fault for fault in (mqtt, self._check.fault) if fault is not None)
+    def waiting_for(self) -> list[str]:
+        """What the source waits for; empty while the MQTT broker is connected."""
+        return [] if self._is_connected else [f"the MQTT broker at {self._place} is not connected"]
 
-    def run(self, stopped: threading.Event) -> None:
-        """Forward messages until `stopped`; after a fault, connect again.
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Forward messages until `stop` is called; after a fault, connect again.
 
         Raises (at the start only):
-            BrokerUnavailable, TopicMissing: of Kafka.
             MqttRefused, OSError: of the MQTT broker.
         """
-        self._check.start()
-        while not stopped.is_set():
+        while not self._stopped.is_set():
+            session = _Session(self._bridge, self._mapping, self._place, self._connected)
             try:
-                with ExitStack() as stack:
-                    session = _Session(self._settings, self._mapping, self._count, stack, self._set_connected)
-                    session.run(stopped)
-            except (KafkaError, OSError, LookupError) as error:
+                await session.run(self._stopped)
+            except OSError as error:
                 if not self._was_connected:
                     raise
                 log.warning("the bridge connects again", error=str(error))
-                stopped.wait(RETRY_SECONDS)
-        self._check.stop()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), RETRY_SECONDS)
 
-    def _count(self, good: bool) -> None:
-        (web.PUBLISHED if good else web.DEAD_LETTERS).inc()
-        with self._lock:
-            self.forwarded += good
-            self.refused += not good
-
-    def _set_connected(self, connected: bool) -> None:
-        web.CONNECTED.set(connected)
-        if not connected:
-            self._connected.clear()
-            return
-        if self._was_connected:
-            web.RECONNECTS.inc()
-        self._was_connected = True
-        self._connected.set()
+    def _connected(self, connected: bool) -> None:
+        self._bridge.metrics.connected(connected, again=self._was_connected)
+        self._is_connected = connected
+        self._was_connected |= connected
 
 
 class _Packet(NamedTuple):
-    """A message of an MQTT connection that waits for Kafka, received at a monotonic time in seconds."""
+    """A message of an MQTT connection that waits for Kafka, and what it maps to."""
 
     connection: int
     identifier: int
     quality: int
-    received: float
+    message: Message
 
 
 class _Session:
-    """Connections to both brokers; after a message that Kafka has not taken, it ends.
+    """A connection to the MQTT broker; after a message that Kafka has not taken, it ends.
 
-    `count` is called with each outcome, `connected` with whether the MQTT broker is connected when that changes.
+    paho has a thread of its own, which hands everything to the event loop. `connected` is called with whether the MQTT
+    broker is connected when that changes.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        mapping: Mapping,
-        count: Callable[[bool], None],
-        stack: ExitStack,
-        connected: Callable[[bool], None],
+        self, bridge: Bridge, mapping: Mapping, place: str, connected: Callable[[bool], None]
     ) -> None:
-        self._settings, self._mapping, self._count = settings, mapping, count
-        options: dict[str, Any] = {
-            "delivery_timeout_ms": DELIVERY_MILLISECONDS,
-            "linger_ms": 5,
-            **RECONNECT,
-            **settings.client_options,
-        }
-        self._observations = ObservationProducer(
-            settings.brokers, settings.observations, source=SOURCE, **options
-        )
-        stack.callback(self._observations.close, CLOSE_SECONDS)
-        self._letters = Publisher(settings.brokers, settings.dead_letters, SOURCE, options)
-        stack.callback(self._letters.close, CLOSE_SECONDS)
+        self._bridge, self._mapping, self._place, self._connected = bridge, mapping, place, connected
+        self._loop = asyncio.get_running_loop()
+        self._fault: asyncio.Future[None] = self._loop.create_future()
         self._connection = 0  # packet identifiers count within a connection only
         self._session_kept = False  # whether the broker has kept what came while the bridge was away
-        self._fault: Exception | None = None
-        self._connected = connected
+        self._waiting: deque[_Packet] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._client = self._make_client()
 
-    def run(self, stopped: threading.Event) -> None:
+    async def run(self, stopped: asyncio.Event) -> None:
         """Forward until `stopped`. Raises the fault that ended it."""
-        settings, properties = self._settings, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        await asyncio.to_thread(self._connect)
+        self._client.loop_start()
+        stopping = asyncio.create_task(stopped.wait())
+        ends: set[asyncio.Future[Any]] = {stopping, self._fault}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._fault.done() and self._tasks:
+                await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+                if self._tasks:
+                    log.warning("messages remain with the MQTT broker")
+        finally:
+            for task in (stopping, *self._tasks):
+                task.cancel()
+            self._client.disconnect()
+            await asyncio.to_thread(self._client.loop_stop)
+            self._connected(False)
+        if self._fault.done():
+            self._fault.result()
+
+    def _connect(self) -> None:
+        settings, properties = self._bridge.settings, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = int(settings.mqtt_session_seconds)
         # the back-pressure: the broker sends no more unasked
         properties.ReceiveMaximum = settings.mqtt_in_flight
         self._client.connect(
             settings.mqtt_host, settings.mqtt_port, KEEP_ALIVE, clean_start=False, properties=properties
         )
-        self._client.loop_start()
-        try:
-            while self._fault is None and not stopped.wait(CHECK_SECONDS):
-                pass
-            if self._fault is None:
-                self._flush()
-        finally:
-            self._client.disconnect()
-            self._client.loop_stop()
-            self._connected(False)
-        if self._fault is not None:
-            raise self._fault
-
-    def _flush(self) -> None:
-        try:
-            self._observations.flush(CLOSE_SECONDS)
-            self._letters.flush(CLOSE_SECONDS)
-        except (KafkaError, OSError) as error:
-            log.warning("messages remain with the MQTT broker", error=str(error))
 
     def _make_client(self) -> paho.Client:
-        settings = self._settings
+        settings = self._bridge.settings
         client = paho.Client(
             CallbackAPIVersion.VERSION2, settings.mqtt_client, protocol=paho.MQTTv5, manual_ack=True
         )
@@ -190,11 +180,20 @@ class _Session:
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         return client
 
+    def _fail(self, error: Exception) -> None:
+        """End the session, in whichever thread; the first fault counts."""
+
+        def fail() -> None:
+            if not self._fault.done():
+                self._fault.set_exception(error)
+
+        self._loop.call_soon_threadsafe(fail)
+
     def _on_connect(
         self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
-            self._fault = MqttRefused(f"the MQTT broker at {self._place} refuses the connection: {reason}")
+            self._fail(MqttRefused(f"the MQTT broker at {self._place} refuses the connection: {reason}"))
             return
         self._connection += 1
         self._session_kept = flags.session_present
@@ -211,55 +210,60 @@ class _Session:
             if reason.is_failure
         ]
         if refused:
-            self._fault = MqttRefused(
-                f"the MQTT broker at {self._place} refuses to send {', '.join(refused)}"
-            )
+            self._fail(MqttRefused(f"the MQTT broker at {self._place} refuses to send {', '.join(refused)}"))
             return
-        self._connected(True)
+        self._loop.call_soon_threadsafe(self._connected, True)
         log.info("connected to the MQTT broker", session_kept=self._session_kept)
 
-    @property
-    def _place(self) -> str:
-        return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
-
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._loop.call_soon_threadsafe(self._lost, reason)
+
+    def _lost(self, reason: ReasonCode) -> None:
         self._connected(False)
-        if reason.is_failure and self._fault is None:
+        if reason.is_failure and not self._fault.done():
             log.warning("the connection to the MQTT broker is lost, trying again", reason=str(reason))
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
-        web.RECEIVED.inc()
-        if self._fault is not None:
-            return  # not acknowledged: it comes again with the next connection
-        received = time.perf_counter()
-        try:
-            future, good = self._send(message)
-        except Exception as error:  # paho's thread would end, and the bridge run on without it
-            self._fault = error
-            return
-        packet = _Packet(self._connection, message.mid, message.qos, received)
-        future.add_done_callback(partial(self._done, packet, good))
+        self._loop.call_soon_threadsafe(self._take, message, self._connection)
 
-    def _send(self, message: paho.MQTTMessage) -> tuple[Future[Place], bool]:
+    def _take(self, message: paho.MQTTMessage, connection: int) -> None:
+        """Map a message, and forward it with those that have come meanwhile."""
+        if self._fault.done():
+            return  # not acknowledged: it comes again with the next connection
+        try:
+            mapped = self._mapped(message)
+        except Exception as error:  # the loop would log it, and the bridge run on
+            self._fail(error)
+            return
+        if not self._waiting:
+            self._loop.call_soon(self._forward_waiting)
+        self._waiting.append(_Packet(connection, message.mid, message.qos, mapped))
+
+    def _mapped(self, message: paho.MQTTMessage) -> Message:
         payload = bytes(message.payload)
         try:
             observation = self._mapping.observation(
-                message.topic, payload, time.time(), self._settings.maximum_message_bytes
+                message.topic, payload, time.time(), self._bridge.settings.maximum_message_bytes
             )
         except Unusable as error:
             log.warning("a message does not map", topic=message.topic, detail=error.detail)
-            return self._letters.publish(None, payload, letter_headers(message, error)), False
-        return self._observations.send_message(identified(observation, message)), True
+            return dead_letter(message, payload, error)
+        return identified(observation, message)
 
-    def _done(self, packet: _Packet, good: bool, future: Future[Place]) -> None:
-        if (error := future.exception()) is not None:
-            web.FAILED.inc()
-            self._fault = error if isinstance(error, (KafkaError, OSError)) else BrokerUnavailable("", error)
-            return
-        self._count(good)
-        web.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - packet.received)
-        if packet.connection == self._connection and packet.quality:
-            self._client.ack(packet.identifier, packet.quality)
+    def _forward_waiting(self) -> None:
+        while self._waiting:
+            packets = [self._waiting.popleft() for _ in range(min(SLICE, len(self._waiting)))]
+            task = asyncio.create_task(self._forward(packets))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, packets: Sequence[_Packet]) -> None:
+        outcomes = await self._bridge.forward([packet.message for packet in packets], "observations")
+        for packet, outcome in zip(packets, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._fail(outcome)
+            elif packet.connection == self._connection and packet.quality:
+                self._client.ack(packet.identifier, packet.quality)
 
 
 def identified(observation: Observation, message: paho.MQTTMessage) -> Observation:
@@ -270,14 +274,14 @@ def identified(observation: Observation, message: paho.MQTTMessage) -> Observati
     return observation.model_copy(update={"id": hashlib.sha256(content).hexdigest()[:32]})
 
 
-def letter_headers(message: paho.MQTTMessage, error: Unusable) -> list[tuple[str, bytes]]:
-    """Headers of the dead letter of an MQTT message; its place is the packet identifier."""
-    letter = DeadLetter(
+def dead_letter(message: paho.MQTTMessage, payload: bytes, error: Unusable) -> DeadLetter:
+    """The dead letter of an MQTT message; its place is the packet identifier."""
+    return DeadLetter(
         reason=error.reason,
         detail=error.detail,
         topic="mqtt",
         partition=0,
         offset=message.mid,
         mqtt_topic=message.topic,
+        value=payload,
     )
-    return letter.headers()

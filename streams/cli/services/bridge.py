@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,7 @@ import typer
 
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import counted
-from beliefstream.streams.cli.setup import listen, require_rights, settings_for
+from beliefstream.streams.cli.setup import listen, require_rights, require_topics, settings_for
 
 bridge = typer.Typer(name="bridge", help="Bring observations from elsewhere to Kafka.")
 
@@ -35,21 +33,19 @@ def mqtt(
 
     Example: beliefstream bridge mqtt mapping.json --host broker.example
     """
-    from beliefstream.streams.bridges.mqtt import web
-    from beliefstream.streams.bridges.mqtt.bridge import MqttBridge
+    from beliefstream.streams.bridges.mqtt.bridge import serve_mqtt
     from beliefstream.streams.bridges.mqtt.mapping import Mapping
-    from beliefstream.streams.bridges.mqtt.web import pages
+    from beliefstream.streams.bridges.serving import run
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, mqtt_host=host, mqtt_port=port)
-    made, token = MqttBridge(settings, Mapping.read(mapping)), settings.token
+    read = Mapping.read(mapping)
     needed = {settings.observations: ["WRITE"], settings.dead_letters: ["WRITE"]}
     require_rights(settings, needed, "the MQTT bridge")
     listening = listen(settings.web_host, settings.mqtt_web_port, option="BELIEFSTREAM_MQTT_WEB_PORT")
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    logs.configure(settings.logs, settings.log_level)
-    with pages(listening, web.REGISTRY, token, lambda: made.waiting_for):
-        made.run(stopped)
-    print(f"forwarded {counted(made.forwarded, 'observation')} and {counted(made.refused, 'dead letter')}")
+    with listening:
+        require_topics(settings, *needed)
+        logs.configure(settings.logs, settings.log_level)
+        counts = run(serve_mqtt(settings, read, listening))
+    sent, refused = counted(counts["accepted"], "observation"), counted(counts["rejected"], "dead letter")
+    print(f"forwarded {sent} and {refused}")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from beliefstream.streams.cli.options import Brokers
-from beliefstream.streams.cli.setup import listen, require_rights, require_token, settings_for
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+from beliefstream.streams.cli.setup import listen, require_rights, require_token, require_topics, settings_for
 
 BACKLOG = 2048  # connections that wait to be accepted
 
@@ -38,9 +34,8 @@ def gateway(
 
     Example: BELIEFSTREAM_GATEWAY_TOKEN_FILE=token beliefstream gateway --host 0.0.0.0 --port 8081
     """
-    import asyncio
-
-    from beliefstream.streams.bridges.gateway.server import require_topics, serve
+    from beliefstream.streams.bridges.gateway.server import serve_gateway
+    from beliefstream.streams.bridges.serving import run
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
@@ -51,17 +46,7 @@ def gateway(
     needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
     require_rights(settings, needed, "the HTTP gateway")
     with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
-        require_topics(settings)
+        require_topics(settings, settings.observations, settings.priors)
         print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
         logs.configure(settings.logs, settings.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings, listening))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """That of uvloop, if it is installed: it answers a fifth more requests."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+        run(serve_gateway(settings, listening))

@@ -81,6 +81,11 @@ def mosquitto_program() -> str:
     return path
 
 
+def messages(outcome: str) -> str:
+    """The metric of observations with this outcome."""
+    return f'beliefstream_bridge_messages_total{{bridge="mqtt",outcome="{outcome}",topic="observations"}}'
+
+
 @contextmanager
 def publishing(mosquitto: Mosquitto) -> Iterator[paho.Client]:
     """A client that is connected, and connects again by itself."""
@@ -158,7 +163,7 @@ class RunningBridge:
         return ask(urllib.request.Request(f"http://127.0.0.1:{self.web_port}{path}", headers=headers))
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
+        """The value of a metric, by its whole name with labels."""
         return value_of(name, self.get("/metrics").body)
 
     def log(self) -> str:

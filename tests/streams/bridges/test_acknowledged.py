@@ -44,10 +44,8 @@ def observation(entity: str, number: int) -> Observation:
 @asynccontextmanager
 async def writing(servers: str, names: Names, seconds: float) -> AsyncIterator[Writer]:
     observations, priors = names.topics.observations, names.topics.priors
-    settings = Settings(
-        brokers=servers, acknowledge_seconds=seconds, observations=observations, priors=priors
-    )
-    writer = Writer(settings, "/tests")
+    settings = Settings(brokers=servers, observations=observations, priors=priors)
+    writer = Writer(settings, "/tests", (Observation, Prior), seconds)
     await writer.start()
     try:
         yield writer

@@ -16,7 +16,7 @@ from beliefstream.streams.kafka.topics import TopicNames, create, missing_topic_
 from tests.conftest import Names, eventually
 from tests.http_answers import PATIENCE
 from tests.secure_broker import SecureKafkaNode
-from tests.streams.bridges.mosquitto import PATTERN, Mosquitto, RunningBridge, publish, publishing
+from tests.streams.bridges.mosquitto import PATTERN, Mosquitto, RunningBridge, messages, publish, publishing
 from tests.streams.bridges.running_gateway import observation, running
 from tests.streams.cli.acls import allow, documented
 from tests.streams.cli.conftest import (
@@ -131,8 +131,8 @@ def test_the_bridge_needs_the_documented_rights_only_and_loses_nothing_without(
         publishing(mosquitto) as client,
     ):
         publish(client, [good, ("sites/a/mower/gps", {"value": "far"})])
-        for name in ("published", "dead_letters"):
-            metric = f"beliefstream_mqtt_{name}_total"
+        for outcome in ("accepted", "rejected"):
+            metric = messages(outcome)
             eventually(lambda metric=metric: bridge.metric(metric) == 1, PATIENCE, metric)  # type: ignore[misc]
         with without(node, "bridge", TOPICS.observations):
             publish(client, [good])
@@ -140,7 +140,7 @@ def test_the_bridge_needs_the_documented_rights_only_and_loses_nothing_without(
                 lambda: "TopicAuthorizationFailed" in bridge.log(), PATIENCE, "the log names the fault"
             )
         eventually(
-            lambda: bridge.metric("beliefstream_mqtt_published_total") == 2,
+            lambda: bridge.metric(messages("accepted")) == 2,
             PATIENCE,
             "the message is forwarded once the bridge has the right again",
         )

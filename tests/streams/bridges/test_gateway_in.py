@@ -169,9 +169,9 @@ def test_a_bad_prior_is_named(gateway: RunningGateway) -> None:
 
 
 def test_messages_are_counted_by_outcome(gateway: RunningGateway) -> None:
-    name = 'beliefstream_gateway_messages_total{outcome="%s",topic="observations"}'
+    name = 'beliefstream_bridge_messages_total{bridge="gateway",outcome="%s",topic="observations"}'
     before = [gateway.metric(name % outcome) for outcome in ("accepted", "rejected", "failed")]
     gateway.post("/v1/observations", [observation(1), observation(2), 3])
     after = [gateway.metric(name % outcome) for outcome in ("accepted", "rejected", "failed")]
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 1, 0]
-    assert gateway.metric("beliefstream_gateway_in_flight_bytes") == 0
+    assert gateway.metric('beliefstream_bridge_in_flight_bytes{bridge="gateway"}') == 0

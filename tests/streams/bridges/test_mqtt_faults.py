@@ -10,7 +10,7 @@ from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
 from tests.http_answers import PATIENCE
-from tests.streams.bridges.mosquitto import Mosquitto, RunningBridge, publish, publishing
+from tests.streams.bridges.mosquitto import Mosquitto, RunningBridge, messages, publish, publishing
 from tests.streams.bridges.test_mqtt_bridge import assert_complete, reading
 from tests.streams.cli.conftest import (
     Run,
@@ -21,6 +21,7 @@ from tests.streams.cli.conftest import (
 )
 
 TOKEN = "a-token-of-the-bridge"
+CONNECTED = 'beliefstream_bridge_connected{bridge="mqtt"}'
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_bridge_that_is_refused_later_tries_again_until_it_is_let_in(
         with publishing(mosquitto) as client:
             publish(client, map(reading, range(50, 100)))
             assert_complete(embedded_broker, made, 100)
-        assert bridge.metric("beliefstream_mqtt_reconnects_total") == 1
+        assert bridge.metric('beliefstream_bridge_reconnects_total{bridge="mqtt"}') == 1
 
 
 @pytest.mark.chaos
@@ -83,20 +84,22 @@ def test_messages_are_counted(embedded_broker: EmbeddedNode, made: Names, tmp_pa
     ):
         bad = [("sites/north/mower/gps", b"{"), ("sites/north/mower/gps", b"[]")]
         publish(client, [*map(reading, range(5)), *bad])
-        names = ("received", "published", "dead_letters", "failed", "reconnects")
+        outcomes = [messages(outcome) for outcome in ("accepted", "rejected", "failed")]
+        names = ['beliefstream_bridge_received_total{bridge="mqtt"}', *outcomes]
+        names.append('beliefstream_bridge_reconnects_total{bridge="mqtt"}')
 
         def counted() -> list[float]:
-            return [bridge.metric(f"beliefstream_mqtt_{name}_total") for name in names]
+            return [bridge.metric(name) for name in names]
 
-        seconds = "beliefstream_mqtt_acknowledge_seconds_count"  # which are noted last
-        eventually(lambda: bridge.metric(seconds) == 7, PATIENCE, "all are acknowledged")
+        eventually(lambda: sum(counted()[1:3]) == 7, PATIENCE, "all are acknowledged")
         assert counted() == [7, 5, 2, 0, 0]
-        assert bridge.metric("beliefstream_mqtt_connected") == 1
+        assert 1 <= bridge.metric('beliefstream_bridge_acknowledge_seconds_count{bridge="mqtt"}') <= 7
+        assert bridge.metric('beliefstream_bridge_in_flight_bytes{bridge="mqtt"}') == 0
+        assert bridge.metric('beliefstream_bridge_broker_reachable{bridge="mqtt"}') == 1
+        assert bridge.metric(CONNECTED) == 1
         assert bridge.metric("process_cpu_seconds_total") > 0
         mosquitto.kill()
-        eventually(
-            lambda: bridge.metric("beliefstream_mqtt_connected") == 0, PATIENCE, "it has lost the broker"
-        )
+        eventually(lambda: bridge.metric(CONNECTED) == 0, PATIENCE, "it has lost the broker")
         assert bridge.get("/readyz").json["waiting_for"] == [
             f"the MQTT broker at 127.0.0.1:{mosquitto.port} is not connected"
         ]

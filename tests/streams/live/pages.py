@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from beliefstream.schemas import Posterior
-from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.cli.setup import listen
 from beliefstream.streams.client import PriorPublisher
+from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
 from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
@@ -30,7 +30,6 @@ from beliefstream.streams.live.layers import Layers
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
-from beliefstream.streams.settings import Settings
 from tests.conftest import eventually
 from tests.http_answers import PATIENCE, ask
 
@@ -87,7 +86,7 @@ def served(
     with listening, PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher:
         application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
         group = GroupReader(servers, application, (topics.observations, topics.priors))
-        broker = BrokerCheck(Settings(brokers=servers), (topics.observations, topics.posteriors))
+        broker = Reachability((topics.observations, topics.posteriors))
         page = LivePage(Content(broker, plane), reader, publisher, group, access or Access(), layers)
         server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from beliefstream.streams.kafka.reachability import AWAY_SECONDS, STARTING_SECONDS, Reachability
+from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.worker.process import GRACE_SECONDS
 from tests.brokers import EmbeddedNode, KafkaNode
@@ -141,6 +142,7 @@ class Time:
 def test_a_broker_is_away_only_after_some_seconds_without_an_answer(
     embedded_broker: EmbeddedNode, names: Names
 ) -> None:
+    create(embedded_broker.bootstrap_servers, names.topics, partitions=1)
     clock = Time()
 
     async def run() -> list[str | None]:
@@ -181,6 +183,24 @@ def test_partitions_without_a_leader_are_named_once_that_lasts(
     asyncio.run(reachability.ask_once(client))
     named = "partitions have no leader: observations-0, observations-1, observations-2 and 2 more"
     assert reachability.fault == (named if at > AWAY_SECONDS else None)
+
+
+def test_a_topic_that_does_not_exist_is_named(embedded_broker: EmbeddedNode, names: Names) -> None:
+    clock = Time()
+    reachability = Reachability([names.topics.observations], clock)
+
+    async def ask() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=embedded_broker.bootstrap_servers)
+        await producer.start()
+        try:
+            clock.now = AWAY_SECONDS + 1
+            await reachability.ask_once(producer.client)
+        finally:
+            await producer.stop()
+
+    asyncio.run(ask())
+    missing = f"topics that do not exist, or are not to be seen: {names.topics.observations}"
+    assert reachability.fault == missing
 
 
 def test_another_broker_is_asked_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
