@@ -29,7 +29,7 @@ from beliefstream.streams.kafka.producing import (
     ProducerBatch,
     Record,
     attempts,
-    deliver,
+    deliver_partition,
     pack_batches,
 )
 from beliefstream.streams.kafka.requests import new_producer_id
@@ -211,14 +211,15 @@ class Writer:
 
     def _record(self, message: Message) -> Record:
         topic = self._topics[type(message)]
-        if isinstance(message, DeadLetter):
-            partition = next(self._numbers) % self._counts[topic]
-            return Record(topic, partition, message.key, message.value, message.headers())
+        count = self._counts[topic]
+        if not isinstance(message, (Observation, Prior)):
+            headers = message.headers()
+            return Record(topic, next(self._numbers) % count, message.key, message.value, headers)
+        kind = cloudevents.OBSERVATION if isinstance(message, Observation) else cloudevents.PRIOR
         key = message.entity.encode()
         event = message.id or f"{self._events}-{next(self._numbers)}"
-        kind = cloudevents.OBSERVATION if isinstance(message, Observation) else cloudevents.PRIOR
         headers = cloudevents.headers(kind, self._source, event, message.time)
-        return Record(topic, partition_of(key, self._counts[topic]), key, message.to_json(), headers)
+        return Record(topic, partition_of(key, count), key, message.to_json(), headers)
 
     async def _move(self, place: TopicPartition) -> None:
         """Send what waits for a partition, in order."""
@@ -251,11 +252,8 @@ class Writer:
             async with asyncio.timeout(2 * self._seconds + 1):
                 lease = await self._identify()
                 records = [record for portion in portions for record in portion.records]
-                packed = pack_batches(self._producer, records, {place.partition: lease})
-                batches = packed[place]
-                async for attempt in attempts(_may_retry, self._seconds, first=0.05, longest=0.5):
-                    with attempt:
-                        await deliver(self._producer, packed)
+                batches = pack_batches(self._producer, records, {place.partition: lease})[place]
+                await self._deliver(place, batches)
             self.failing = False
         except (KafkaError, OSError) as error:
             fault = _explained(error)
@@ -265,6 +263,12 @@ class Writer:
                 portions += self._queues[place]
                 self._queues[place].clear()
             self._settle(portions, chain(_outcomes(place, batches, fault), repeat(fault)))
+
+    async def _deliver(self, place: TopicPartition, batches: Sequence[ProducerBatch]) -> None:
+        async for attempt in attempts(_may_retry, self._seconds, first=0.05, longest=0.5):
+            with attempt:
+                await deliver_partition(self._producer, place, batches)
+                return
 
     def _settle(self, portions: Sequence[Portion], outcomes: Iterator[Outcome]) -> None:
         for portion in portions:

@@ -185,7 +185,7 @@ async def deliver(producer: AIOKafkaProducer, batches: ProducerBatches) -> dict[
     """
     # In parallel: a partition's next batch is accepted only after its previous one is sent.
     outcomes = await asyncio.gather(
-        *(_deliver_partition(producer, place, several) for place, several in batches.items()),
+        *(deliver_partition(producer, place, several) for place, several in batches.items()),
         return_exceptions=True,
     )
     for outcome in outcomes:
@@ -195,9 +195,10 @@ async def deliver(producer: AIOKafkaProducer, batches: ProducerBatches) -> dict[
     return {place: last for place, last in lasts.items() if last is not None}
 
 
-async def _deliver_partition(
+async def deliver_partition(
     producer: AIOKafkaProducer, place: TopicPartition, batches: Sequence[ProducerBatch]
 ) -> None:
+    """Send those batches of one partition that are not delivered yet; raises as `send_all` does."""
     sent: list[tuple[ProducerBatch, asyncio.Future[Any]]] = []
     try:
         for batch in batches:
