@@ -207,12 +207,19 @@ async def deliver_partition(
                 sent.append((batch, future))
     finally:
         # Even if a later batch could not be passed to the producer, await all that are in flight.
-        answers: list[Any] = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        for (batch, _), answer in zip(sent, answers, strict=True):
-            if not isinstance(answer, BaseException):
-                batch.delivered = True
-                if answer.offset >= 0:  # the acknowledgement has the offset of the batch's first record
-                    batch.last = answer.offset + batch.filled.record_count() - 1
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
+        answers = [await _answered(batch, future) for batch, future in sent]
+    for fault in answers:
+        if fault is not None:
+            raise fault
+
+
+async def _answered(batch: ProducerBatch, future: asyncio.Future[Any]) -> Exception | None:
+    """Await the acknowledgement of a batch; returns the error if there is one."""
+    try:
+        answer = await future
+    except Exception as error:
+        return error
+    batch.delivered = True
+    if answer.offset >= 0:  # the acknowledgement has the offset of the batch's first record
+        batch.last = answer.offset + batch.filled.record_count() - 1
+    return None
