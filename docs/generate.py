@@ -51,7 +51,7 @@ from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.schemas.sensors.parsing import KINDS
 from beliefstream.streams.bridges.gateway.metrics import REGISTRY as BRIDGES
 from beliefstream.streams.monitoring.metrics import REGISTRY
-from beliefstream.streams.settings import Settings
+from beliefstream.streams.settings import Settings, as_text
 
 Schema = dict[str, Any]
 
@@ -161,7 +161,8 @@ def settings() -> str:
     lines = [NOTE, "# Settings", ""]
     lines += [
         "Environment variables set up workers and commands; a file `.env` in the working directory is read too. "
-        "`beliefstream settings` lists them with their current values.",
+        "`beliefstream settings` lists them with their current values. A password or token can be the content of a "
+        "file, which the same name with `_FILE` states: `BELIEFSTREAM_SASL_PASSWORD_FILE=/run/secrets/kafka`.",
         "",
     ]
     rows = [
@@ -308,7 +309,7 @@ def _default(value: Any) -> str:
 
 
 def _setting_default(field: FieldInfo) -> str:
-    text = "" if field.default is None else str(field.default)
+    text = as_text(field.default)
     return f"`{text}`" if text else "none"
 
 

@@ -44,14 +44,17 @@ class Machine:
 
     def __init__(self, program: str, folder: Path, compiled: Path, running: ExitStack) -> None:
         self._program, self.folder, self._running = program, folder, running
-        self.ports = {name: free_port() for name in ("broker", "web", "gateway", "mqtt_web")}
+        self.ports = {name: free_port() for name in ("broker", "web", "gateway", "bridge")}
         own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.environment = own | {
             "BELIEFSTREAM_BROKERS": f"127.0.0.1:{self.ports['broker']}",
             "BELIEFSTREAM_FETCH_HIGH_WATERMARK": "true",
             "BELIEFSTREAM_DATA_DIRECTORY": str(folder),
             "NUMBA_CACHE_DIR": str(compiled),
-            **{f"BELIEFSTREAM_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
+            **{
+                f"BELIEFSTREAM_{name.upper()}_ADDRESS": f"127.0.0.1:{self.ports[name]}"
+                for name in ("web", "gateway", "bridge")
+            },
         }
 
     def run(self, *arguments: str) -> str:
@@ -122,7 +125,7 @@ def mqtt(machine: Machine) -> str:
     (machine.folder / "mapping.json").write_text(json.dumps(MAPPING))
     with Mosquitto(machine.folder) as mosquitto, publishing(mosquitto) as client:
         machine.start("bridge", "mqtt", str(machine.folder / "mapping.json"), "--port", str(mosquitto.port))
-        machine.wait_until_ready("mqtt_web")
+        machine.wait_until_ready("bridge")
         publish(client, [("mower/gps", {"value": [3, 4], "id": "1"})])
         return machine.first_posterior()
 

@@ -23,7 +23,7 @@ from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.cli.commands import app
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.settings import Settings
+from beliefstream.streams.settings import SECRETS, Settings
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import (
@@ -194,11 +194,12 @@ def test_the_site_shows_programs_with_their_code_formulas_typeset_and_the_notebo
 def test_every_setting_is_on_its_page_and_every_variable_on_a_page_is_there() -> None:
     variables = {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`(BELIEFSTREAM_\w+)`", page)) == variables
+    assert set(re.findall(r"^\| `(BELIEFSTREAM_\w+)`", page, re.MULTILINE)) == variables
     assert own_code.SETTING in variables
+    files = {f"BELIEFSTREAM_{name.upper()}_FILE" for name in SECRETS}
     for each in PAGES:
         named = set(re.findall(r"BELIEFSTREAM_[A-Z_]*[A-Z]", each.read_text(encoding="utf-8")))
-        assert named <= variables | OTHER_VARIABLES, each.name
+        assert named <= variables | files | OTHER_VARIABLES, each.name
 
 
 def test_every_command_on_a_page_is_there() -> None:

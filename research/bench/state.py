@@ -108,7 +108,7 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
     with process(
         [sys.executable, "-m", "beliefstream.streams.cli", "worker"], settings.environment(), log
     ) as child:
-        wait_for(f"http://127.0.0.1:{settings.web_port}/readyz", child, log, LIMIT)
+        wait_for(f"http://{settings.web_address}/readyz", child, log, LIMIT)
         seconds = time.perf_counter() - began
         found = metrics(settings)
         if found.total("beliefstream_entities") != entities:

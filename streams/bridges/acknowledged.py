@@ -82,9 +82,9 @@ class Writer:
     ) -> None:
         self._settings, self._source, self._seconds = settings, source, seconds
         topics = {
-            Observation: settings.observations,
-            Prior: settings.priors,
-            DeadLetter: settings.dead_letters,
+            Observation: settings.names.observations,
+            Prior: settings.names.priors,
+            DeadLetter: settings.names.dead_letters,
         }
         self._topics: dict[type[Message], str] = {kind: topics[kind] for kind in kinds}
         self._events, self._numbers = uuid4().hex, count(1)

@@ -62,7 +62,7 @@ def define(
 
     models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
 
-    with opened(Registry, settings, settings.sensors, settings.models, source=SOURCE) as registry:
+    with opened(Registry, settings, settings.names.sensors, settings.names.models, source=SOURCE) as registry:
         try:
             registry.define(sensors, models, replace=force)
         except DefinitionConflict as conflict:
@@ -75,7 +75,7 @@ def send(settings: Settings, observations: Sequence[Observation], speed: float, 
 
     first, sent = observations[0].time, 0
     with (
-        opened(ObservationProducer, settings, settings.observations, source=SOURCE) as producer,
+        opened(ObservationProducer, settings, settings.names.observations, source=SOURCE) as producer,
         progress_bar("observations") as progress,
     ):
         task = progress.add_task(title, total=len(observations), note="")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr, ValidationError
 
     from beliefstream.streams.settings import Settings
+    from beliefstream.streams.settings.addresses import Address
 
 C = TypeVar("C")
 
@@ -25,18 +26,19 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
     Also configures logging. Libraries log only warnings, to stderr, and Kafka's client logs nothing, because the
     command prints its errors. With BELIEFSTREAM_LOG_LEVEL=debug all libraries log everything.
 
-    Raises CommandError that names the variable at fault, also if its name is almost that of a setting.
+    Raises CommandError that names the variable at fault, also if it is of an earlier version or almost a setting.
     """
     from pydantic import ValidationError
 
     from beliefstream.streams.monitoring import logs
-    from beliefstream.streams.settings import MisspeltSetting, Settings
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.settings.variables import UnknownSetting
 
     logs.configure_command()
     given = {name: value for name, value in {"brokers": brokers, **changes}.items() if value is not None}
     try:
         settings = Settings(**given)
-    except MisspeltSetting as error:
+    except UnknownSetting as error:
         raise CommandError(str(error)) from None
     except ValidationError as error:
         raise CommandError("; ".join(_faults(error))) from None
@@ -51,8 +53,11 @@ def _faults(error: ValidationError) -> Iterator[str]:
 
     for fault in error.errors(include_url=False):
         name = ".".join(map(str, fault["loc"]))
-        value = "" if name in SECRETS or not name else f" ({fault['input']!r})"
-        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{value}"
+        said, value = fault["msg"].removeprefix("Value error, "), repr(fault["input"])
+        # an MQTT URL may have a password
+        shown = bool(name) and name not in (*SECRETS, "mqtt_url") and value not in said
+        end = f" ({value})" if shown else ""
+        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {said}{end}"
 
 
 def opened(client: Callable[..., C], settings: Settings, *topics: str, **options: Any) -> C:
@@ -60,17 +65,17 @@ def opened(client: Callable[..., C], settings: Settings, *topics: str, **options
     return client(settings.brokers, *topics, **options, **settings.client_options)
 
 
-def listen(host: str, port: int, backlog: int = 128, option: str = "--port") -> socket.socket:
+def listen(address: Address, backlog: int = 128, option: str = "--port") -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        CommandError: the address cannot be used, for example a port in use; it names the option for another one.
+        CommandError: the address cannot be used, for example a port in use; it names what sets another one.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=backlog)
+        return socket.create_server((address.host, address.port), family=family, backlog=backlog)
     except OSError as error:
-        raise CommandError(f"{host}:{port}: {error.strerror}; {option} is another port") from None
+        raise CommandError(f"{address}: {error.strerror}; {option} sets another port") from None
 
 
 def require_token(token: SecretStr | None, host: str, remedy: str) -> None:

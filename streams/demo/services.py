@@ -20,7 +20,8 @@ from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
 from beliefstream.streams.monitoring.compilation import COMPILING
 from beliefstream.streams.monitoring.scraping import Snapshot, answers, scrape
-from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
+from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.settings.addresses import Address
 
 BROKER_PORT, WEB_PORT = 9092, 8080
 READY_TIMEOUT = 300.0  # seconds; torch loads slowly from a cold disk, and a first start compiles native code
@@ -28,10 +29,9 @@ WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and end
 # the demo has its own broker and topics, so it ignores a user's settings of them
 NOT_FROM_ENVIRONMENT = (
     "application",
-    *TOPICS,
+    "topics",
     "partitions",
     "maximum_message_bytes",
-    "web_host",
     *PROTECTION,
 )
 
@@ -169,7 +169,7 @@ class DemoServices:
             update={
                 **own,
                 "brokers": self.bootstrap_servers,
-                "web_port": self.web_port,
+                "web_address": Address("127.0.0.1", self.web_port),
                 "fetch_high_watermark": True,
                 "data_directory": self._folder / "data",
                 "logs": "json",

@@ -106,7 +106,7 @@ class Security:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             _load(f"{PREFIX}SSL_CA_FILE", self.ca_file, lambda path: context.load_verify_locations(path))
         if self.certificate_file is not None:
-            _readable(f"{PREFIX}SSL_KEY_FILE", self.key_file or self.certificate_file)
+            readable(f"{PREFIX}SSL_KEY_FILE", self.key_file or self.certificate_file)
             _load(
                 f"{PREFIX}SSL_CERTIFICATE_FILE",
                 self.certificate_file,
@@ -119,30 +119,8 @@ class Security:
         return "" if self.key_password is None else self.key_password.get_secret_value()
 
 
-def read_secret(variable: str, value: SecretStr | None, file: Path | None) -> SecretStr | None:
-    """Return a secret, given directly or as a file; removes the file's final newline.
-
-    Args:
-        variable: the environment variable of the secret; for the file, `_FILE` is appended.
-
-    Raises:
-        SecurityError: both are given, or the file cannot be read, or it is empty.
-    """
-    if file is None:
-        return value
-    if value is not None:
-        raise SecurityError(f"{variable}: set either this or {variable}_FILE, not both")
-    content = _readable(f"{variable}_FILE", file)
-    try:
-        text = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise SecurityError(f"{variable}_FILE: {file} is not text in UTF-8") from None
-    if not text:
-        raise SecurityError(f"{variable}_FILE: {file} is empty")
-    return SecretStr(text)
-
-
-def _readable(variable: str, file: Path) -> bytes:
+def readable(variable: str, file: Path) -> bytes:
+    """Return the content of the file that a variable names; raises SecurityError."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -150,7 +128,7 @@ def _readable(variable: str, file: Path) -> bytes:
 
 
 def _load(variable: str, file: Path, load: Callable[[Path], object]) -> None:
-    _readable(variable, file)
+    readable(variable, file)
     try:
         load(file)
     except (ssl.SSLError, ValueError) as error:  # ValueError: a password of more than 1024 bytes

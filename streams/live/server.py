@@ -258,16 +258,16 @@ def serve(
     reader = TopicsReader(settings.brokers, settings.names, MAXIMUM_OBSERVATIONS, **options)
     with PriorPublisher(
         settings.brokers,
-        settings.priors,
-        observations=settings.observations,
+        settings.names.priors,
+        observations=settings.names.observations,
         source="/beliefstream/live",
         **options,
     ) as publisher:
         connected()
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER)
-        read = (settings.observations, settings.priors)
+        read = (settings.names.observations, settings.names.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)
-        broker = Reachability((settings.observations, settings.posteriors), name="the live page")
+        broker = Reachability((settings.names.observations, settings.names.posteriors), name="the live page")
         page = LivePage(Content(broker, plane), reader, publisher, group, access, layers)
         make_server(page.app()).run(sockets=[listening])

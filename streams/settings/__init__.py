@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
-from difflib import get_close_matches
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource as Source,
     SettingsConfigDict,
 )
 
-from beliefstream.streams.kafka.security import (
-    PREFIX,
-    Mechanism,
-    Protocol,
-    Security,
-    SecurityError,
-    read_secret,
-)
+from beliefstream.streams.kafka.security import PREFIX, Mechanism, Protocol, Security, SecurityError
 from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.settings.addresses import Address, MqttUrl
+from beliefstream.streams.settings.secret_files import SUFFIX, SecretFiles
+from beliefstream.streams.settings.topics import renamed_topics
+from beliefstream.streams.settings.variables import check_names
 
-_SIMILAR = 0.8  # of names: `bacth` and `batch` are so similar
-_OF_OTHERS = ("soak_seconds",)  # variables of `make soak`, not settings
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 SECRETS = (
@@ -41,45 +35,32 @@ SECRETS = (
     "gateway_token",
     "mqtt_password",
 )
-"""Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
+"""Secret settings; a variable with the suffix `_FILE` names a file that has the secret."""
 OPTIONAL = (
     *SECRETS,
-    *(f"{name}_file" for name in SECRETS),
     *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
     *("mqtt_ca_file", "mqtt_certificate_file", "mqtt_key_file"),
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect the connections to brokers and the web endpoints."""
-TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
-"""Settings that name the topics of an application; its changelog is named after the application."""
+
+Accuracy = Literal["fast", "normal", "thorough"]
+Listening = Annotated[Address, NoDecode, BeforeValidator(Address.of)]
+"""Where a service listens, `host:port`."""
 
 
-class MisspeltSetting(ValueError):
-    """A variable is called almost like a setting: what it should set, such as a token, would silently be absent."""
-
-
-def check_spelling(variables: Iterable[str], prefix: str, settings: Collection[str]) -> None:
-    """Raise MisspeltSetting if one of `variables` has the prefix and is almost, but not exactly, a setting.
-
-    Args:
-        variables: names of all variables, in any case.
-        prefix: of the variables that are settings, in upper case.
-        settings: names of the settings, in lower case.
-    """
-    ours = {each.upper() for each in variables if each.upper().startswith(prefix)}
-    unknown = ours - {f"{prefix}{name.upper()}" for name in (*settings, *_OF_OTHERS)}
-    if faults := [
-        f"{variable}: there is no such setting; is it {prefix}{near.upper()}?"
-        for variable in sorted(unknown)
-        for near in get_close_matches(variable.removeprefix(prefix).lower(), settings, 1, _SIMILAR)
-    ]:
-        raise MisspeltSetting("; ".join(faults))
+def as_text(value: object) -> str:
+    """The value of a setting as its variable states it, or for a secret as stars; empty if it is absent."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={each}" for name, each in value.items())
+    return "" if value is None else str(value)
 
 
 class Settings(BaseSettings):
     """Settings of a worker and of the command line; every field is an environment variable with that prefix.
 
-    Raises MisspeltSetting, a ValueError, if a variable is called almost like a setting.
+    A secret can be the content of a file: `X_FILE` names it. Raises UnknownSetting if a variable is of an earlier
+    version or almost a setting, and SecurityError if the file of a secret cannot be used; both are ValueErrors.
     """
 
     model_config = SettingsConfigDict(
@@ -100,8 +81,6 @@ class Settings(BaseSettings):
     """user name at the brokers"""
     sasl_password: SecretStr | None = None
     """password at the brokers; never shown"""
-    sasl_password_file: Path | None = None
-    """file with that password, as an alternative"""
     ssl_ca_file: Path | None = None
     """certificates (PEM) that signed the brokers' certificates; the system's, if absent"""
     ssl_certificate_file: Path | None = None
@@ -110,24 +89,11 @@ class Settings(BaseSettings):
     """its key (PEM), if that is in a separate file"""
     ssl_key_password: SecretStr | None = None
     """password of the key; never shown"""
-    ssl_key_password_file: Path | None = None
-    """file with that password, as an alternative"""
     application: str = "beliefstream"
     """name of the application and its consumer group"""
-    observations: str = "observations"
-    """topic of observations"""
-    sensors: str = "sensors"
-    """topic of sensor definitions, compacted"""
-    models: str = "models"
-    """topic of model definitions, compacted"""
-    priors: str = "priors"
-    """topic of priors"""
-    posteriors: str = "posteriors"
-    """topic of posteriors"""
-    dead_letters: str = "dead-letters"
-    """topic of messages that could not be used"""
-    sensor_health: str = "sensor-health"
-    """topic of the health of sensors, compacted"""
+    topics: Annotated[Mapping[str, str], NoDecode, BeforeValidator(renamed_topics)] = {}
+    """topics with names of your own, as observations=plant.seen,dead_letters=plant.refused; the others are called
+    observations, sensors, models, priors, posteriors, dead-letters and sensor-health"""
     health_window: float = Field(3600.0, gt=0, le=1000000000.0)
     """window of event time over which the health of sensors is judged, seconds; a 256th of it is the shortest time
     between two reports on a sensor"""
@@ -155,22 +121,13 @@ class Settings(BaseSettings):
     """where the network runs"""
     weights: str = "equivariant-32x4-16"
     """shipped weights by name, or a .safetensors file"""
-    precision: Literal["single", "double"] = "single"
-    """precision of the network where `fast` is set; in double a posterior equals the replay of the log to 9 digits,
-    however messages are batched. Answers that may be refined are always in double"""
     threads: int = Field(1, ge=1)
     """threads of an update on the CPU"""
-    points: int = Field(96, ge=16)
-    """importance samples that check each posterior"""
-    refine_below: float = Field(0.95, ge=0, le=1)
-    """sample efficiency below which the network's answer is refined with more points, up to 8 times as many; 0: it is
-    never refined; 0.9 is faster by a tenth where most problems are hard, and less exact"""
-    repeat_below: float = Field(0.5, ge=0, le=1)
-    """sample efficiency of a refined posterior below which its modes are searched for; 0.9 is more exact, and several
-    times slower if most problems are hard"""
-    fast: bool = False
-    """check answers of the network once, and never search or refine them, whatever `refine_below` says;
-    for uses where thousands a second matter more than the last tenth of a nat"""
+    accuracy: Accuracy = "normal"
+    """normal: answers of the network are checked, and refined where the check asks for it; fast: they are checked once
+    and left as they are, in single precision, for uses where thousands a second matter more than the last tenth of a
+    nat; thorough: what is missing is searched for more often, which is several times slower if most problems are
+    hard"""
     measurements: str = ""
     """modules that register your own measurement functions, separated by commas"""
     store: Literal["memory://", "rocksdb://"] = "memory://"
@@ -181,32 +138,16 @@ class Settings(BaseSettings):
     """seconds after which other workers take over from a silent worker; at least 6"""
     stall_seconds: float = Field(300.0, ge=5)
     """seconds after which a worker stops to be restarted, if messages wait and none is processed"""
-    web_host: str = "127.0.0.1"
-    """address of /healthz, /readyz and /metrics"""
-    web_port: int = Field(8080, ge=1, le=65535)
-    """port of /healthz, /readyz and /metrics"""
+    web_address: Listening = Address("127.0.0.1", 8080)
+    """host:port of a worker's /healthz, /readyz and /metrics"""
     web_token: SecretStr | None = None
     """bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown"""
-    web_token_file: Path | None = None
-    """file with that token, as an alternative"""
-    map_tiles: str = ""
-    """URL of map tiles for the live page, with {z}, {x} and {y}; none are loaded, if absent"""
-    map_attribution: str = ""
-    """attribution of these tiles, shown on the map"""
-    floor_plan: str = ""
-    """YAML file with image, resolution and origin of a floor plan for the live page"""
     live_read_token: SecretStr | None = None
     """read-only token of the live page, at least 16 characters; never shown"""
-    live_read_token_file: Path | None = None
-    """file with that token, as an alternative"""
-    gateway_host: str = "127.0.0.1"
-    """address on which the HTTP gateway listens"""
-    gateway_port: int = Field(8081, ge=0, le=65535)
-    """port of the HTTP gateway"""
+    gateway_address: Listening = Address("127.0.0.1", 8081)
+    """host:port of the HTTP gateway"""
     gateway_token: SecretStr | None = None
     """bearer token that the HTTP gateway requires, at least 16 characters; no token needed if absent; never shown"""
-    gateway_token_file: Path | None = None
-    """file with that token, as an alternative"""
     gateway_body_bytes: int = Field(4000000, ge=1000)
     """larger bodies of requests are refused by the HTTP gateway, bytes"""
     gateway_rate: float = Field(10000.0, gt=0)
@@ -215,28 +156,20 @@ class Settings(BaseSettings):
     """seconds after which the HTTP gateway gives up a client that is silent within a request"""
     gateway_entities: int = Field(10000, ge=1)
     """number of entities whose latest posterior the HTTP gateway keeps: the most recent ones"""
-    mqtt_host: str = "127.0.0.1"
-    """MQTT broker that the bridge reads from"""
-    mqtt_port: int = Field(1883, ge=1, le=65535)
-    """its port; usually 8883 with TLS"""
+    mqtt_url: Annotated[MqttUrl, NoDecode, BeforeValidator(MqttUrl.of)] = MqttUrl("127.0.0.1", 1883)
+    """MQTT broker that the bridge reads from, mqtt://user@host:port, or mqtts:// for TLS"""
     mqtt_client: str = Field("beliefstream", min_length=1)
     """client identifier of the bridge; each running bridge needs its own"""
-    mqtt_web_port: int = Field(8082, ge=0, le=65535)
-    """port of the bridge's /healthz, /readyz and /metrics, at the web host"""
-    mqtt_username: str = ""
-    """user name at the MQTT broker"""
     mqtt_password: SecretStr | None = None
     """password at the MQTT broker; never shown"""
-    mqtt_password_file: Path | None = None
-    """file with that password, as an alternative"""
-    mqtt_tls: bool = False
-    """whether the MQTT broker is reached by TLS"""
     mqtt_ca_file: Path | None = None
     """certificates (PEM) that have signed the MQTT broker's; the system's, if absent"""
     mqtt_certificate_file: Path | None = None
     """our own certificate (PEM), for MQTT brokers that ask for one"""
     mqtt_key_file: Path | None = None
     """its key (PEM), if that is in a file of its own"""
+    bridge_address: Listening = Address("127.0.0.1", 8082)
+    """host:port of the bridge's /healthz, /readyz and /metrics"""
     mqtt_in_flight: int = Field(1000, ge=1, le=65535)
     """most MQTT messages that wait for Kafka at once; the rest waits at the broker"""
     mqtt_session_seconds: float = Field(86400.0, ge=0)
@@ -259,13 +192,15 @@ class Settings(BaseSettings):
         dotenv_settings: Source,
         file_secret_settings: Source,
     ) -> tuple[Source, ...]:
-        """Return the usual sources, after a look at the names of the variables in them."""
+        """Return the usual sources, and the files of secrets, after a look at the names of all variables."""
         sources = (init_settings, env_settings, dotenv_settings, file_secret_settings)
-        variables = [
-            name for each in sources if isinstance(each, EnvSettingsSource) for name in each.env_vars
-        ]
-        check_spelling(variables, PREFIX, tuple(cls.model_fields))
-        return sources
+        variables: dict[str, str | None] = {}
+        for each in reversed(sources):  # the first one prevails
+            if isinstance(each, EnvSettingsSource):
+                variables |= {name.lower(): value for name, value in each.env_vars.items()}
+        files = (f"{name}{SUFFIX}" for name in SECRETS)
+        check_names(variables, PREFIX, (*cls.model_fields, *files))
+        return init_settings, SecretFiles(settings_cls, SECRETS, variables), *sources[1:]
 
     @field_validator(*OPTIONAL, mode="before")
     @classmethod
@@ -273,15 +208,18 @@ class Settings(BaseSettings):
         """Treat an empty string as absent, because a compose file passes unset variables as empty."""
         return None if value == "" else value
 
+    @field_validator("web_address")
+    @classmethod
+    def _port_is_stated(cls, value: Address) -> Address:
+        """Refuse port 0: nobody would find the worker."""
+        if value.port == 0:
+            raise ValueError("expected a port from 1 to 65535")
+        return value
+
     @property
     def names(self) -> TopicNames:
-        """The topics' names; raises ValueError if two are the same, since a worker would read what it sends."""
-        stated = {setting: getattr(self, setting) for setting in TOPICS}
-        for one, other in combinations(stated, 2):
-            if stated[one] == stated[other]:
-                variables = f"{_variable(one)} and {_variable(other)}"
-                raise ValueError(f"{variables}: both are the topic {stated[one]!r}; each needs its own")
-        return TopicNames.for_app(self.application, **stated)
+        """The names of all topics."""
+        return TopicNames.for_app(self.application, **self.topics)
 
     @property
     def belief_directory(self) -> Path:
@@ -290,16 +228,16 @@ class Settings(BaseSettings):
 
     @property
     def security(self) -> Security:
-        """Security of connections to the brokers; raises SecurityError if a secret's file cannot be read."""
+        """Security of connections to the brokers."""
         return Security(
             self.security_protocol,
             self.sasl_mechanism,
             self.sasl_username,
-            self._secret("sasl_password"),
+            self.sasl_password,
             self.ssl_ca_file,
             self.ssl_certificate_file,
             self.ssl_key_file,
-            self._secret("ssl_key_password"),
+            self.ssl_key_password,
         )
 
     @property
@@ -309,7 +247,7 @@ class Settings(BaseSettings):
 
     @property
     def token(self) -> SecretStr | None:
-        """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
+        """The bearer token of the web endpoints; raises SecurityError if it is short."""
         return self._token("web_token")
 
     @property
@@ -322,28 +260,22 @@ class Settings(BaseSettings):
         """The bearer token of the HTTP gateway; raises as `token`."""
         return self._token("gateway_token")
 
-    @property
-    def password_of_mqtt(self) -> SecretStr | None:
-        """The password at the MQTT broker; raises SecurityError if its file cannot be read."""
-        return self._secret("mqtt_password")
-
     def _token(self, name: str) -> SecretStr | None:
-        token = self._secret(name)
+        token: SecretStr | None = getattr(self, name)
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
             allowed = "16 to 512 of the characters A-Z a-z 0-9 . _ ~ + / = -"
             raise SecurityError(f"{_variable(name)}: expected {allowed}")
         return token
 
-    def _secret(self, name: str) -> SecretStr | None:
-        return read_secret(_variable(name), getattr(self, name), getattr(self, f"{name}_file"))
-
     def environment(self) -> dict[str, str]:
         """The settings as environment variables for another process, secrets included."""
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
-        secrets = {
-            name: each.get_secret_value() for name, each in values.items() if isinstance(each, SecretStr)
+        found = {
+            name: each.get_secret_value() if isinstance(each, SecretStr) else as_text(each)
+            for name, each in values.items()
         }
-        return {name: "" if value is None else str(value) for name, value in (values | secrets).items()}
+        # a secret is passed itself: the other process must not read a file that our environment names
+        return found | {_variable(f"{name}{SUFFIX}"): "" for name in SECRETS}
 
 
 def _variable(name: str) -> str:

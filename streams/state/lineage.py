@@ -336,12 +336,13 @@ def check_source(names: TopicNames, known: SourceRecord | None, now: SourceRecor
     """Raise OtherSource or Repartitioned if the beliefs cannot go on with these topics; `known` is their source."""
     if known is None:
         return
-    settings = (("BELIEFSTREAM_OBSERVATIONS", names.observations), ("BELIEFSTREAM_PRIORS", names.priors))
-    for (variable, name), former in zip(settings, known.topics, strict=False):  # in the order of `now.topics`
+    sources = (("observations", names.observations), ("priors", names.priors))
+    for (topic, name), former in zip(sources, known.topics, strict=False):  # in the order of `now.topics`
         if name not in known.topics:
             raise OtherSource(
-                f"{variable}: the beliefs in {names.beliefs_changelog!r} were computed from the topic {former!r}, not "
-                f"{name!r}; name that one again, or begin anew with another BELIEFSTREAM_APPLICATION"
+                f"BELIEFSTREAM_TOPICS, {topic}: the beliefs in {names.beliefs_changelog!r} were computed from the "
+                f"topic {former!r}, not {name!r}; name that one again, or begin anew with another "
+                "BELIEFSTREAM_APPLICATION"
             )
     if known.partitions != now.partitions:
         raise Repartitioned(

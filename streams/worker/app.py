@@ -64,8 +64,8 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
         broker_rebalance_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / 4,
         broker_commit_interval=1.0,
-        web_bind=settings.web_host,
-        web_port=settings.web_port,
+        web_bind=settings.web_address.host,
+        web_port=settings.web_address.port,
         # of Faust's own pages, keep only "/", which answers OK
         web_tables_enabled=False,
         web_router_enabled=False,

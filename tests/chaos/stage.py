@@ -106,7 +106,7 @@ class Stage:
     def new_worker(self, place: int, aim: str = "", **others: Any) -> AimedWorker:
         """For that place in the crew, whose local store it goes on with; not started."""
         directory = self.directory / f"data-{place}"
-        settings: dict[str, Any] = {"partitions": self.partitions, "precision": "double", "batch": 256}
+        settings: dict[str, Any] = {"partitions": self.partitions, "batch": 256}
         settings |= {"data_directory": directory} | self.settings | others
         worker = AimedWorker(self.front, self.names, self.directory, aim=aim, **settings)
         self.everyone.append(worker)
@@ -290,7 +290,7 @@ class Stage:
         faults.extend(verdict.dead_letters(progress.letters, self._planted))
         faults.extend(verdict.logs(self.everyone, self.allowed))
         topic = self.names.topics.beliefs_changelog
-        exact = beliefs(self.workload, updater("double"))
+        exact = beliefs(self.workload, updater())
         limit = time.monotonic() + BEHIND
         while True:  # a worker writes beliefs after their posteriors, which are all there
             kept = verdict.changelog(self.broker.bootstrap_servers, topic, self.partitions)

@@ -67,7 +67,7 @@ def test_every_option_that_is_not_as_by_default_is_in_the_command() -> None:
 
 
 def test_beliefs_of_the_changelog_are_held_against_the_replay() -> None:
-    exact, due = beliefs(SMALL, updater("double"), last=0), SMALL.segment(0).counts
+    exact, due = beliefs(SMALL, updater(), last=0), SMALL.segment(0).counts
     kept: dict[bytes, bytes | None] = {
         entity.encode(): BeliefRecord.of(belief, ("x", "y"), sequence=due[entity]).encode()
         for entity, belief in exact.items()
@@ -197,7 +197,7 @@ def test_the_workload_has_what_it_promises() -> None:
 
 
 def test_the_replay_of_a_part_is_part_of_the_replay() -> None:
-    half, whole = beliefs(SMALL, updater("double"), last=0), beliefs(SMALL, updater("double"))
+    half, whole = beliefs(SMALL, updater(), last=0), beliefs(SMALL, updater())
     assert half.keys() == whole.keys() == set(SMALL.names)
     assert all(half[name].time < whole[name].time for name in SMALL.names)
 

@@ -171,8 +171,10 @@ def test_no_secret_is_written_in_the_files() -> None:
 
 def test_the_page_on_security_names_settings_that_exist() -> None:
     settings = import_module("beliefstream.streams.settings").Settings
+    secrets = import_module("beliefstream.streams.settings").SECRETS
     names = re.findall(r"BELIEFSTREAM_([A-Z_]*[A-Z])", (DEPLOY / "SECURITY.md").read_text())
-    assert names and {name.lower() for name in names} <= set(settings.model_fields)
+    known = {*settings.model_fields, *(f"{secret}_file" for secret in secrets)}
+    assert names and {name.lower() for name in names} <= known
 
 
 def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> None:
@@ -184,10 +186,14 @@ def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> No
 def test_workers_and_bridges_are_found_where_they_listen(compose: dict[str, Any]) -> None:
     settings = import_module("beliefstream.streams.settings").Settings(_env_file=None)
     prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+
+    def port_of(name: str) -> int:
+        return int(environment(compose)[f"BELIEFSTREAM_{name}_ADDRESS"].rpartition(":")[2])
+
     ports = {
-        "beliefstream": ("worker", int(environment(compose)["BELIEFSTREAM_WEB_PORT"])),
-        "beliefstream-gateway": ("gateway", settings.gateway_port),
-        "beliefstream-mqtt": ("bridge", settings.mqtt_web_port),
+        "beliefstream": ("worker", port_of("WEB")),
+        "beliefstream-gateway": ("gateway", settings.gateway_address.port),
+        "beliefstream-mqtt": ("bridge", port_of("BRIDGE")),
     }
     assert {job["job_name"] for job in prometheus["scrape_configs"]} == ports.keys()
     for job in prometheus["scrape_configs"]:

@@ -72,8 +72,8 @@ def test_a_worker_and_a_gateway_of_the_image_give_a_posterior_and_end_in_time(
         variables = {
             **SERVICES["worker"]["environment"],
             **environment(broker.bootstrap_servers, names),
-            "BELIEFSTREAM_WEB_PORT": str(worker_port),
-            "BELIEFSTREAM_GATEWAY_PORT": str(gateway_port),
+            "BELIEFSTREAM_WEB_ADDRESS": f"127.0.0.1:{worker_port}",
+            "BELIEFSTREAM_GATEWAY_ADDRESS": f"127.0.0.1:{gateway_port}",
             "BELIEFSTREAM_STORE": "rocksdb://",
         }
         worker = Running(image, "worker", variables, worker_port, tmp_path / "worker.log")
@@ -94,10 +94,10 @@ def test_a_worker_and_a_gateway_of_the_image_give_a_posterior_and_end_in_time(
                 part.replace(":8080/", f":{worker_port}/")
                 for part in SERVICES["worker"]["healthcheck"]["test"][1:]
             ]
-            assert run_in(image, probe, {"BELIEFSTREAM_WEB_PORT": str(worker_port)}, tmp_path) == 0
+            assert run_in(image, probe, {}, tmp_path) == 0
             ends = {"worker": seconds_to_end(worker.process, grace("worker"))}
             ends["gateway"] = seconds_to_end(gateway.process, grace("gateway"))
-            assert run_in(image, probe, {"BELIEFSTREAM_WEB_PORT": str(worker_port)}, tmp_path) != 0
+            assert run_in(image, probe, {}, tmp_path) != 0
         finally:
             worker.process.kill()
             gateway.process.kill()

@@ -50,8 +50,8 @@ def test_a_pod_has_no_rights_and_writes_to_its_volumes_only(name: str) -> None:
 def test_probes_ask_for_the_pages_that_are_there(name: str) -> None:
     _, container = PODS[name]
     (port,) = container["ports"]
-    ports = {value for variable, value in variables(name).items() if variable.endswith("_PORT")}
-    assert ports == {str(port["containerPort"])}
+    addresses = {value for variable, value in variables(name).items() if variable.endswith("_ADDRESS")}
+    assert addresses == {f"0.0.0.0:{port['containerPort']}"}
     for probe, page in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
         assert container[f"{probe}Probe"]["httpGet"] == {"path": page, "port": port["name"]}
     # a worker that is late to answer is not killed before it could have
@@ -75,11 +75,12 @@ def test_a_pod_is_set_by_settings_that_exist_and_finds_its_secrets(
 ) -> None:
     module = import_module("beliefstream.streams.settings")
     given = variables(name)
-    assert {variable.removeprefix("BELIEFSTREAM_").lower() for variable in given} <= set(
-        module.Settings.model_fields
-    )
+    secrets = {f"BELIEFSTREAM_{secret.upper()}_FILE" for secret in module.SECRETS}
+    settings = {f"BELIEFSTREAM_{field.upper()}" for field in module.Settings.model_fields}
+    assert given.keys() <= settings | secrets
+    (tmp_path / "secret").write_text("a secret of a pod")  # in place of those that are mounted there
     for variable, value in given.items():
-        monkeypatch.setenv(variable, value)
+        monkeypatch.setenv(variable, str(tmp_path / "secret") if variable in secrets else value)
     monkeypatch.chdir(tmp_path)
     settings = module.Settings()
     assert settings.names == TopicNames()
@@ -92,11 +93,11 @@ def test_a_pod_is_set_by_settings_that_exist_and_finds_its_secrets(
         for item in volume["secret"]["items"]
     }
     expected = {
-        str(settings.sasl_password_file): (settings.sasl_username, "password"),
+        given["BELIEFSTREAM_SASL_PASSWORD_FILE"]: (settings.sasl_username, "password"),
         str(settings.ssl_ca_file): ("kafka-cluster-ca-cert", "ca.crt"),
     }
-    if settings.gateway_token_file:
-        expected[str(settings.gateway_token_file)] = ("beliefstream-gateway", "token")
+    if token_file := given.get("BELIEFSTREAM_GATEWAY_TOKEN_FILE"):
+        expected[token_file] = ("beliefstream-gateway", "token")
     assert files == expected
     assert settings.sasl_username in {each["metadata"]["name"] for each in of_kind("KafkaUser")}
 
@@ -119,7 +120,7 @@ def test_workers_are_scaled_by_the_lag_of_their_group_up_to_one_for_each_partiti
     settings = import_module("beliefstream.streams.settings").Settings(_env_file=None)
     assert trigger["type"] == "kafka"
     assert trigger["metadata"]["consumerGroup"] == settings.application
-    assert trigger["metadata"]["topic"] == settings.observations
+    assert trigger["metadata"]["topic"] == settings.names.observations
     assert scaled["maxReplicaCount"] == topics.PARTITIONS
     assert scaled["scaleTargetRef"] == {
         "apiVersion": "apps/v1",

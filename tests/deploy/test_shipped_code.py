@@ -73,7 +73,7 @@ def test_a_worker_compiles_nothing_where_its_code_is_shipped(shipped: Path, tmp_
         topics.create(servers, names.topics, partitions=3)
         define(servers, names.topics)
         own = variables(shipped, tmp_path) | environment(servers, names)
-        own |= {"BELIEFSTREAM_WEB_PORT": str(port), "BELIEFSTREAM_DATA_DIRECTORY": str(tmp_path)}
+        own |= {"BELIEFSTREAM_WEB_ADDRESS": f"127.0.0.1:{port}", "BELIEFSTREAM_DATA_DIRECTORY": str(tmp_path)}
         command = [*UNPRIVILEGED, sys.executable, "-m", "beliefstream.streams.cli", "worker"]
         worker = GuardedProcess(command, 10.0, log.open("ab"), own)
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Observation
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
+from beliefstream.streams.settings import Accuracy
 from tests.conftest import eventually
 from tests.streams.oracle import check_order, expected
 from tests.streams.workers import Stream, Worker, posteriors_of
@@ -51,10 +52,10 @@ class Fleet:
 
 
 def followed(
-    fleet: Fleet, precision: Literal["single", "double"]
+    fleet: Fleet, accuracy: Accuracy = "normal"
 ) -> tuple[list[Observation], dict[str, list[Any]], dict[str, list[Outcome]]]:
     """A simulation through the worker: what was sent, what came, and what the replay says; counts are checked."""
-    simulation, observations, outcomes = _replayed(precision)
+    simulation, observations, outcomes = _replayed(accuracy)
     # defined right before the first observation, after the worker has started
     fleet.stream.define([simulation.model, *simulation.sensors])
     before = fleet.worker.metrics()
@@ -70,7 +71,7 @@ def followed(
 
 @lru_cache
 def _replayed(
-    precision: Literal["single", "double"],
+    accuracy: Accuracy,
 ) -> tuple[Simulation, list[Observation], dict[str, list[Outcome]]]:
     """The simulation, its observations and the replay of them, which takes seconds and is the same on every broker."""
     simulation = simulate(entities=20, duration=20.0, seed=3)
@@ -81,7 +82,7 @@ def _replayed(
     return (
         simulation,
         observations,
-        expected(simulation.model, simulation.sensors, observations, precision=precision),
+        expected(simulation.model, simulation.sensors, observations, accuracy=accuracy),
     )
 
 

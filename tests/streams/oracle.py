@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,14 +29,14 @@ from beliefstream.streams.definitions.models import prior_change
 from beliefstream.streams.definitions.observations import control_of, reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.simulated_fleet import Simulation, fleet_model
-from beliefstream.streams.settings import Settings
+from beliefstream.streams.settings import Accuracy, Settings
 from beliefstream.streams.worker.updater import make_updater
 
 
 @lru_cache(maxsize=2)
-def updater(precision: Literal["single", "double"] = "single") -> Updater:
+def updater(accuracy: Accuracy = "normal") -> Updater:
     """As a worker makes it."""
-    return make_updater(Settings(precision=precision))
+    return make_updater(Settings(accuracy=accuracy))
 
 
 def expected(
@@ -45,7 +44,7 @@ def expected(
     sensors: Iterable[Sensor],
     observations: Iterable[Observation],
     priors: Iterable[Prior] = (),
-    precision: Literal["single", "double"] = "single",
+    accuracy: Accuracy = "normal",
 ) -> dict[str, list[Outcome]]:
     """Every posterior of every entity, in order."""
     known, entity_model = {sensor.sensor: sensor for sensor in sensors}, EntityModel(model)
@@ -60,7 +59,7 @@ def expected(
         reading = reading_of(seen, entity_model.sensor(sensor))
         events.append(Event(seen.entity, seen.time, reading=reading))
     outcomes: dict[str, list[Outcome]] = {}
-    for entity, outcome in replay(events, lambda _: entity_model.state, updater(precision)):
+    for entity, outcome in replay(events, lambda _: entity_model.state, updater(accuracy)):
         outcomes.setdefault(entity, []).append(outcome)
     return outcomes
 

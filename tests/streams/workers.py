@@ -24,6 +24,7 @@ from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.settings import Settings
+from beliefstream.streams.settings.topics import TOPICS
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
 from tests.http_answers import ask_if_there
@@ -58,11 +59,11 @@ class Worker:
             "application": names.app_id,
             "partitions": PARTITIONS,
             "session_timeout": SESSION,
-            "web_port": self.port,
+            "web_address": f"127.0.0.1:{self.port}",
+            "topics": renamed(names.topics),
             "fetch_high_watermark": broker.is_embedded,
             "logs": "json",
         }
-        defaults |= {name: getattr(names.topics, name) for name in TOPICS}
         chosen = Settings(**(defaults | settings))
         self.environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
@@ -162,7 +163,9 @@ class Worker:
         return self._output.read_text(errors="replace")
 
 
-TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
+def renamed(topics: TopicNames) -> dict[str, str]:
+    """The setting `topics` of these names."""
+    return {topic: getattr(topics, topic) for topic in TOPICS}
 
 
 class Stream:

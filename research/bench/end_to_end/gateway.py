@@ -17,6 +17,7 @@ import uvloop
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import Settings
+from beliefstream.streams.settings.addresses import Address
 from research.bench.end_to_end.site import cpu_seconds, process, unprotected, wait_for
 
 LOADS = ((64, 1, 20_000), (8, 100, 100_000))  # connections, observations a request, observations
@@ -57,17 +58,17 @@ def measure_gateway() -> list[Load]:
         broker = stack.enter_context(EmbeddedBroker())
         settings = Settings(
             brokers=broker.bootstrap_servers,
-            gateway_port=free_port(),
+            gateway_address=Address("127.0.0.1", free_port()),
             gateway_rate=float("inf"),
             **unprotected(),
         )
         topics.create(settings.brokers, settings.names, partitions=settings.partitions)
         command, log = [sys.executable, "-m", "beliefstream.streams.cli", "gateway"], folder / "gateway.log"
         gateway = stack.enter_context(process(command, settings.environment(), log))
-        wait_for(f"http://127.0.0.1:{settings.gateway_port}/readyz", gateway, log)
+        wait_for(f"http://{settings.gateway_address}/readyz", gateway, log)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        runner.run(_load(settings.gateway_port, gateway, 8, 10, 2000))  # warm up
-        return [runner.run(_load(settings.gateway_port, gateway, *load)) for load in LOADS]
+        runner.run(_load(settings.gateway_address.port, gateway, 8, 10, 2000))  # warm up
+        return [runner.run(_load(settings.gateway_address.port, gateway, *load)) for load in LOADS]
 
 
 async def _load(

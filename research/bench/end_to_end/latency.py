@@ -68,7 +68,7 @@ async def _measure(
     )
     producer = AIOKafkaProducer(bootstrap_servers=site.brokers, acks="all")
     async with consumer, producer:
-        places = [TopicPartition(settings.posteriors, number) for number in range(settings.partitions)]
+        places = [TopicPartition(settings.names.posteriors, number) for number in range(settings.partitions)]
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
 
@@ -89,7 +89,7 @@ async def _measure(
             key = each.entity.encode()
             sent[each.entity, each.time] = time.perf_counter()
             await producer.send(
-                settings.observations,
+                settings.names.observations,
                 each.to_json(),
                 key,
                 partition=partition_of(key, settings.partitions),

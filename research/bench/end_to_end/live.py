@@ -95,11 +95,13 @@ def measure_live(viewers: Sequence[int] = (1, 20), seconds: float = 30.0, entiti
         command = [sys.executable, "-m", "beliefstream.streams.cli", "live", "--port", str(port)]
         server = stack.enter_context(process(command, settings.environment(), log))
         wait_for(f"http://127.0.0.1:{port}/", server, log)
-        sent = stack.enter_context(_beside(_send, settings.brokers, settings.posteriors, entities))
+        sent = stack.enter_context(_beside(_send, settings.brokers, settings.names.posteriors, entities))
         loads = [_measure(port, server, sent, count, seconds) for count in viewers]
         server.terminate()
         reading = min(seconds, READING_SECONDS)
-        with _beside(_read, settings.brokers, settings.posteriors, settings.partitions, reading) as found:
+        with _beside(
+            _read, settings.brokers, settings.names.posteriors, settings.partitions, reading
+        ) as found:
             return LiveFound(loads, found.get(timeout=START_SECONDS))
 
 

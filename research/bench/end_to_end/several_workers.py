@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from beliefstream.streams.local.broker import free_port
+from beliefstream.streams.settings.addresses import Address
 from research.bench.end_to_end.site import Site, define, log_of, wait_until_ready, worker
 from research.bench.end_to_end.stream import LIMIT, accepted
 from research.bench.end_to_end.workload import Workload, send
@@ -32,7 +33,7 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
     each = [
         settings.model_copy(
             update={
-                "web_port": free_port(),
+                "web_address": Address("127.0.0.1", free_port()),
                 "session_timeout": STILL_SECONDS,
                 "data_directory": settings.data_directory.parent / f"worker-{number}" / "data",
             }

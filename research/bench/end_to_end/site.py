@@ -23,7 +23,9 @@ from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.local.simulated_fleet import Simulation
 from beliefstream.streams.monitoring.scraping import Snapshot, answers
-from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
+from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.settings.addresses import Address
+from beliefstream.streams.settings.topics import TOPICS
 
 START_SECONDS = 120.0  # a worker that imports torch on a busy machine
 METRICS_SECONDS = 30.0  # a worker with a backlog
@@ -60,11 +62,11 @@ class Site:
             **{
                 "brokers": self.brokers,
                 "application": name,
-                "web_port": free_port(),
+                "web_address": Address("127.0.0.1", free_port()),
                 "fetch_high_watermark": self.is_embedded,
                 "data_directory": folder / "data",
                 "logs": "console",
-                **own,
+                "topics": own,
                 **unprotected(),
                 **changes,
             }
@@ -79,7 +81,7 @@ def unprotected() -> dict[str, Any]:
 def define(settings: Settings, simulation: Simulation) -> None:
     """Create the topics, the model and the sensors."""
     topics.create(settings.brokers, settings.names, partitions=settings.partitions)
-    with Registry(settings.brokers, settings.sensors, settings.models) as registry:
+    with Registry(settings.brokers, settings.names.sensors, settings.names.models) as registry:
         registry.set_model(simulation.model)
         for sensor in simulation.sensors:
             registry.set_sensor(sensor)
@@ -128,12 +130,12 @@ def wait_for(url: str, child: subprocess.Popen[bytes], log: Path, seconds: float
 
 def wait_until_ready(settings: Settings, child: subprocess.Popen[bytes]) -> None:
     """Wait until the worker processes observations; raises RuntimeError if it does not."""
-    wait_for(f"http://127.0.0.1:{settings.web_port}/readyz", child, log_of(settings))
+    wait_for(f"http://{settings.web_address}/readyz", child, log_of(settings))
 
 
 def metrics(settings: Settings) -> Snapshot:
     """The worker's metrics; without samples if it does not answer."""
-    url = f"http://127.0.0.1:{settings.web_port}/metrics"
+    url = f"http://{settings.web_address}/metrics"
     try:
         with urllib.request.urlopen(url, timeout=METRICS_SECONDS) as answer:
             return Snapshot.of(answer.read().decode())

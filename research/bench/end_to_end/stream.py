@@ -118,18 +118,18 @@ def _measure_echo(site: Site, settings: Settings, count: int) -> Rate:
         "ECHO_BROKER": settings.brokers,
         "ECHO_DATA": str(settings.data_directory.with_name("echo")),
         "ECHO_PARTITIONS": str(settings.partitions),
-        "ECHO_SOURCE": settings.observations,
-        "ECHO_SINK": settings.dead_letters,
+        "ECHO_SOURCE": settings.names.observations,
+        "ECHO_SINK": settings.names.dead_letters,
     }
     log = log_of(settings).with_name("echo.log")
     command = [sys.executable, "-m", "research.bench.end_to_end.echo_app", "worker"]
-    counter = _Counter(site, settings.dead_letters, settings.partitions)
+    counter = _Counter(site, settings.names.dead_letters, settings.partitions)
     with process(command, environment, log) as child:
         return _watch(counter, child, str(log), lambda: counter.received >= count, count)
 
 
 def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple[Rate, float]:
-    counter = _Counter(site, settings.posteriors, settings.partitions)
+    counter = _Counter(site, settings.names.posteriors, settings.partitions)
     count = len(workload.observations)
     marks: list[tuple[float, float]] = []  # when, and how many observations the worker has applied
     next_look = 0.0

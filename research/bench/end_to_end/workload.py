@@ -68,12 +68,14 @@ def _prior(simulation: Simulation, observation: Observation, random: np.random.G
 def send(settings: Settings, workload: Workload) -> None:
     """Send all messages, each topic in its order, and wait until the broker has them."""
     if workload.priors:
-        with PriorPublisher(settings.brokers, settings.priors, observations=settings.observations) as priors:
+        with PriorPublisher(
+            settings.brokers, settings.names.priors, observations=settings.names.observations
+        ) as priors:
             for prior in workload.priors:
                 priors.send_message(prior)
             priors.flush(60)
     with ObservationProducer(
-        settings.brokers, settings.observations, linger_ms=20, batch_size=262144
+        settings.brokers, settings.names.observations, linger_ms=20, batch_size=262144
     ) as producer:
         for observation in workload.observations:
             producer.send_message(observation)

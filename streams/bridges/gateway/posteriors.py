@@ -145,7 +145,7 @@ class Reader:
             try:
                 with PosteriorConsumer(
                     self._settings.brokers,
-                    self._settings.posteriors,
+                    self._settings.names.posteriors,
                     last=last,
                     reconnect_backoff_max_ms=RECONNECT_MS,
                     **self._settings.client_options,

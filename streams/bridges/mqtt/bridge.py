@@ -67,7 +67,7 @@ class MqttSource:
 
     def __init__(self, bridge: Bridge, mapping: Mapping) -> None:
         self._bridge, self._mapping = bridge, mapping
-        self._place = f"{bridge.settings.mqtt_host}:{bridge.settings.mqtt_port}"
+        self._place = bridge.settings.mqtt_url.place
         self._stopped = asyncio.Event()
         self._is_connected = self._was_connected = False
         bridge.metrics.connected(False)
@@ -158,7 +158,11 @@ class _Session:
         # the back-pressure: the broker sends no more unasked
         properties.ReceiveMaximum = settings.mqtt_in_flight
         self._client.connect(
-            settings.mqtt_host, settings.mqtt_port, KEEP_ALIVE, clean_start=False, properties=properties
+            settings.mqtt_url.host,
+            settings.mqtt_url.port,
+            KEEP_ALIVE,
+            clean_start=False,
+            properties=properties,
         )
 
     def _make_client(self) -> paho.Client:
@@ -167,10 +171,12 @@ class _Session:
             CallbackAPIVersion.VERSION2, settings.mqtt_client, protocol=paho.MQTTv5, manual_ack=True
         )
         client.reconnect_delay_set(1, 10)
-        if settings.mqtt_username:
-            password = settings.password_of_mqtt
-            client.username_pw_set(settings.mqtt_username, password.get_secret_value() if password else None)
-        if settings.mqtt_tls:
+        if settings.mqtt_url.username:
+            password = settings.mqtt_password
+            client.username_pw_set(
+                settings.mqtt_url.username, password.get_secret_value() if password else None
+            )
+        if settings.mqtt_url.tls:
             authority, own, key = (
                 str(file) if file else None
                 for file in (settings.mqtt_ca_file, settings.mqtt_certificate_file, settings.mqtt_key_file)

@@ -48,7 +48,7 @@ class Topic(NamedTuple):
         """As `Files.read`; tells on standard error what was read, and what cannot be used."""
         from beliefstream.streams.fitting.stored import Part, Refusals, read_observations
 
-        topic, refusals = settings.observations, Refusals()
+        topic, refusals = settings.names.observations, Refusals()
         with console(errors=True).status(f"reading {topic}"):
             stored = opened(read_observations, settings, topic, part=Part(*self), refusals=refusals)
         try:

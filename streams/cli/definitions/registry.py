@@ -29,7 +29,7 @@ def open_registry(brokers: str | None) -> Registry:
     from beliefstream.streams.client import Registry
 
     settings = settings_for(brokers)
-    return opened(Registry, settings, settings.sensors, settings.models, source=SOURCE)
+    return opened(Registry, settings, settings.names.sensors, settings.names.models, source=SOURCE)
 
 
 def check_defined(names: list[str], found: Mapping[str, Any], what: str) -> None:

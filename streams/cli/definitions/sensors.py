@@ -228,7 +228,7 @@ def read_health(brokers: str | None) -> dict[str, SensorState]:
     from beliefstream.streams.client.sensor_health import read_sensor_health
 
     settings = settings_for(brokers)
-    return opened(read_sensor_health, settings, settings.sensor_health)
+    return opened(read_sensor_health, settings, settings.names.sensor_health)
 
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:

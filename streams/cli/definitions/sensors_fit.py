@@ -54,7 +54,7 @@ def fit_recording(
             from beliefstream.streams.fitting.picture import paint
     settings = settings_for(brokers)
     if wanted.apply:
-        written = {settings.sensors: ["READ", "WRITE"], settings.models: ["READ", "WRITE"]}
+        written = {settings.names.sensors: ["READ", "WRITE"], settings.names.models: ["READ", "WRITE"]}
         require_rights(settings, written, "an operator")
     own_code.load(settings.measurements)
     defined = _defined(sensors, models, brokers)

@@ -9,11 +9,13 @@ from beliefstream.streams.cli.setup import settings_for
 def settings(as_json: AsJson) -> None:
     """List the environment variables that configure workers and commands; a file .env is read too.
 
+    A password or token can be the content of a file, which the same name with _FILE states.
+
     Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
     """
     import json
 
-    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.settings import Settings, as_text
 
     current = settings_for()
     prefix = str(Settings.model_config["env_prefix"])
@@ -21,8 +23,8 @@ def settings(as_json: AsJson) -> None:
         {
             "variable": f"{prefix}{name.upper()}",
             "description": " ".join((field.description or "").split()),
-            "default": str(field.default),
-            "current": str(getattr(current, name)),
+            "default": as_text(field.default),
+            "current": as_text(getattr(current, name)),
         }
         for name, field in Settings.model_fields.items()
     ]

@@ -14,9 +14,7 @@ from beliefstream.streams.cli.setup import CommandError, settings_for
 def doctor(
     url: Annotated[
         list[str] | None,
-        typer.Option(
-            help="URL of a worker; may be repeated", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
-        ),
+        typer.Option(help="URL of a worker; may be repeated", show_default="of BELIEFSTREAM_WEB_ADDRESS"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines, not lines for people")] = False,
     brokers: Brokers = None,
@@ -36,7 +34,7 @@ def doctor(
     colours = {Status.ok: "green", Status.problem: "red", Status.skipped: "yellow"}
     problems = 0
     screen = console()
-    for finding in examine(settings, url or [f"http://{settings.web_host}:{settings.web_port}"]):
+    for finding in examine(settings, url or [f"http://{settings.web_address}"]):
         problems += finding.status is Status.problem
         if as_json:
             print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)

@@ -156,7 +156,9 @@ def _looks(
         yield what, _counted(settings, url, what)
     if missing is None:
         return
-    sources = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    sources = [
+        topic for topic in (settings.names.observations, settings.names.priors) if topic not in missing
+    ]
     if sources:
         yield "the workers' offsets", examine_offsets(settings, sources)
     if settings.names.beliefs_changelog not in missing:

@@ -30,14 +30,14 @@ PATIENCE = 10.0  # seconds in which a working group commits: it commits every se
 
 def examine_records(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
     """Check partitioner, clocks and group, on the topics that are not `missing`."""
-    there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    there = [topic for topic in (settings.names.observations, settings.names.priors) if topic not in missing]
     if not there:
-        neither = f"{absent(settings.observations)}; the same holds for {settings.priors!r}"
+        neither = f"{absent(settings.names.observations)}; the same holds for {settings.names.priors!r}"
         for subject in ("partitioner", "clocks", "group"):
             yield Finding(subject, Status.skipped, neither)
         return
     if len(there) == 1:
-        (other,) = {settings.observations, settings.priors} - {*there}
+        (other,) = {settings.names.observations, settings.names.priors} - {*there}
         detail = f"{absent(other)}: partitioner, clocks and group are checked on {there[0]!r} only"
         yield Finding("records", Status.skipped, detail)
     made = set()

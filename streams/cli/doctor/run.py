@@ -84,10 +84,10 @@ def examine_broker(settings: Settings) -> Finding:
 
 def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
     """Check that there are models and sensors; skipped if the topic is among the `missing`."""
-    registry = opened(Registry, settings, settings.sensors, settings.models)
+    registry = opened(Registry, settings, settings.names.sensors, settings.names.models)
     for subject, topic, read in (
-        ("models", settings.models, registry.models),
-        ("sensors", settings.sensors, registry.sensors),
+        ("models", settings.names.models, registry.models),
+        ("sensors", settings.names.sensors, registry.sensors),
     ):
         if topic in missing:
             yield Finding(subject, Status.skipped, absent(topic))
@@ -121,9 +121,9 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
         return Finding("measurements", Status.skipped, f"{error.name} is missing")
     except ValueError as error:
         return Finding("measurements", Status.problem, str(error), "name modules that a worker can import")
-    if settings.sensors in missing:
-        return Finding("measurements", Status.skipped, absent(settings.sensors))
-    registry = opened(Registry, settings, settings.sensors, settings.models)
+    if settings.names.sensors in missing:
+        return Finding("measurements", Status.skipped, absent(settings.names.sensors))
+    registry = opened(Registry, settings, settings.names.sensors, settings.names.models)
     try:
         sensors = registry.sensors()
     except NOT_READABLE as error:

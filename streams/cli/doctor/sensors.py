@@ -31,12 +31,12 @@ def examine_sensor_health(settings: Settings, missing: Collection[str] = frozens
     from beliefstream.schemas.sensor_health import digest_of
     from beliefstream.streams.client.sensor_health import read_sensor_health
 
-    for topic in (settings.sensor_health, settings.sensors):
+    for topic in (settings.names.sensor_health, settings.names.sensors):
         if topic in missing:
             return Finding(SUBJECT, Status.skipped, absent(topic))
     try:
-        defined = opened(Registry, settings, settings.sensors, settings.models).sensors()
-        states = opened(read_sensor_health, settings, settings.sensor_health)
+        defined = opened(Registry, settings, settings.names.sensors, settings.names.models).sensors()
+        states = opened(read_sensor_health, settings, settings.names.sensor_health)
     except NOT_READABLE as error:
         return not_readable(SUBJECT, "the health of sensors", error)
     judged, verdicts = 0, defaultdict[str, list[str]](list)

@@ -65,21 +65,21 @@ def kept_compressed(settings: Settings) -> list[str]:
 
 def examine_dead_letters(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
     """Report the dead letters of the last hour by reason, the newest of each, and what to do."""
-    if settings.dead_letters in missing:
-        return Finding(SUBJECT, Status.skipped, absent(settings.dead_letters))
+    if settings.names.dead_letters in missing:
+        return Finding(SUBJECT, Status.skipped, absent(settings.names.dead_letters))
     counts: Counter[Reason] = Counter()
     newest: ReceivedDeadLetter | None = None
     deadline, is_all = time.monotonic() + READING_SECONDS, True
     try:
         since = time.time() - PERIOD_SECONDS
-        with opened(DeadLetterConsumer, settings, settings.dead_letters, since=since) as consumer:
+        with opened(DeadLetterConsumer, settings, settings.names.dead_letters, since=since) as consumer:
             for newest in consumer.stored():
                 counts[newest.letter.reason] += 1
                 if time.monotonic() > deadline:
                     is_all = False
                     break
     except AuthorizationError as error:
-        detail = f"this user may not read {settings.dead_letters!r}: {error}"
+        detail = f"this user may not read {settings.names.dead_letters!r}: {error}"
         return Finding(SUBJECT, Status.skipped, detail, "run it as an operator: deploy/SECURITY.md")
     except NOT_READABLE as error:
         return Finding(SUBJECT, Status.problem, f"cannot be read: {error}", "look at the broker's log")

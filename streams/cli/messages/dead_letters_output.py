@@ -170,7 +170,7 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
     if chosen.since != float("-inf"):
         where["since"] = chosen.since
     where |= {"reasons": chosen.reasons, "sensors": chosen.sensors, "entities": chosen.entities}
-    return opened(DeadLetterConsumer, settings, settings.dead_letters, **where)
+    return opened(DeadLetterConsumer, settings, settings.names.dead_letters, **where)
 
 
 def show(settings: Settings, chosen: Selection, limit: int, full: bool, as_json: bool) -> None:
@@ -249,10 +249,10 @@ def send_again(
     Raises CommandError if one was not sent.
     """
     topics = {
-        "sources": (settings.observations, settings.priors),
-        "definitions": (settings.sensors, settings.models),
+        "sources": (settings.names.observations, settings.names.priors),
+        "definitions": (settings.names.sensors, settings.names.models),
     }
-    with opened(Replayer, settings, settings.dead_letters, **topics) as replayer:
+    with opened(Replayer, settings, settings.names.dead_letters, **topics) as replayer:
         with console(errors=True).status("reading"):
             plan = replayer.plan(chosen, limit, force)
         _print_plan(plan)

@@ -40,6 +40,10 @@ def reset(
 
     settings = settings_for(brokers)
     with opened(
-        PriorPublisher, settings, settings.priors, observations=settings.observations, source=SOURCE
+        PriorPublisher,
+        settings,
+        settings.names.priors,
+        observations=settings.names.observations,
+        source=SOURCE,
     ) as publisher:
         report(publisher.reset(entity, moment(time), id))

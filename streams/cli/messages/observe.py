@@ -59,7 +59,7 @@ def observe(
     reported = _one_or_all(numbers(",".join(value)))
     noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
     settings = settings_for(brokers)
-    with opened(ObservationProducer, settings, settings.observations, source=SOURCE) as producer:
+    with opened(ObservationProducer, settings, settings.names.observations, source=SOURCE) as producer:
         if not wait:
             report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             return
@@ -114,9 +114,9 @@ def _results(
 
     with ExitStack() as stack:
         try:
-            posteriors = opened(PosteriorConsumer, settings, settings.posteriors, entities=[entity])
+            posteriors = opened(PosteriorConsumer, settings, settings.names.posteriors, entities=[entity])
             stack.enter_context(posteriors)
-            letters = stack.enter_context(opened(DeadLetterConsumer, settings, settings.dead_letters))
+            letters = stack.enter_context(opened(DeadLetterConsumer, settings, settings.names.dead_letters))
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
             raise CommandError(f"nothing was sent: {error}; --no-wait sends without waiting") from None
         yield partial(_wait, posteriors, letters)
@@ -147,7 +147,7 @@ def is_control(settings: Settings, sensor: str) -> bool:
     from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
 
     try:
-        with opened(Registry, settings, settings.sensors, settings.models) as registry:
+        with opened(Registry, settings, settings.names.sensors, settings.names.models) as registry:
             return isinstance(registry.sensors().get(sensor), ControlSensor)
     except (BrokerUnavailable, TopicMissing, KafkaError):
         return False

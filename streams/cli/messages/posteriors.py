@@ -61,7 +61,7 @@ def posteriors(
         opened(
             PosteriorConsumer,
             settings,
-            settings.posteriors,
+            settings.names.posteriors,
             entities=entity,
             from_beginning=from_beginning,
             timeout=timeout,

@@ -75,7 +75,7 @@ def set_prior(
     )
     settings = settings_for(brokers)
     _check_fits(stated, settings)
-    with opened(PriorPublisher, settings, settings.priors, source=SOURCE) as publisher:
+    with opened(PriorPublisher, settings, settings.names.priors, source=SOURCE) as publisher:
         report(publisher.send_message(stated))
 
 
@@ -85,7 +85,7 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
 
     from beliefstream.streams.client import Registry, TopicMissing
 
-    registry = opened(Registry, settings, settings.sensors, settings.models)
+    registry = opened(Registry, settings, settings.names.sensors, settings.names.models)
     try:
         models = registry.models()
     except (AuthorizationError, TopicMissing) as error:

@@ -103,7 +103,7 @@ def _send(settings: Settings, found: Iterable[Found], size: int | None, sent: Se
     try:
         with (
             opened(
-                ObservationProducer, settings, settings.observations, source=SOURCE, **BATCHES
+                ObservationProducer, settings, settings.names.observations, source=SOURCE, **BATCHES
             ) as producer,
             progress_bar("rows") as progress,
         ):

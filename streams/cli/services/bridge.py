@@ -17,32 +17,32 @@ bridge = typer.Typer(name="bridge", help="Bring observations from elsewhere to K
 @bridge.command()
 def mqtt(
     mapping: Annotated[Path, typer.Argument(metavar="FILE", help="mapping of topics and payloads, JSON")],
-    host: Annotated[
-        str | None, typer.Option(help="of the MQTT broker", show_default="of BELIEFSTREAM_MQTT_HOST")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="of the MQTT broker", show_default="of BELIEFSTREAM_MQTT_PORT"),
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mqtt[s]://[USER@]HOST[:PORT]",
+            help="of the MQTT broker; mqtts is TLS",
+            show_default="of BELIEFSTREAM_MQTT_URL",
+        ),
     ] = None,
     brokers: Brokers = None,
 ) -> None:
     """Forward messages of an MQTT broker as observations until SIGTERM.
 
-    Each is acknowledged only once Kafka has it. User, password and TLS are set by the environment. Its metrics are at
-    port 8082.
+    Each is acknowledged only once Kafka has it. The password is set by the environment. Its metrics are at port 8082.
 
-    Example: beliefstream bridge mqtt mapping.json --host broker.example
+    Example: beliefstream bridge mqtt mapping.json --url mqtts://bridge@broker.example
     """
     from beliefstream.streams.bridges.mqtt.bridge import serve_mqtt
     from beliefstream.streams.bridges.mqtt.mapping import Mapping
     from beliefstream.streams.bridges.serving import run
     from beliefstream.streams.monitoring import logs
 
-    settings = settings_for(brokers, mqtt_host=host, mqtt_port=port)
+    settings = settings_for(brokers, mqtt_url=url)
     read = Mapping.read(mapping)
-    needed = {settings.observations: ["WRITE"], settings.dead_letters: ["WRITE"]}
+    needed = {settings.names.observations: ["WRITE"], settings.names.dead_letters: ["WRITE"]}
     require_rights(settings, needed, "the MQTT bridge")
-    listening = listen(settings.web_host, settings.mqtt_web_port, option="BELIEFSTREAM_MQTT_WEB_PORT")
+    listening = listen(settings.bridge_address, option="BELIEFSTREAM_BRIDGE_ADDRESS")
     with listening:
         require_topics(settings, *needed)
         logs.configure(settings.logs, settings.log_level)

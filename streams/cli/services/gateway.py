@@ -16,12 +16,14 @@ def gateway(
     host: Annotated[
         str | None,
         typer.Option(
-            help="address to listen on; 0.0.0.0 for all", show_default="of BELIEFSTREAM_GATEWAY_HOST"
+            help="address to listen on; 0.0.0.0 for all", show_default="of BELIEFSTREAM_GATEWAY_ADDRESS"
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="port; 0 for any", show_default="of BELIEFSTREAM_GATEWAY_PORT"),
+        typer.Option(
+            min=0, max=65535, help="port; 0 for any", show_default="of BELIEFSTREAM_GATEWAY_ADDRESS"
+        ),
     ] = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="let others reach it without a token: they read and write")
@@ -37,16 +39,23 @@ def gateway(
     from beliefstream.streams.bridges.gateway.server import serve_gateway
     from beliefstream.streams.bridges.serving import run
     from beliefstream.streams.monitoring import logs
+    from beliefstream.streams.settings.addresses import Address
 
-    settings = settings_for(brokers, gateway_host=host, gateway_port=port)
+    settings = settings_for(brokers)
+    stated = settings.gateway_address
+    address = Address(host or stated.host, stated.port if port is None else port)
     token = settings.token_of_gateway  # raises before a broker is asked
     if not no_token:
         remedy = "set BELIEFSTREAM_GATEWAY_TOKEN_FILE, or let everybody read and write with --no-token"
-        require_token(token, settings.gateway_host, remedy)
-    needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
+        require_token(token, address.host, remedy)
+    needed = {
+        settings.names.observations: ["WRITE"],
+        settings.names.priors: ["WRITE"],
+        settings.names.posteriors: ["READ"],
+    }
     require_rights(settings, needed, "the HTTP gateway")
-    with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
-        require_topics(settings, settings.observations, settings.priors)
-        print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
+    with listen(address, BACKLOG) as listening:
+        require_topics(settings, settings.names.observations, settings.names.priors)
+        print(f"gateway at http://{Address(address.host, listening.getsockname()[1])}", flush=True)
         logs.configure(settings.logs, settings.log_level)
         run(serve_gateway(settings, listening))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,19 +40,17 @@ def live(
         typer.Option(
             metavar="URL",
             help="of map tiles, with {z}, {x} and {y}",
-            show_default="of BELIEFSTREAM_MAP_TILES",
         ),
     ] = None,
     attribution: Annotated[
-        str | None,
-        typer.Option(help="whose the tiles are", show_default="of BELIEFSTREAM_MAP_ATTRIBUTION"),
-    ] = None,
+        str,
+        typer.Option(help="whose the tiles are; shown on the map", show_default=False),
+    ] = "",
     floor_plan: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="YAML with image, resolution and origin, as of a ROS map",
-            show_default="of BELIEFSTREAM_FLOOR_PLAN",
         ),
     ] = None,
     brokers: Brokers = None,
@@ -62,7 +61,6 @@ def live(
     """
     import contextlib
     import signal
-    from pathlib import Path
 
     import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
 
@@ -70,27 +68,24 @@ def live(
     from beliefstream.streams.live.layers import FloorPlan, Layers
     from beliefstream.streams.live.server import serve
     from beliefstream.streams.monitoring import logs
+    from beliefstream.streams.settings.addresses import Address
 
     settings = settings_for(
         brokers,
         web_token=token,
         live_read_token=read_token,
-        map_tiles=tiles,
-        map_attribution=attribution,
-        floor_plan=floor_plan,
     )
     secrets = settings.token, settings.token_of_readers
     require_token(secrets[0] or secrets[1], host, "give a --token or a --read-token too")
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
-    plan = FloorPlan.read(Path(settings.floor_plan)) if settings.floor_plan else None
-    layers = Layers(settings.map_tiles, settings.map_attribution, plan)
-    listening = listen(host, port)
+    plan = None if floor_plan is None else FloorPlan.read(floor_plan)
+    layers = Layers(tiles or "", attribution, plan)
+    listening = listen(Address(host, port))
 
     def connected() -> None:
-        name = f"[{host}]" if ":" in host else host
-        print(f"live page: http://{name}:{listening.getsockname()[1]}/", flush=True)
+        print(f"live page: http://{Address(host, listening.getsockname()[1])}/", flush=True)
         logs.configure(settings.logs, settings.log_level)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
 

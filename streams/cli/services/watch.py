@@ -27,7 +27,7 @@ FIGURE_WIDTH = 26  # columns that one of the worker's numbers may take
 
 def watch(
     url: Annotated[
-        str | None, typer.Option(help="URL of the worker", show_default="of BELIEFSTREAM_WEB_HOST and _PORT")
+        str | None, typer.Option(help="URL of the worker", show_default="of BELIEFSTREAM_WEB_ADDRESS")
     ] = None,
     duration: Annotated[
         float | None, typer.Option(min=0, help="end after this many seconds", show_default="at Ctrl-C")
@@ -48,10 +48,10 @@ def watch(
     from beliefstream.streams.client import PosteriorConsumer
 
     settings = settings_for(brokers)
-    place = url or f"http://{settings.web_host}:{settings.web_port}"
+    place = url or f"http://{settings.web_address}"
     recent, screen = Recent(entity), console()
     with (
-        opened(PosteriorConsumer, settings, settings.posteriors) as consumer,
+        opened(PosteriorConsumer, settings, settings.names.posteriors) as consumer,
         Scraper(place, settings.token) as worker,
         Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live,
     ):

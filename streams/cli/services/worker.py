@@ -63,14 +63,14 @@ def _check_port(settings: Settings) -> None:
     """Raise CommandError if the web port is in use; Faust would notice late, and print a traceback."""
     import socket
 
+    place = settings.web_address
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.web_host, settings.web_port))
+            probe.bind((place.host, place.port))
         except OSError as error:
-            place = f"{settings.web_host}:{settings.web_port}"
             raise CommandError(
-                f"{place}: {error.strerror}; BELIEFSTREAM_WEB_HOST and BELIEFSTREAM_WEB_PORT set another place"
+                f"{place}: {error.strerror}; BELIEFSTREAM_WEB_ADDRESS sets another place"
             ) from None
 
 

@@ -135,8 +135,8 @@ class RunningBridge:
         if not mapping.exists():
             mapping.write_text(json.dumps({"topics": [{"topic": PATTERN, "id": "id"}]}))
         self._variables = environment(broker.bootstrap_servers, names) | {
-            "BELIEFSTREAM_MQTT_PORT": str(mosquitto.port),
-            "BELIEFSTREAM_MQTT_WEB_PORT": str(self.web_port),
+            "BELIEFSTREAM_MQTT_URL": f"mqtt://127.0.0.1:{mosquitto.port}",
+            "BELIEFSTREAM_BRIDGE_ADDRESS": f"127.0.0.1:{self.web_port}",
             **{f"BELIEFSTREAM_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

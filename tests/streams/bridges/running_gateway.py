@@ -71,7 +71,7 @@ def running(broker: Broker, names: Names, folder: Path, **settings: str) -> Iter
     """A gateway that is ready; `settings` are variables without their prefix, in small letters."""
     port, log = free_port(), folder / "gateway.log"
     variables = environment(broker.bootstrap_servers, names) | {
-        "BELIEFSTREAM_GATEWAY_PORT": str(port),
+        "BELIEFSTREAM_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
         **{f"BELIEFSTREAM_{name.upper()}": value for name, value in settings.items()},
     }
     with log.open("ab") as output:

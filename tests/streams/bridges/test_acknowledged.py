@@ -18,6 +18,7 @@ from tests.brokers import EmbeddedNode, KafkaNode, Place as NodePlace
 from tests.chaos.proxy import Proxy
 from tests.conftest import Names
 from tests.streams.client.topics import records
+from tests.streams.workers import renamed
 
 PATIENCE = 60.0  # seconds
 BREAKS = 15
@@ -43,8 +44,7 @@ def observation(entity: str, number: int) -> Observation:
 
 @asynccontextmanager
 async def writing(servers: str, names: Names, seconds: float) -> AsyncIterator[Writer]:
-    observations, priors = names.topics.observations, names.topics.priors
-    settings = Settings(brokers=servers, observations=observations, priors=priors)
+    settings = Settings(brokers=servers, topics=renamed(names.topics))
     writer = Writer(settings, "/tests", (Observation, Prior), seconds)
     await writer.start()
     try:

@@ -100,6 +100,6 @@ def test_without_its_topics_it_does_not_start(
     run: Run, embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
-    monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", names.topics.observations)
+    monkeypatch.setenv("BELIEFSTREAM_TOPICS", f"observations={names.topics.observations}")
     result = run("gateway", "--port", "0", "--brokers", embedded_broker.bootstrap_servers)
     assert_one_line(result, names.topics.observations, "beliefstream topics create")

@@ -168,14 +168,15 @@ def test_password_and_tls_are_used_and_a_wrong_one_is_named(
         f"certfile {tmp_path}/certificate.pem",
         f"keyfile {tmp_path}/key.pem",
     )
-    secure = {"mqtt_tls": "true", "mqtt_ca_file": f"{tmp_path}/ca.pem", "mqtt_username": "bridge"}
     with Mosquitto(tmp_path, *options) as mosquitto:
+        url = f"mqtts://bridge@127.0.0.1:{mosquitto.port}"
+        secure = {"mqtt_url": url, "mqtt_ca_file": f"{tmp_path}/ca.pem"}
         with RunningBridge(embedded_broker, made, mosquitto, tmp_path, **secure, mqtt_password="right"):
             pass
         variables = {f"BELIEFSTREAM_{name.upper()}": value for name, value in secure.items()}
         set_environment(monkeypatch, environment(embedded_broker.bootstrap_servers, made) | variables)
         monkeypatch.setenv("BELIEFSTREAM_MQTT_PASSWORD", "wrong")
-        result = run("bridge", "mqtt", "mapping.json", "--port", str(mosquitto.port))
+        result = run("bridge", "mqtt", "mapping.json")
         assert_one_line(result, f"127.0.0.1:{mosquitto.port}", "refuses the connection")
 
 

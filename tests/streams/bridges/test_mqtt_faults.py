@@ -128,6 +128,8 @@ def test_a_port_in_use_is_named(
         RunningBridge(embedded_broker, made, mosquitto, tmp_path) as bridge,
     ):
         set_environment(monkeypatch, environment(embedded_broker.bootstrap_servers, made))
-        monkeypatch.setenv("BELIEFSTREAM_MQTT_WEB_PORT", str(bridge.web_port))
-        result = run("bridge", "mqtt", str(tmp_path / "mapping.json"), "--port", str(mosquitto.port))
-        assert_one_line(result, f"127.0.0.1:{bridge.web_port}", "BELIEFSTREAM_MQTT_WEB_PORT is another port")
+        monkeypatch.setenv("BELIEFSTREAM_BRIDGE_ADDRESS", f"127.0.0.1:{bridge.web_port}")
+        result = run(
+            "bridge", "mqtt", str(tmp_path / "mapping.json"), "--url", f"mqtt://127.0.0.1:{mosquitto.port}"
+        )
+        assert_one_line(result, f"127.0.0.1:{bridge.web_port}", "BELIEFSTREAM_BRIDGE_ADDRESS sets another")

@@ -17,8 +17,10 @@ from beliefstream.inference.network.transformer import Configuration, Distributi
 from beliefstream.streams.cli.main import main, run as run_app
 from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.monitoring.logs import WITH_PASSWORDS
+from beliefstream.streams.settings import as_text
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
+from tests.streams.workers import renamed
 
 NOBODY = "127.0.0.1:1"  # where no broker answers
 
@@ -39,20 +41,13 @@ class Run(Protocol):
 
 def environment(bootstrap_servers: str, names: Names) -> dict[str, str]:
     """The variables that point commands to a test's own topics."""
-    topics = names.topics
     return {
         "BELIEFSTREAM_BROKERS": bootstrap_servers,
         "BELIEFSTREAM_APPLICATION": names.app_id,
-        "BELIEFSTREAM_OBSERVATIONS": topics.observations,
-        "BELIEFSTREAM_SENSORS": topics.sensors,
-        "BELIEFSTREAM_MODELS": topics.models,
-        "BELIEFSTREAM_PRIORS": topics.priors,
-        "BELIEFSTREAM_POSTERIORS": topics.posteriors,
-        "BELIEFSTREAM_DEAD_LETTERS": topics.dead_letters,
-        "BELIEFSTREAM_SENSOR_HEALTH": topics.sensor_health,
+        "BELIEFSTREAM_TOPICS": as_text(renamed(names.topics)),
         "BELIEFSTREAM_PARTITIONS": "3",
         "BELIEFSTREAM_FETCH_HIGH_WATERMARK": "true",
-        "BELIEFSTREAM_MQTT_WEB_PORT": "0",
+        "BELIEFSTREAM_BRIDGE_ADDRESS": "127.0.0.1:0",
     }
 
 

@@ -69,7 +69,7 @@ def test_a_wrong_call_ends_with_one_line(run: Run, arguments: list[str], part: s
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("BELIEFSTREAM_BATCH", "many"), ("BELIEFSTREAM_WEB_PORT", "0")]
+    ("variable", "value"), [("BELIEFSTREAM_BATCH", "many"), ("BELIEFSTREAM_WEB_ADDRESS", "0.0.0.0:0")]
 )
 def test_a_wrong_setting_is_named_as_the_variable_it_is(
     run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str

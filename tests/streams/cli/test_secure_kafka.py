@@ -88,7 +88,7 @@ class Worker:
         self.log = deployment.directory / f"worker-{self.port}.log"
         self._deployment = deployment
         own = {
-            "web_port": str(self.port),
+            "web_address": f"127.0.0.1:{self.port}",
             "web_token": TOKEN,
             "weights": str(deployment.weights),
             "session_timeout": "6",
@@ -267,7 +267,10 @@ def test_what_does_not_fit_is_told_in_a_line_and_soon(
         ({"ssl_ca_file": "/nowhere"}, "SSL_CA_FILE: /nowhere"),
         ({"ssl_ca_file": __file__}, "SSL_CA_FILE"),
         ({"ssl_certificate_file": __file__}, "SSL_CERTIFICATE_FILE"),
-        ({"security_protocol": "TLS", "sasl_password": "unseen"}, "SECURITY_PROTOCOL"),
+        (
+            {"security_protocol": "TLS", "sasl_password_file": "", "sasl_password": "unseen"},
+            "SECURITY_PROTOCOL",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(

@@ -10,9 +10,11 @@ from beliefstream.streams.client import Registry
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import topic_id
 from beliefstream.streams.local.simulated_fleet import fleet_model
+from beliefstream.streams.settings import as_text
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Result, Run, assert_one_line
+from tests.streams.workers import renamed
 
 
 def sent(broker: EmbeddedNode, topic: str) -> bytes:
@@ -64,7 +66,7 @@ def test_without_topics_it_says_how_to_make_them(
     run: Run, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
-    monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
+    monkeypatch.setenv("BELIEFSTREAM_TOPICS", "observations=nowhere")
     result = run("observe", "mower", "gps", "1", "--brokers", embedded_broker.bootstrap_servers)
     assert_one_line(result, "nowhere", "topics create")
 
@@ -146,7 +148,7 @@ def test_a_reset_without_observations_is_refused(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
-    monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
+    monkeypatch.setenv("BELIEFSTREAM_TOPICS", as_text(renamed(topics.topics) | {"observations": "nowhere"}))
     assert_one_line(run("entity", "reset", "mower"), "nowhere")
 
 

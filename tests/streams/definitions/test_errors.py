@@ -193,7 +193,7 @@ def test_posteriors_are_of_the_state_and_have_errors_where_they_are_asked_for(in
     log.define_model(parse(Model, json.dumps(MODEL | {"include_errors": include}).encode()))
     for time in range(5):
         log.add(Observation(entity="e", sensor="mast", time=float(time), value=6.0).to_json())
-    found = [parse(Posterior, fused.to_json()) for fused in log.fuse(updater("double"))]
+    found = [parse(Posterior, fused.to_json()) for fused in log.fuse(updater())]
     assert all(posterior.mixture.dimension == 2 for posterior in found)
     assert [error.name for error in found[-1].errors] == ["mast/range"] * include
     if include:
@@ -211,7 +211,7 @@ def test_sensors_of_a_device_share_a_scale_whatever_the_order_of_their_reports()
         for time in times:
             name, value = (("one", 5.3), ("two", 8.9))[time % 2]
             log.add(Observation(entity="e", sensor=name, time=float(time), value=value).to_json())
-        found = [parse(Posterior, fused.to_json()) for fused in log.fuse(updater("double"))]
+        found = [parse(Posterior, fused.to_json()) for fused in log.fuse(updater())]
         return max(found, key=lambda posterior: posterior.time)
 
     usual, late = last(range(6)), last((0, 5, 3, 2, 4, 1))

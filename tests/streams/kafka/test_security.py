@@ -7,7 +7,6 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from beliefstream.streams.kafka.security import Security, SecurityError
 from beliefstream.streams.monitoring import logs
 from beliefstream.streams.monitoring.bearer import may_read
 from beliefstream.streams.settings import PROTECTION, SECRETS, Settings
+from beliefstream.streams.settings.addresses import Address, MqttUrl
 from tests.secure_broker import Certificates
 
 PASSWORD, TOKEN = "a-password", "0123456789abcdef"
@@ -81,24 +81,37 @@ def test_an_encrypted_key_does_not_ask_at_the_terminal(certificates: Certificate
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_comes_from_a_file_without_its_newline(name: str, tmp_path: Path) -> None:
+def test_a_secret_comes_from_a_file_without_its_newline(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{TOKEN}\n")
-    settings = Settings(**{f"{name}_file": file})  # type: ignore[arg-type]
-    readers: dict[str, Callable[[], SecretStr | None]] = {
-        "web_token": lambda: settings.token,
-        "sasl_password": lambda: settings.security.password,
-        "ssl_key_password": lambda: settings.security.key_password,
-        "live_read_token": lambda: settings.token_of_readers,
-        "gateway_token": lambda: settings.token_of_gateway,
-        "mqtt_password": lambda: settings.password_of_mqtt,
-    }
-    read = readers[name]
-    assert read() == SecretStr(TOKEN)
+    variable = f"BELIEFSTREAM_{name.upper()}"
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+    monkeypatch.setenv(variable, "")  # as a compose file passes one that is not set
+    assert getattr(Settings(), name) == SecretStr(TOKEN)
+    assert getattr(Settings(**{name: SecretStr("own")}), name) == SecretStr("own")  # type: ignore[arg-type]
     for content, complaint in ((b"\n", "is empty"), (b"\xff\xfe", "not text")):
         file.write_bytes(content)
-        with pytest.raises(SecurityError, match=f"BELIEFSTREAM_{name.upper()}_FILE.*{complaint}"):
-            read()
+        with pytest.raises(SecurityError, match=f"{variable}_FILE.*{complaint}"):
+            Settings()
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SecurityError, match=f"{variable}_FILE: .*No such file"):
+        Settings()
+    monkeypatch.setenv(variable, TOKEN)
+    with pytest.raises(SecurityError, match=f"{variable}: set either this or {variable}_FILE"):
+        Settings()
+
+
+def test_a_secret_comes_from_a_file_that_the_file_of_variables_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text(TOKEN)
+    (tmp_path / ".env").write_text(f"BELIEFSTREAM_WEB_TOKEN_FILE={tmp_path}/secret\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings().token == SecretStr(TOKEN)
+    monkeypatch.setenv("BELIEFSTREAM_WEB_TOKEN_FILE", "")
+    assert Settings().token is None
 
 
 def test_secrets_show_nowhere_but_in_the_environment_of_a_child() -> None:
@@ -120,6 +133,9 @@ def test_the_environment_of_a_child_makes_equal_settings(
         sasl_password=SecretStr(PASSWORD),
         ssl_ca_file=tmp_path,
         fetch_high_watermark=True,
+        topics={"observations": "seen", "dead_letters": "refused"},
+        web_address=Address("::1", 8000),
+        mqtt_url=MqttUrl("broker.example", 8884, "a@b", tls=True),
     )
     for name, value in given.environment().items():
         monkeypatch.setenv(name, value)
@@ -130,9 +146,11 @@ def test_absent_secrets_of_a_parent_are_absent_in_its_child(monkeypatch: pytest.
     """The demonstration's worker must not take the password of another deployment."""
     monkeypatch.setenv("BELIEFSTREAM_WEB_TOKEN", TOKEN)
     own = {name: Settings.model_fields[name].default for name in PROTECTION}
-    for name, value in Settings(**own).environment().items():
+    child = Settings(**own).environment()
+    monkeypatch.setenv("BELIEFSTREAM_GATEWAY_TOKEN_FILE", "nowhere")
+    for name, value in child.items():
         monkeypatch.setenv(name, value)
-    assert Settings().token is None
+    assert Settings().token is Settings().token_of_gateway is None
 
 
 @pytest.mark.parametrize("token", ["short", "with a space 0123456", "with\nnewline-0123456", "ü" * 20])
@@ -168,7 +186,7 @@ def test_a_wrong_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPa
 
 
 def test_web_endpoints_listen_on_this_machine_unless_told() -> None:
-    assert Settings().web_host == "127.0.0.1"
+    assert Settings().web_address.host == "127.0.0.1"
 
 
 HOSTILE = "a\x1b[2J\r\nINFO forged line\x07\x9b31m\u202eb"

@@ -30,6 +30,7 @@ from beliefstream.streams.live.layers import Layers
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
+from beliefstream.streams.settings.addresses import Address
 from tests.conftest import eventually
 from tests.http_answers import PATIENCE, ask
 
@@ -80,7 +81,7 @@ def served(
     layers: Layers | None = None,
 ) -> Iterator[Page]:
     """The page on a free port, until the block ends; under a path as a proxy has it."""
-    listening = listen("127.0.0.1", 0)
+    listening = listen(Address("127.0.0.1", 0))
     raw = KafkaProducer(bootstrap_servers=servers)
     reader = TopicsReader(servers, topics, MAXIMUM_OBSERVATIONS)
     with listening, PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher:

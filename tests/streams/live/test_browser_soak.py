@@ -63,7 +63,7 @@ def test_memory_of_browser_and_server_is_flat(browser: Browser, opened: Tab, tmp
         command = [sys.executable, "-m", "beliefstream.streams.cli", "live", "--port", str(port)]
         with (
             process(command, settings.environment(), log) as server,
-            bench._beside(bench._send, settings.brokers, settings.posteriors, ENTITIES),
+            bench._beside(bench._send, settings.brokers, settings.names.posteriors, ENTITIES),
         ):
             wait_for(f"http://127.0.0.1:{port}/", server, log)
             opened.open(f"http://127.0.0.1:{port}/")

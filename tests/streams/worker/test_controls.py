@@ -28,17 +28,17 @@ def posteriors(table: OfflineTable, batch: list[Observation]) -> list[Posterior]
 def test_controls_and_ranges_in_any_order_within_the_window_end_as_the_replay_does(
     seed: int, cuts: set[int]
 ) -> None:
-    table = OfflineTable(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater())
     arriving = delayed(SEEN, 1.9, seed)
     places = [0, *sorted(cuts), len(arriving)]
     found = [each for start, end in pairwise(places) for each in posteriors(table, arriving[start:end])]
-    outcomes = expected(MODEL, SENSORS, SEEN, precision="double")
+    outcomes = expected(MODEL, SENSORS, SEEN)
     assert len(outcomes["robot"]) == len(ranges(SEEN))
     check_ends({"robot": found}, outcomes, DOUBLE, ranges(SEEN))
 
 
 def test_a_control_alone_has_no_posterior_and_a_late_one_has_the_newest_sent_again() -> None:
-    table = OfflineTable(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater())
     early = [seen for seen in SEEN if seen.time <= 2.0]
     late = next(seen for seen in early if seen.time == 1.0 and seen.sensor == ODOMETRY.sensor)
     rest = [seen for seen in early if seen is not late]
@@ -47,14 +47,14 @@ def test_a_control_alone_has_no_posterior_and_a_late_one_has_the_newest_sent_aga
     again = posteriors(table, [late])
     assert [(each.time, each.revision, each.applied) for each in again] == [(first[-1].time, 1, ())]
     assert again[0].sequence == len(early)
-    outcomes = expected(MODEL, SENSORS, early, precision="double")["robot"]
+    outcomes = expected(MODEL, SENSORS, early)["robot"]
     assert distance(again[0].mixture, outcomes[-1]) < DOUBLE
     newer = Observation(entity="robot", sensor=ODOMETRY.sensor, time=2.1, value=(1.0, 0.0))
     assert posteriors(table, [newer]) == []
 
 
 def test_a_range_older_than_the_newest_control_is_not_a_revision() -> None:
-    table = OfflineTable(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater())
     last = ranges(SEEN)[3]
     ahead = [seen for seen in SEEN if seen.time <= last.time + 0.5 and seen.sensor == ODOMETRY.sensor]
     earlier = [seen for seen in ranges(SEEN) if seen.time < last.time]
@@ -86,7 +86,7 @@ def test_a_calibrated_sensor_says_what_a_right_one_says() -> None:
         return seen.model_copy(update={"value": value})
 
     others = tuple(sensor for sensor in SENSORS if sensor.sensor != ODOMETRY.sensor)
-    table = OfflineTable(MODEL, (*others, calibrated), updater("double"))
+    table = OfflineTable(MODEL, (*others, calibrated), updater())
     found = posteriors(table, [distorted(seen) for seen in early])
-    outcomes = expected(MODEL, SENSORS, early, precision="double")["robot"]
+    outcomes = expected(MODEL, SENSORS, early)["robot"]
     assert distance(found[-1].mixture, outcomes[-1]) < DOUBLE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from beliefstream.schemas import Mixture
 from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.simulated_fleet import simulate
+from beliefstream.streams.settings import Accuracy
 from tests.streams.oracle import belief_distance, total_variation, updater
 from tests.streams.worker.test_fusion import DOUBLE, ROUNDING, SAME, SOUND, TIPPED_SHARE
 
@@ -28,7 +29,7 @@ CUTS = int(os.environ.get("CUTS", "3"))
 class Log:
     """Of a fleet, an entity's instants together; `outcomes` are those of one batch for each turn of all."""
 
-    def __init__(self, precision: Literal["single", "double"]) -> None:
+    def __init__(self, accuracy: Accuracy) -> None:
         simulation = simulate(entities=20, duration=20.0, seed=3)
         known, self.model = {each.sensor: each for each in simulation.sensors}, EntityModel(simulation.model)
         events = defaultdict(list)
@@ -36,7 +37,7 @@ class Log:
             reading = reading_of(seen, self.model.sensor(known[seen.sensor]))
             events[seen.entity].append(Event(seen.entity, seen.time, reading=reading))
         self.timelines = {entity: instants(log) for entity, log in events.items()}
-        self.updater = updater(precision)
+        self.updater = updater(accuracy)
         self.outcomes = self.advanced(None)
         self.cuts = [self.advanced(np.random.default_rng(seed)) for seed in range(CUTS)]
 
@@ -71,7 +72,7 @@ def _mixture(outcome: Outcome) -> Mixture:
 
 
 def test_in_double_precision_it_does_not_matter_but_for_what_is_refined() -> None:
-    log = Log("double")
+    log = Log("normal")
     exact, refined = 0.0, 0.0
     for cut in log.cuts:
         for _, pairs in log.pairs(cut):
@@ -89,8 +90,8 @@ def test_in_double_precision_it_does_not_matter_but_for_what_is_refined() -> Non
     assert refined < SAME
 
 
-def test_in_single_precision_few_decisions_tip_and_sound_beliefs_say_the_same() -> None:
-    log = Log("single")
+def test_of_fast_answers_in_single_precision_few_decisions_tip_and_sound_beliefs_say_the_same() -> None:
+    log = Log("fast")
     shares, largest, sound = [], 0.0, 0
     for cut in log.cuts:
         tipped = 0

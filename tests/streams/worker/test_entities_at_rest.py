@@ -59,7 +59,7 @@ def belief_of(messages: Sequence[Message], **changes: Any) -> Belief:
     seen = [each for each in messages if isinstance(each, Observation)]
     priors = [each for each in messages if isinstance(each, Prior)]
     model = MODEL.model_copy(update=changes)
-    return expected(model, SENSORS, seen, priors, "double")[CRATE][-1].belief
+    return expected(model, SENSORS, seen, priors)[CRATE][-1].belief
 
 
 def apart(one: OneEntity, belief: Belief) -> float:

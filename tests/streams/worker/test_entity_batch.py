@@ -41,7 +41,7 @@ def test_any_delays_within_the_window_and_any_batches_end_as_the_replay_does(
     places = [0, *sorted(cuts), len(arriving)]
     batches = [arriving[start:end] for start, end in pairwise(places)]
     found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
-    outcomes = expected(SIMULATION.model, SIMULATION.sensors, OBSERVATIONS, precision="double")
+    outcomes = expected(SIMULATION.model, SIMULATION.sensors, OBSERVATIONS)
     check_ends(found, outcomes, DOUBLE, OBSERVATIONS)
 
 
@@ -77,7 +77,7 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
         observations[-8:],
     ]
     found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
-    outcomes = expected(SIMULATION.model, SIMULATION.sensors, observations, precision="double")
+    outcomes = expected(SIMULATION.model, SIMULATION.sensors, observations)
     check_ends(found, outcomes, DOUBLE, observations)
     for entity, taken in found.items():
         assert taken[-1].sequence == sum(seen.entity == entity for seen in observations)

@@ -52,9 +52,9 @@ EXACT = 1e-8  # of what is found in closed form, in float64
 
 @pytest.fixture(scope="module")
 def fleet(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A worker in double precision that was started before anything was defined; definitions follow."""
+    """A worker that was started before anything was defined; definitions follow."""
     with stream(broker, unique_names(), tmp_path_factory.mktemp("fusion")) as opened:
-        yield Fleet(opened, precision="double")
+        yield Fleet(opened)
 
 
 def test_a_worker_says_when_it_is_ready(fleet: Fleet) -> None:
@@ -68,7 +68,7 @@ def test_a_worker_says_when_it_is_ready(fleet: Fleet) -> None:
 
 
 def test_posteriors_equal_the_replay_of_the_log(fleet: Fleet) -> None:
-    observations, found, outcomes = followed(fleet, "double")
+    observations, found, outcomes = followed(fleet)
     pairs = [pair for entity in found for pair in zip(found[entity], outcomes[entity], strict=True)]
     for entity, taken in found.items():
         limits, least = bounds(outcomes[entity], DOUBLE, REFINED), 1.0
@@ -87,9 +87,11 @@ def test_posteriors_equal_the_replay_of_the_log(fleet: Fleet) -> None:
     assert len(observations) == len(pairs)
 
 
-def test_in_single_precision_posteriors_are_near_the_replay(embedded_broker: Broker, tmp_path: Path) -> None:
+def test_fast_posteriors_of_single_precision_are_near_the_replay(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
     with stream(embedded_broker, unique_names(), tmp_path) as opened:
-        _, found, outcomes = followed(Fleet(opened), "single")
+        _, found, outcomes = followed(Fleet(opened, accuracy="fast"), "fast")
     pairs = [pair for entity in found for pair in zip(found[entity], outcomes[entity], strict=True)]
     apart = np.array([distance(posterior.mixture, outcome) for posterior, outcome in pairs])
     assert np.mean(apart > ROUNDING) <= TIPPED_SHARE
@@ -175,7 +177,7 @@ def test_in_any_order_within_the_window_the_stream_ends_as_the_replay_does(fleet
     stated = [prior("delayed-0", "product"), prior("delayed-1", "replace y, x")]
     fleet.stream.define([*simulation.sensors])
     fleet.stream.define(simulation.model.model_copy(update={"entity": entity}) for entity in names.values())
-    outcomes = expected(simulation.model, simulation.sensors, sent, stated, "double")
+    outcomes = expected(simulation.model, simulation.sensors, sent, stated)
     arriving = delayed(sent, 1.9)
     middle = next(place for place, seen in enumerate(arriving) if seen.time > 5.5)
     for seen in arriving[:middle]:
@@ -195,7 +197,7 @@ def test_in_any_order_within_the_window_the_stream_ends_as_the_replay_does(fleet
 def test_odometry_drives_the_belief_and_comes_late_too(fleet: Fleet) -> None:
     reports, _ = odometry.drive("robot", duration=4.0)
     fleet.stream.define([*odometry.SENSORS, odometry.MODEL.model_copy(update={"entity": "robot"})])
-    outcomes = expected(odometry.MODEL, odometry.SENSORS, reports, precision="double")
+    outcomes = expected(odometry.MODEL, odometry.SENSORS, reports)
     ranges = [seen for seen in reports if seen.sensor != odometry.ODOMETRY.sensor]
     # the last one is on time, so that the last posterior counts them all
     for seen in [*delayed([seen for seen in reports if seen is not ranges[-1]], 1.9), ranges[-1]]:
@@ -265,7 +267,7 @@ def test_observations_of_one_time_are_one_update(fleet: Fleet) -> None:
         Observation(entity="at-once", sensor=sensor.sensor, time=5.0, value=60.0 + number, id=f"{number}")
         for number, sensor in enumerate(sensors)
     ]
-    outcomes = expected(model, sensors, sent, precision="double")
+    outcomes = expected(model, sensors, sent)
     assert len(outcomes["at-once"]) == 1
     for number, seen in enumerate(sent, 1):
         fleet.stream.observations.send_message(seen)

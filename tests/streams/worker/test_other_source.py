@@ -15,7 +15,7 @@ from beliefstream.streams.state.lineage import OtherSource, Repartitioned, Sourc
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.oracle import linear_fleet
-from tests.streams.workers import PARTITIONS, Stream, stream
+from tests.streams.workers import PARTITIONS, Stream, renamed, stream
 
 WAIT = 60.0  # seconds
 NAMES = TopicNames(observations="seen", priors="stated", beliefs_changelog="app-beliefs-changelog")
@@ -27,15 +27,15 @@ SOURCE = SourceRecord("changelog", 0, {"seen": "1", "stated": "2"}, partitions=4
     [
         (
             {"old": "1", "stated": "2"},
-            "BELIEFSTREAM_OBSERVATIONS: the beliefs in .* from the topic 'old', not 'seen'",
+            "BELIEFSTREAM_TOPICS, observations: the beliefs in .* from the topic 'old', not 'seen'",
         ),
         (
             {"seen": "1", "old": "2"},
-            "BELIEFSTREAM_PRIORS: the beliefs in .* from the topic 'old', not 'stated'",
+            "BELIEFSTREAM_TOPICS, priors: the beliefs in .* from the topic 'old', not 'stated'",
         ),
         (
             {"one": "1", "two": "2"},
-            "BELIEFSTREAM_OBSERVATIONS: .* 'app-beliefs-changelog' .* 'one', not 'seen'",
+            "BELIEFSTREAM_TOPICS, observations: .* 'app-beliefs-changelog' .* 'one', not 'seen'",
         ),
     ],
 )
@@ -69,9 +69,9 @@ def test_a_worker_with_another_topic_stops_and_the_former_setting_goes_on(
         other = f"{names.topics.observations}-other"
         chosen = TopicNames.for_app(names.app_id, observations=other)
         topics.create(embedded_broker.bootstrap_servers, chosen, partitions=PARTITIONS)
-        renamed = opened.worker(observations=other).launch()
-        assert renamed.wait_until_ended(WAIT) == 70
-        (line,) = [json.loads(each) for each in renamed.log().splitlines() if '"error"' in each]
+        changed = opened.worker(topics=renamed(names.topics) | {"observations": other}).launch()
+        assert changed.wait_until_ended(WAIT) == 70
+        (line,) = [json.loads(each) for each in changed.log().splitlines() if '"error"' in each]
         assert line["event"] == "the beliefs were computed from another topic, the worker stops"
         assert f"from the topic {names.topics.observations!r}, not {other!r}; name that one" in line["detail"]
 

@@ -65,7 +65,7 @@ def test_any_order_and_any_cut_end_as_the_replay_does(seed: int, cuts: set[int])
     order = np.random.default_rng(seed).permutation(len(SEEN))
     batches = [[SEEN[n] for n in order[start:end]] for start, end in pairwise([0, *sorted(cuts), len(SEEN)])]
     one = run(batches)
-    assert apart(one, expected(MODEL, SENSORS, SEEN, [], "double")[ENTITY][-1].belief) < CLOSE
+    assert apart(one, expected(MODEL, SENSORS, SEEN, [])[ENTITY][-1].belief) < CLOSE
     assert np.linalg.norm(np.subtract(one.posteriors[-1].mixture.mean(), PLACES[1])) < 0.5
     assert one.rejected == []
 
@@ -75,7 +75,7 @@ def test_what_is_needed_is_kept_though_the_window_of_late_messages_is_short(size
     batches = [SEEN[start : start + size] for start in range(0, len(SEEN), size)]
     one = run(batches, lateness_window=2.0)
     model = MODEL.model_copy(update={"lateness_window": 2.0})
-    assert apart(one, expected(model, SENSORS, SEEN, [], "double")[ENTITY][-1].belief) < CLOSE
+    assert apart(one, expected(model, SENSORS, SEEN, [])[ENTITY][-1].belief) < CLOSE
     assert sum(len(unpack(moment.content)) for moment in one.record.past.moments) == 12
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from structlog.testing import capture_logs
 
-from beliefstream.inference.update.settings import WORKER
-from beliefstream.streams.settings import Settings
+from beliefstream.inference.update.settings import FAST, WORKER, UpdateSettings
+from beliefstream.streams.settings import Accuracy, Settings
 from beliefstream.streams.worker.updater import make_updater
 
 
@@ -16,5 +17,12 @@ def test_a_worker_whose_code_is_compiled_logs_nothing_of_it() -> None:
     assert not lines
 
 
-def test_settings_of_the_library_for_a_worker_are_those_that_a_worker_has() -> None:
-    assert make_updater(Settings()).settings == WORKER
+@pytest.mark.parametrize(
+    ("accuracy", "settings"), [("fast", FAST), ("normal", WORKER), ("thorough", UpdateSettings())]
+)
+def test_an_accuracy_stands_for_settings_of_the_library(accuracy: Accuracy, settings: UpdateSettings) -> None:
+    assert make_updater(Settings(accuracy=accuracy)).settings == settings
+
+
+def test_normal_is_the_accuracy_of_a_worker_that_is_told_none() -> None:
+    assert Settings().accuracy == "normal"

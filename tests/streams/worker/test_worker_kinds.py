@@ -131,7 +131,7 @@ def test_every_kind_and_every_motion(embedded_broker: EmbeddedNode, names: Names
     assert {*VALUES, *RECEIVED, "control"} == set(kinds.SENSORS)
     with stream(embedded_broker, names, module) as opened:
         opened.define([*sensors(), *models()])
-        opened.worker(measurements="of_ones_own", precision="double").start()
+        opened.worker(measurements="of_ones_own").start()
         found = _sent(opened)
     for model in models():
         mine = [
@@ -139,7 +139,7 @@ def test_every_kind_and_every_motion(embedded_broker: EmbeddedNode, names: Names
             for each in observations()
             if each.entity == model.entity or (model.entity == "*" and each.entity in VALUES)
         ]
-        outcomes = expected(model, sensors(), mine, precision="double")
+        outcomes = expected(model, sensors(), mine)
         for entity, due in outcomes.items():
             assert len(found[entity]) == len(due), entity
             limits = bounds(due, 1e-6, REFINED)

@@ -39,7 +39,7 @@ def test_a_source_is_mixtureby_moving_counters(
     scene = Scene.drawn(np.random.default_rng(1), COUNTS)
     with stream(embedded_broker, names, tmp_path) as opened:
         opened.define([parse_sensor(SENSOR), parse_sensor(UNKNOWN), Model.model_validate(MODEL)])
-        opened.worker(precision="double").start()
+        opened.worker().start()
         opened.observations.send("source", "unknown", 1, time=0.0)
         for number, (count, place) in enumerate(zip(scene.counts, scene.places.tolist(), strict=True)):
             opened.observations.send_message(

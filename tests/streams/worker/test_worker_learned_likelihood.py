@@ -39,7 +39,7 @@ def test_late_counts_change_the_posterior_to_that_of_all_counts(
         with stream(embedded_broker, names, tmp_path) as opened:
             sensors = [parse_sensor(SENSORS["Counter"]), parse_sensor(UNFIT)]
             opened.define([*sensors, Model.model_validate(MODEL)])
-            opened.worker(measurements="simulators", precision="double").start()
+            opened.worker(measurements="simulators").start()
 
             def send(number: int, sensor: str = "counter") -> None:
                 count, place = COUNTS[number]

@@ -37,7 +37,7 @@ def test_sets_of_any_size_come_through_kafka(
         monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
         with stream(embedded_broker, names, tmp_path) as opened:
             opened.define([parse_sensor(SENSORS["Shared"]), Model.model_validate(MODEL)])
-            opened.worker(measurements="simulators", precision="double").start()
+            opened.worker(measurements="simulators").start()
 
             def send(time: float, scale: float, levels: list[float]) -> None:
                 opened.observations.send_message(

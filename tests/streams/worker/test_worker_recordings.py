@@ -29,10 +29,10 @@ def test_landmarks_and_odometry(embedded_broker: EmbeddedNode, names: Names, tmp
     first = recording.observations[0].time
     sent = [o for o in recording.observations if o.time < first + SECONDS]
     assert {o.sensor for o in sent} & controls
-    (outcomes,) = expected(recording.model, recording.sensors, sent, precision="double").values()
+    (outcomes,) = expected(recording.model, recording.sensors, sent).values()
     with stream(embedded_broker, names, tmp_path) as opened:
         opened.define([*recording.sensors, *recording.models])
-        opened.worker(precision="double").start()
+        opened.worker().start()
         for observation in sent:
             opened.observations.send_message(observation)
 

@@ -18,12 +18,13 @@ from beliefstream.streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names
 from tests.streams.client.letters import observation, put_letter
+from tests.streams.workers import renamed
 
 
 @pytest.fixture
 def settings(broker: Broker, names: Names) -> Settings:
     topics.create(broker.bootstrap_servers, names.topics, partitions=3)
-    return Settings(brokers=broker.bootstrap_servers, dead_letters=names.topics.dead_letters)
+    return Settings(brokers=broker.bootstrap_servers, topics=renamed(names.topics))
 
 
 @pytest.fixture
@@ -38,19 +39,19 @@ def stamp(seconds_ago: float) -> int:
 
 
 def test_without_letters_in_the_last_hour_all_is_well(settings: Settings, raw: Any) -> None:
-    put_letter(raw, settings.dead_letters, 0, stamp=stamp(7200))
+    put_letter(raw, settings.names.dead_letters, 0, stamp=stamp(7200))
     raw.flush()
     finding = examine_dead_letters(settings)
     assert (finding.status, finding.detail) == (Status.ok, "none in the last hour")
 
 
 def test_letters_are_counted_by_reason_with_the_newest_and_what_to_do(settings: Settings, raw: Any) -> None:
-    put_letter(raw, settings.dead_letters, 0, Reason.not_json, stamp=stamp(7200))
+    put_letter(raw, settings.names.dead_letters, 0, Reason.not_json, stamp=stamp(7200))
     for number in range(1, 6):
-        put_letter(raw, settings.dead_letters, number, partition=number % 3, stamp=stamp(600 - number))
+        put_letter(raw, settings.names.dead_letters, number, partition=number % 3, stamp=stamp(600 - number))
     put_letter(
         raw,
-        settings.dead_letters,
+        settings.names.dead_letters,
         17,
         Reason.late,
         stamp=stamp(5),
@@ -71,12 +72,12 @@ def test_of_a_flood_it_says_that_there_are_more(
 ) -> None:
     monkeypatch.setattr(doctor_topics, "READING_SECONDS", 0.0)
     for number in range(3):
-        put_letter(raw, settings.dead_letters, number, stamp=stamp(60))
+        put_letter(raw, settings.names.dead_letters, number, stamp=stamp(60))
     raw.flush()
     assert examine_dead_letters(settings).detail.startswith("more than 1 in the last hour")
 
 
 def test_a_topic_that_is_not_there_is_skipped(settings: Settings) -> None:
-    finding = examine_dead_letters(settings, {settings.dead_letters})
+    finding = examine_dead_letters(settings, {settings.names.dead_letters})
     assert finding.status is Status.skipped
-    assert settings.dead_letters in finding.detail
+    assert settings.names.dead_letters in finding.detail

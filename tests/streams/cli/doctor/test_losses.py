@@ -185,24 +185,24 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     topics.create(kafka_broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
     producer = KafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
     for _ in range(10):
-        producer.send(settings.observations, key=b"boat", value=b"{}", partition=2).get(30)
+        producer.send(settings.names.observations, key=b"boat", value=b"{}", partition=2).get(30)
     producer.close()
     commit(settings, {2: 3, 1: 5})  # of partition 1 there is nothing
     the_problem(
-        examine_offsets(settings, [settings.observations]),
+        examine_offsets(settings, [settings.names.observations]),
         "1 partition created again, or without the end that was read",
-        f"{settings.observations}-1 ends at 0 and was read up to 5",
+        f"{settings.names.observations}-1 ends at 0 and was read up to 5",
     )
     commit(settings, {1: 0})
-    assert list(examine_offsets(settings, [settings.observations])) == []
+    assert list(examine_offsets(settings, [settings.names.observations])) == []
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
-    admin.delete_records({TopicPartition(settings.observations, 2): 8})
+    admin.delete_records({TopicPartition(settings.names.observations, 2): 8})
     admin.close()
     finding = the_problem(
         examine_losses(settings, [], frozenset()),
         f"5 messages deleted before {settings.application!r} had read that far",
     )
-    assert finding.detail.endswith(f"{settings.observations}-2 3 to 7")
+    assert finding.detail.endswith(f"{settings.names.observations}-2 3 to 7")
     commit(settings, {2: 8})
     (finding,) = examine_losses(settings, [], frozenset())
     assert (finding.status, finding.detail) == (Status.ok, "none by the workers' offsets, the changelog")
@@ -213,7 +213,9 @@ def commit(settings: Settings, offsets: dict[int, int]) -> None:
     group = KafkaConsumer(
         bootstrap_servers=settings.brokers, group_id=settings.application, enable_auto_commit=False
     )
-    places = {TopicPartition(settings.observations, number): offset for number, offset in offsets.items()}
+    places = {
+        TopicPartition(settings.names.observations, number): offset for number, offset in offsets.items()
+    }
     group.assign(list(places))
     group.commit({place: OffsetAndMetadata(offset, "", -1) for place, offset in places.items()})
     group.close()

@@ -22,6 +22,7 @@ from beliefstream.streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names
 from tests.streams.placements import FNV1A, KEYS, LIBRDKAFKA, MURMUR2, placed
+from tests.streams.workers import renamed
 
 NOBODY = "http://127.0.0.1:1"
 PARTITIONS = 4
@@ -36,12 +37,13 @@ def settings(broker: Broker, names: Names, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def settings_of(broker: Broker, names: Names, **changes: Any) -> Settings:
-    chosen: dict[str, Any] = {name: getattr(names.topics, name) for name in TOPICS}
-    given = {"brokers": broker.bootstrap_servers, "application": names.app_id, "partitions": PARTITIONS}
-    return Settings(**{**given, **chosen, **changes})
-
-
-TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
+    given = {
+        "topics": renamed(names.topics),
+        "brokers": broker.bootstrap_servers,
+        "application": names.app_id,
+        "partitions": PARTITIONS,
+    }
+    return Settings(**{**given, **changes})
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_without_records_there_is_nothing_to_say(settings: Settings) -> None:
 
 def test_records_of_our_own_clients_lie_where_they_belong(settings: Settings, producer: Any) -> None:
     for number in range(50):
-        producer.send(settings.observations, key=b"e-%d" % number, value=b"{}")
+        producer.send(settings.names.observations, key=b"e-%d" % number, value=b"{}")
     producer.flush()
     findings = found(settings)
     assert findings["partitioner"].status is Status.ok
@@ -85,11 +87,11 @@ def test_records_of_our_own_clients_lie_where_they_belong(settings: Settings, pr
 
 
 def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings, producer: Any) -> None:
-    right = producer.send(settings.observations, key=b"anna", value=b"{}").get(30).partition
+    right = producer.send(settings.names.observations, key=b"anna", value=b"{}").get(30).partition
     wrong = (right + 1) % PARTITIONS
-    producer.send(settings.observations, key=b"anna", value=b"{}", partition=wrong).get(30)
+    producer.send(settings.names.observations, key=b"anna", value=b"{}", partition=wrong).get(30)
     finding = found(settings)["partitioner"]
-    problem(finding, "1 of the 2 newest", "'anna'", settings.observations, f"in {wrong}, not {right}")
+    problem(finding, "1 of the 2 newest", "'anna'", settings.names.observations, f"in {wrong}, not {right}")
     assert "(50%)" in finding.detail
     assert "partitioner: not recognised" in finding.detail  # one key tells nothing
     assert "murmur2_random" in finding.remedy
@@ -130,21 +132,25 @@ def test_records_without_a_key_are_found() -> None:
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # Kafka is told to stamp these records itself
 def test_a_record_from_the_future_tells_of_a_clock(settings: Settings, producer: Any) -> None:
     ahead = round((time.time() + 90) * 1000)
-    producer.send(settings.priors, key=b"anna", value=b"{}", timestamp_ms=ahead).get(30)
-    problem(found(settings)["clocks"], "'anna'", settings.priors, "s ahead of our clock", "sender's clock")
+    producer.send(settings.names.priors, key=b"anna", value=b"{}", timestamp_ms=ahead).get(30)
+    problem(
+        found(settings)["clocks"], "'anna'", settings.names.priors, "s ahead of our clock", "sender's clock"
+    )
 
 
 def test_a_group_that_does_not_move_is_found_with_its_places(settings: Settings, producer: Any) -> None:
     for _ in range(3):
-        place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+        place = producer.send(settings.names.observations, key=b"anna", value=b"{}").get(30)
     finding = found(settings)["group"]
     problem(finding, settings.application, f"{place.topic}-{place.partition} at 0", "3 messages waiting")
     assert "/readyz" in finding.remedy
 
 
 def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, producer: Any) -> None:
-    places = [producer.send(settings.observations, key=b"anna", value=b"{}").get(30) for _ in range(300)]
-    partition = TopicPartition(settings.observations, places[0].partition)
+    places = [
+        producer.send(settings.names.observations, key=b"anna", value=b"{}").get(30) for _ in range(300)
+    ]
+    partition = TopicPartition(settings.names.observations, places[0].partition)
     group: Any = KafkaConsumer(
         bootstrap_servers=settings.brokers, group_id=settings.application, enable_auto_commit=False
     )
@@ -178,7 +184,7 @@ def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, produc
 def test_another_number_of_partitions_is_found(settings: Settings, broker: Broker, names: Names) -> None:
     assert examine_topics(settings).status is Status.ok
     finding = examine_topics(settings_of(broker, names, partitions=8))
-    problem(finding, f"The topic {settings.observations!r} has 4 partitions instead of 8")
+    problem(finding, f"The topic {settings.names.observations!r} has 4 partitions instead of 8")
     assert "BELIEFSTREAM_PARTITIONS" in finding.remedy
 
 
@@ -193,7 +199,9 @@ def test_topics_whose_batches_only_workers_unpack_are_named(
     )
     admin.wait_for_topics([as_they_come], timeout_ms=30_000)
     admin.close()
-    finding = examine_topics(settings_of(broker, names, priors=as_they_come))
+    finding = examine_topics(
+        settings_of(broker, names, topics=renamed(names.topics) | {"priors": as_they_come})
+    )
     assert finding.status is Status.ok  # where every sender is trusted
     assert finding.detail.endswith(f"(deploy/SECURITY.md): {as_they_come}")
 
@@ -237,9 +245,9 @@ def all_of(settings: Settings) -> dict[str, Finding]:
 def test_a_wrong_number_of_partitions_does_not_hide_a_group_that_is_stuck(
     settings: Settings, broker: Broker, names: Names, producer: Any
 ) -> None:
-    place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+    place = producer.send(settings.names.observations, key=b"anna", value=b"{}").get(30)
     findings = all_of(settings_of(broker, names, partitions=8))
-    problem(findings["topics"], f"The topic {settings.observations!r} has 4 partitions instead of 8")
+    problem(findings["topics"], f"The topic {settings.names.observations!r} has 4 partitions instead of 8")
     problem(findings["group"], f"{place.topic}-{place.partition} at 0", "1 message waiting")
     assert findings["partitioner"].status is Status.ok
     for subject in ("models", "sensors"):
@@ -251,15 +259,15 @@ def test_a_topic_that_is_missing_stops_only_what_needs_it(
 ) -> None:
     monkeypatch.setattr(doctor_records, "PATIENCE", 2.0)
     settings = missing_but(broker, names, names.topics.observations, names.topics.models)
-    place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+    place = producer.send(settings.names.observations, key=b"anna", value=b"{}").get(30)
     findings = all_of(settings)
-    problem(findings["topics"], f"The topic {settings.sensors!r} does not exist")
+    problem(findings["topics"], f"The topic {settings.names.sensors!r} does not exist")
     problem(findings["models"], "none is defined")
     for subject in ("sensors", "measurements"):
         assert findings[subject].status is Status.skipped
-        assert findings[subject].detail.startswith(f"there is no topic {settings.sensors!r}")
+        assert findings[subject].detail.startswith(f"there is no topic {settings.names.sensors!r}")
     assert findings["records"].status is Status.skipped
-    assert f"no topic {settings.priors!r}" in findings["records"].detail
+    assert f"no topic {settings.names.priors!r}" in findings["records"].detail
     assert findings["partitioner"].status is Status.ok
     problem(findings["group"], f"{place.topic}-{place.partition} at 0")
 

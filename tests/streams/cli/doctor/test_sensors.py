@@ -15,6 +15,7 @@ from beliefstream.streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names
 from tests.streams.worker.test_sensor_health import RADAR, Keeping, seen
+from tests.streams.workers import renamed
 
 
 @pytest.fixture
@@ -23,8 +24,7 @@ def settings(broker: Broker, names: Names) -> Settings:
     topics.create(broker.bootstrap_servers, names.topics, partitions=2)
     with Registry(broker.bootstrap_servers, names.topics.sensors, names.topics.models) as registry:
         registry.set_sensor(RADAR)
-    chosen = {name: getattr(names.topics, name) for name in ("sensors", "models", "sensor_health")}
-    return Settings(brokers=broker.bootstrap_servers, **chosen)
+    return Settings(brokers=broker.bootstrap_servers, topics=renamed(names.topics))
 
 
 def report(settings: Settings, score: Callable[[int], float]) -> None:
@@ -33,7 +33,7 @@ def report(settings: Settings, score: Callable[[int], float]) -> None:
     keeping.add(*(seen(offset, score=score(offset)) for offset in range(799)))
     (summary,) = keeping.add(seen(800, score=score(800))).summaries
     producer = KafkaProducer(bootstrap_servers=settings.brokers)
-    producer.send(settings.sensor_health, key=summary.key, value=summary.value, partition=0)
+    producer.send(settings.names.sensor_health, key=summary.key, value=summary.value, partition=0)
     producer.close()
 
 
@@ -66,5 +66,5 @@ def test_the_health_of_an_earlier_definition_does_not_count(settings: Settings, 
 
 
 def test_without_its_topic_it_is_skipped(settings: Settings) -> None:
-    finding = examine_sensor_health(settings, {settings.sensor_health})
+    finding = examine_sensor_health(settings, {settings.names.sensor_health})
     assert finding.status is Status.skipped

@@ -304,6 +304,6 @@ def test_without_a_topic_it_says_how_to_make_it(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
-    monkeypatch.setenv("BELIEFSTREAM_DEAD_LETTERS", "nowhere")
+    monkeypatch.setenv("BELIEFSTREAM_TOPICS", "dead_letters=nowhere")
     for arguments in ((), ("--summary",), ("--follow",), ("--replay",)):
         assert_one_line(run("dead-letters", *arguments), "nowhere", "topics create")

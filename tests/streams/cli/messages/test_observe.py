@@ -11,11 +11,13 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
 from beliefstream.schemas import Observation, Posterior, Reason, parse
+from beliefstream.streams.settings import as_text
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.client.letters import put_letter
 from tests.streams.client.topics import posterior
+from tests.streams.workers import renamed
 
 Answer = Callable[[Any, Any], None]  # of a producer and a record
 CONTROL = '{"sensor": "wheels", "kind": "control", "inputs": ["speed", "turn_rate"], "standard_deviation": [0.1, 0.1]}'
@@ -121,6 +123,6 @@ def test_where_posteriors_cannot_be_read_nothing_is_sent(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beliefstream.streams.kafka.connection.TOPIC_TIMEOUT", 0.3)
-    monkeypatch.setenv("BELIEFSTREAM_POSTERIORS", "nowhere")
+    monkeypatch.setenv("BELIEFSTREAM_TOPICS", as_text(renamed(topics.topics) | {"posteriors": "nowhere"}))
     assert_one_line(run("observe", "mower", "gps", "1"), "nothing was sent", "nowhere", "--no-wait")
     assert run("observe", "mower", "gps", "1", "--no-wait").out.endswith(":0\n")

@@ -42,7 +42,7 @@ class Worker:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.variables['BELIEFSTREAM_WEB_PORT']}"
+        return f"http://{self.variables['BELIEFSTREAM_WEB_ADDRESS']}"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def worker(
     directory = tmp_path_factory.mktemp("worker")
     variables = environment(embedded_broker.bootstrap_servers, unique_names()) | {
         "BELIEFSTREAM_WEIGHTS": str(small_weights),
-        "BELIEFSTREAM_WEB_PORT": str(free_port()),
+        "BELIEFSTREAM_WEB_ADDRESS": f"127.0.0.1:{free_port()}",
         "BELIEFSTREAM_SESSION_TIMEOUT": "6",
     }
     log = directory / "worker.log"
@@ -165,7 +165,7 @@ def test_a_message_is_followed_from_its_failure_to_its_posterior(
 
 def test_a_port_that_is_taken_is_told(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, worker.variables)
-    assert_one_line(run("worker"), worker.variables["BELIEFSTREAM_WEB_PORT"], "BELIEFSTREAM_WEB_PORT")
+    assert_one_line(run("worker"), worker.variables["BELIEFSTREAM_WEB_ADDRESS"], "BELIEFSTREAM_WEB_ADDRESS")
 
 
 @pytest.mark.parametrize("fault", ["cut", "of another shape", "absent"])
@@ -180,7 +180,7 @@ def test_weights_that_cannot_be_used_are_told_before_anything_runs(
             metadata = file.metadata()
         save_file({**load_file(small_weights), "embed": torch.zeros(2)}, path, metadata)
     monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(path))
-    monkeypatch.setenv("BELIEFSTREAM_WEB_PORT", str(free_port()))
+    monkeypatch.setenv("BELIEFSTREAM_WEB_ADDRESS", f"127.0.0.1:{free_port()}")
     status, _, told = run("worker")
     started, error = told.splitlines()
     assert status == 1
