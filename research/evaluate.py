@@ -144,7 +144,7 @@ def evaluate(
         raise CommandError(f"--seed: expected 0 to {LAST_SEED} for the family {family}, got {seed}")
     if seed and (front or card is not None):
         raise CommandError(f"--seed: expected 0 with --front and --card, got {seed}")
-    sizes = whole_numbers(components, "--components", 8) or ()
+    sizes = whole_numbers(components, "--components", 8)
     plan = EvaluationPlan(
         family=family,
         dimensions=chosen_dimensions(family, dimensions),
@@ -278,7 +278,7 @@ def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
 
     if family not in FAMILIES:
         raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {family!r}")
-    found = whole_numbers(dimensions, "--dimensions", 1) or ()
+    found = whole_numbers(dimensions, "--dimensions", 1)
     if max(found) > MOST_DIMENSIONS:
         raise CommandError(f"--dimensions: expected 1 to {MOST_DIMENSIONS}, got {dimensions!r}")
     return found

@@ -45,7 +45,7 @@ def main() -> None:
         own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         own |= {"BELIEFSTREAM_MEASUREMENTS": "geiger,crowd", "XDG_CACHE_HOME": str(folder / "cache")}
         own |= {"NUMBA_CACHE_DIR": str(folder / "compiled")}
-        fuse, train = ("fuse", "--strict"), ("train", "--out", ".", "--problem")
+        fuse, train = ("fuse", "--strict"), ("train-likelihood", "--out", ".")
         steps = {
             "the counter: fuse, first start": (*fuse, "geiger.jsonl"),
             "the counter: fuse again": (*fuse, "geiger.jsonl"),

@@ -116,7 +116,7 @@ class OnePass:
         """Load the weights of a problem.
 
         Args:
-            path: what ``beliefstream train --form published`` has written.
+            path: what ``beliefstream train-posterior`` has written.
             problem: the problem itself.
             likelihood: a learned likelihood, which checks in place of the problem's own.
             name: of the problem as it was trained, ``module:Name``; that of its class if absent.

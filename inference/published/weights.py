@@ -31,7 +31,7 @@ def load(path: Path, function: ProblemFunction, problem: str) -> PublishedForm:
     Raises:
         ValueError: there is no such file, or it is of another problem or other priors, incomplete or not finite.
     """
-    content = content_of(path, f"beliefstream train --problem {problem} --form published")
+    content = content_of(path, f"beliefstream train-posterior {problem}")
     with reading(path):
         metadata, tensors = parsed(content)
         form = form_from(json.loads(metadata[KEY]))

@@ -76,8 +76,8 @@ def bench(
     from beliefstream.streams.kafka.connection import connect
 
     # all that can be wrong with the options, before minutes of measuring
-    numbers = whole_numbers(reports, "--reports", 1) or ()
-    batches = whole_numbers(sizes, "--sizes", 1) or ()
+    numbers = whole_numbers(reports, "--reports", 1)
+    batches = whole_numbers(sizes, "--sizes", 1)
     if device not in (None, "cpu", "cuda"):
         raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
     if json is not None and not json.absolute().parent.is_dir():

@@ -30,13 +30,14 @@ from beliefstream.streams.cli.services.gateway import gateway
 from beliefstream.streams.cli.services.live import live
 from beliefstream.streams.cli.services.watch import watch
 from beliefstream.streams.cli.services.worker import worker
+from beliefstream.streams.cli.training.problem_commands import train_likelihood, train_posterior
 from beliefstream.streams.cli.training.train import train
 
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="markdown")
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
-    *(demo, train, contract, doctor, settings),
+    *(demo, train, train_likelihood, train_posterior, contract, doctor, settings),
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -86,7 +86,7 @@ def learned(name: str, weights: str | None = None, sha256: str | None = None) ->
     if weights is None and not path.exists():
         raise ValueError(
             f"log_likelihood: {name} has none, and there are no weights {path}; "
-            f"beliefstream train --problem {name} --out {folder} writes them"
+            f"beliefstream train-likelihood {name} --out {folder} writes them"
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return _loaded(name, path, sha256, digest)

@@ -30,7 +30,7 @@ def load(path: Path, problem: str, function: ProblemFunction, sha256: str | None
     Raises:
         ValueError: there is no such file, it has another digest, is of another problem, incomplete or not finite.
     """
-    content = content_of(path, f"beliefstream train --problem {problem}")
+    content = content_of(path, f"beliefstream train-likelihood {problem}")
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise ValueError(f"sha256: {path} has the digest {found}, expected {sha256}")

@@ -1,4 +1,4 @@
-"""Where the observations of `beliefstream sensors fit` come from: files, or their topic."""
+"""Where the observations of `beliefstream sensors fit` and `fit-files` come from: their topic, or files."""
 
 from __future__ import annotations
 

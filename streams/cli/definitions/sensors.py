@@ -6,12 +6,11 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli import options
+from beliefstream.streams.cli.definitions.fit_commands import fit_files, fit_sensors
 from beliefstream.streams.cli.definitions.registry import (
     Source,
     check_defined,
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("sensor", "verdict", "number", "observations", "bias", "noise", "outliers", "gain", "evidence")
 
-MOST = 10_000  # observations of a topic, without --limit
-
-sensors = typer.Typer(name="sensors", help="Define sensors, list, fit or remove them.")
+sensors = typer.Typer(name="sensors", help="Define sensors, list, fit, correct or remove them.")
 
 
 @sensors.command("set")
@@ -83,112 +80,25 @@ def list_sensors(
     print_definitions(defined, as_json, ("sensor", "kind", "coordinates", "outliers", "details"), _sensor_row)
 
 
-@sensors.command("fit")
-def fit_sensors(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[SENSOR|FILE...]",
-            help="a running sensor; with --sensors and --models, files of observations",
-            show_default="the topic of observations",
-        ),
-    ] = None,
+sensors.command("fit")(fit_sensors)
+sensors.command("fit-files")(fit_files)
+
+
+@sensors.command("correct")
+def correct_sensor(
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
     scale: Annotated[
         bool, typer.Option("--scale", help="correct the scale of distances too, where predictions tell it")
     ] = False,
-    definitions: Annotated[
-        str | None,
-        typer.Option(
-            "--sensors", metavar="FILE|JSON", help="sensors, JSON or YAML", show_default="of their topic"
-        ),
-    ] = None,
-    models: Annotated[
-        str | None,
-        typer.Option(
-            "--models", metavar="FILE|JSON", help="models, JSON or YAML", show_default="of their topic"
-        ),
-    ] = None,
-    entity: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENTITY", help="of the topic: only of this entity; may be repeated"),
-    ] = None,
-    since: options.Since = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="of the topic: only this many observations, the newest", show_default=str(MOST)
-        ),
-    ] = None,
-    share: Annotated[
-        float, typer.Option(min=0.1, max=0.9, help="share that is fitted to; the rest is kept apart")
-    ] = 0.5,
-    each: Annotated[
-        bool, typer.Option("--each", help="noise of each sensor, not one for all of its kind")
-    ] = False,
-    modes: Annotated[
-        bool, typer.Option("--modes", help="try modes of the motion noise, for models that state none")
-    ] = False,
-    models_out: Annotated[Path | None, typer.Option(metavar="FILE", help="fitted models, JSON lines")] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="residuals before and after, PNG, SVG or PDF by its name"),
-    ] = None,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="set what was fitted, unless the fit warns; says how to undo it")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="with --apply: even if the fit warns, or definitions have changed")
-    ] = False,
-    map: options.Map = None,
-    set: options.Set = None,
-    mapping: options.MappingFile = None,
-    time_unit: options.Unit = None,
     brokers: Brokers = None,
 ) -> None:
-    """Propose corrected definitions, and print them as JSON lines.
+    """Propose a corrected definition of a running sensor by its health, and print it as JSON.
 
-    Of a running sensor, bias and noise are those that the other sensors contradict. A belief follows a biased sensor in
-    part, so set the definition, let observations arrive, and fit again.
+    Bias and noise are those that the other sensors contradict. A belief follows a biased sensor in part, so set the
+    definition, let observations arrive, and correct again. Why each number is proposed stands on standard error.
 
-    Of the topic of observations, or of files, noise and motion are those of the largest evidence. The stated deviation
-    is the total: what of it is not independent lasts. docs/how-wrong-is-my-sensor.md explains it. Why each number is
-    proposed stands on standard error.
-
-    Example: beliefstream sensors fit beacon-1 | beliefstream sensors set -
-
-    Example: beliefstream sensors fit --since 2h --picture residuals.png --apply
-
-    Example: beliefstream sensors fit log.jsonl --sensors sensors.yaml --models models.yaml > fitted.jsonl
+    Example: beliefstream sensors correct beacon-1 | beliefstream sensors set -
     """
-    names = sources or []
-    of_topic, of_files = not names, definitions is not None and models is not None
-    if force and not apply:
-        raise CommandError("--force needs --apply")
-    if not of_topic and (entity or since is not None or limit is not None):
-        raise CommandError("--entity, --since and --limit are for the topic of observations, without a file")
-    if of_topic and (map or set or mapping or time_unit):
-        raise CommandError("--map, --set, --mapping and --time-unit are for files")
-    if of_topic or of_files:
-        from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
-        from beliefstream.streams.cli.definitions.sensors_fit import Wanted, fit_recording
-
-        for out in (models_out, picture):
-            options.keep_inputs(out, *names, definitions, models, mapping)
-        source: Files | Topic = Topic(limit or MOST, entity or (), options.moment_since(since))
-        if names:
-            source = Files(names, options.column_mapping(map, set, mapping, time_unit))
-        wanted = Wanted(share, scale, each, modes, models_out, picture, apply, force)
-        fit_recording(source, definitions, models, wanted, brokers)
-        return
-    if definitions is not None or models is not None:
-        raise CommandError("files need both --sensors and --models")
-    if len(names) > 1 or each or modes or apply or models_out is not None or picture is not None:
-        raise CommandError("expected one sensor, or files with --sensors and --models")
-    _fit_running(names[0], scale, brokers)
-
-
-def _fit_running(sensor: str, scale: bool, brokers: str | None) -> None:
-    """Propose a definition of a sensor by its health."""
     from beliefstream.schemas.sensor_health import digest_of
     from beliefstream.streams.client.sensor_health import propose
 
@@ -199,10 +109,10 @@ def _fit_running(sensor: str, scale: bool, brokers: str | None) -> None:
     if sensor not in states:
         raise CommandError(f"there is no health of sensor {sensor}: no worker has seen an observation of it")
     if states[sensor].definition != digest_of(defined[sensor]):
-        raise CommandError(f"sensor {sensor} has not reported since it was defined; fit it when it has")
+        raise CommandError(f"sensor {sensor} has not reported since it was defined; correct it when it has")
     proposal = propose(defined[sensor], states[sensor].assessment, scale=scale)
     if any(channel.verdict == "lasting" for channel in states[sensor].assessment.channels):
-        print("its errors last: `beliefstream sensors fit` without a name fits them", file=sys.stderr)
+        print("its errors last: `beliefstream sensors fit` fits them", file=sys.stderr)
     for line in proposal.reasons:
         print(line, file=sys.stderr)
     print(proposal.definition.to_json().decode())

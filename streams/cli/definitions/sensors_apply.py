@@ -66,7 +66,7 @@ def publish(
         others = [name for each in changes for name in each.others()]
         reasons = [*against, *([f"now defined otherwise: {', '.join(others[:5])}"] if others else [])]
         if reasons and not force:
-            raise CommandError(f"not applied: {'; '.join(reasons)}; --force applies it all the same")
+            raise CommandError(f"not applied: {'; '.join(reasons)}; --apply-anyway applies it all the same")
         require_accepted(sensors.values(), fitted.sensors)
         undo = [line for each in changes for line in each.undo(brokers)]
         print("this undoes it:", *undo, sep="\n", file=sys.stderr)

@@ -1,12 +1,11 @@
-"""`beliefstream sensors fit` of topics or files: definitions fitted to a recording by its evidence."""
+"""`beliefstream sensors fit` and `fit-files`: definitions fitted to a recording by its evidence."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from beliefstream.streams.cli.definitions.registry import open_registry
 from beliefstream.streams.cli.options import read_definitions
@@ -15,33 +14,27 @@ from beliefstream.streams.cli.setup import require_rights, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Observation
+    from beliefstream.streams.cli.definitions.fit_commands import Fitted, Fitting
     from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
     from beliefstream.streams.fitting.evidence import Definitions
     from beliefstream.streams.fitting.fit import Fit
 
 
-class Wanted(NamedTuple):
-    """What a fit takes, and what is done with it."""
-
-    share: float  # of the observations, that are fitted to
-    scale: bool
-    each: bool
-    modes: bool
-    models_out: Path | None
-    picture: Path | None
-    apply: bool
-    force: bool
-
-
 def fit_recording(
-    source: Files | Topic, sensors: str | None, models: str | None, wanted: Wanted, brokers: str | None
+    source: Files | Topic,
+    sensors: str | None,
+    models: str | None,
+    fitting: Fitting,
+    fitted: Fitted,
+    brokers: str | None,
 ) -> None:
     """Fit definitions to observations: prints sensors as JSON lines, and a table on standard error.
 
     Args:
         source: of the observations.
         sensors, models: where the definitions are; None for those of their topics.
-        wanted: how to fit, and what to do with what is found.
+        fitting: how to fit.
+        fitted: what to do with what is found.
         brokers: of the topics; None as the environment says.
     """
     with loading():
@@ -50,40 +43,41 @@ def fit_recording(
         from beliefstream.streams.fitting.fit import fit
         from beliefstream.streams.worker.updater import make_updater
 
-        if wanted.picture is not None:
+        if fitted.picture is not None:
             from beliefstream.streams.fitting.picture import paint
     settings = settings_for(brokers)
-    if wanted.apply:
+    applied = fitted.apply or fitted.apply_anyway
+    if applied:
         written = {settings.names.sensors: ["READ", "WRITE"], settings.names.models: ["READ", "WRITE"]}
         require_rights(settings, written, "an operator")
     own_code.load(settings.measurements)
     defined = _defined(sensors, models, brokers)
     observed = source.read(defined, settings)
     stated = _reporting(defined, observed)
-    split = observed[min(int(wanted.share * len(observed)), len(observed) - 1)].time
+    split = observed[min(int(fitting.share * len(observed)), len(observed) - 1)].time
     errors = console(errors=True)
     recorded, updater = Recorded(observed, split), make_updater(settings)
     found = fit(
         stated,
         recorded,
         updater,
-        scale=wanted.scale,
-        each=wanted.each,
-        modes=wanted.modes,
+        scale=fitting.scale,
+        each=fitting.each,
+        modes=fitting.modes,
         note=errors.print,
     )
     print_fit(found)
     for sensor in found.definitions.sensors:
         print(sensor.to_json().decode())
-    if wanted.models_out is not None:
+    if fitted.models_out is not None:
         lines = [model.to_json() + b"\n" for model in found.definitions.models]
-        wanted.models_out.write_bytes(b"".join(lines))
-    if wanted.picture is not None:
-        paint(stated, found.definitions, recorded, updater, wanted.picture)
-    if wanted.apply:
+        fitted.models_out.write_bytes(b"".join(lines))
+    if fitted.picture is not None:
+        paint(stated, found.definitions, recorded, updater, fitted.picture)
+    if applied:
         from beliefstream.streams.cli.definitions.sensors_apply import publish
 
-        publish(stated, found.definitions, objections(found), force=wanted.force, brokers=brokers)
+        publish(stated, found.definitions, objections(found), force=fitted.apply_anyway, brokers=brokers)
 
 
 def _defined(sensors: str | None, models: str | None, brokers: str | None) -> Definitions:

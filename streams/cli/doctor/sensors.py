@@ -20,10 +20,10 @@ from beliefstream.streams.settings import Settings
 
 SUBJECT = "sensor-health"
 LASTING = (
-    "state the total deviation, which sensors fit SENSOR proposes; then beliefstream sensors fit, which fits errors "
-    "that last: docs/how-wrong-is-my-sensor.md"
+    "state the total deviation, which sensors correct SENSOR proposes; then beliefstream sensors fit, which fits "
+    "errors that last: docs/how-wrong-is-my-sensor.md"
 )
-OTHERS = "beliefstream sensors list --health, and sensors fit SENSOR for the first: docs/sensor-health.md"
+OTHERS = "beliefstream sensors list --health, and sensors correct SENSOR for the first: docs/sensor-health.md"
 
 
 def examine_sensor_health(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:

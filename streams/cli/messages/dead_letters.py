@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from beliefstream.streams.cli.options import Brokers, Since, moment_since
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 SHOWN = 100  # letters, without --limit
 
 
-def dead_letters(
-    as_json: AsJson,
+@dataclass(frozen=True)
+class Selected:
+    """Which dead letters are meant."""
+
     reason: Annotated[
         list[str] | None, typer.Option(metavar="REASON", help="only with this reason; may be repeated")
-    ] = None,
+    ] = None
     sensor: Annotated[
         list[str] | None, typer.Option(metavar="SENSOR", help="only of this sensor; may be repeated")
-    ] = None,
+    ] = None
     entity: Annotated[
         list[str] | None, typer.Option(metavar="ENTITY", help="only of this entity, or with this key")
-    ] = None,
-    since: Since = None,
+    ] = None
+    since: Since = None
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="only this many, the newest", show_default=f"{SHOWN}; all with --replay"),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """Whether they are sent again."""
+
+    replay: Annotated[bool, typer.Option("--replay", help="send them again to their source topics")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="with --replay: do not ask")] = False
+    force: Annotated[
+        bool, typer.Option("--force", help="with --replay: include those that were sent again before")
+    ] = False
+
+
+@grouped
+def dead_letters(
+    as_json: AsJson,
+    selected: Selected,
+    again: Again,
     summary: Annotated[
         bool, typer.Option("--summary", help="count them by reason, and say what to do")
     ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="show new ones (or those from --since on), until Ctrl-C")
-    ] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="send them again to their source topics")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="with --replay: do not ask")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="with --replay: include those that were sent again before")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="show key and value completely")] = False,
     brokers: Brokers = None,
@@ -53,15 +70,18 @@ def dead_letters(
     from beliefstream.streams.cli.messages import dead_letters_output as output
     from beliefstream.streams.client import Selection
 
-    if summary + follow + replay > 1:
+    if summary + follow + again.replay > 1:
         raise CommandError("use only one of --summary, --follow and --replay")
-    if (yes or force) and not replay:
+    if (again.yes or again.force) and not again.replay:
         raise CommandError("--yes and --force need --replay")
-    reasons = {_reason(each) for each in reason or ()}
-    chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, moment_since(since))
+    reasons = {_reason(each) for each in selected.reason or ()}
+    chosen = Selection(
+        reasons, {*(selected.sensor or ())}, {*(selected.entity or ())}, moment_since(selected.since)
+    )
     settings = settings_for(brokers)
-    if replay:
-        output.send_again(settings, chosen, limit, force=force, ask=not yes, as_json=as_json)
+    limit = selected.limit
+    if again.replay:
+        output.send_again(settings, chosen, limit, force=again.force, ask=not again.yes, as_json=as_json)
     elif summary:
         output.summarise(settings, chosen, as_json)
     elif follow:

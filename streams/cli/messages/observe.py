@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from beliefstream.streams.cli.messages.posteriors import row
 from beliefstream.streams.cli.options import Brokers, moment, numbers
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.output import AsJson
 from beliefstream.streams.cli.sending import SOURCE, TIMEOUT, Entity, When, report, sent
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
@@ -26,12 +28,11 @@ POLL_SECONDS = 0.1  # for each of the two topics in turn
 CONTROL_SECONDS = 3.0  # a control has no posterior; a dead letter would arrive within this time
 
 
-def observe(
-    entity: Entity,
-    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
-    value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
-    as_json: AsJson,
-    time: When = None,
+@dataclass(frozen=True)
+class Stated:
+    """What the observation states besides its value."""
+
+    time: When = None
     standard_deviation: Annotated[
         str | None,
         typer.Option(
@@ -39,12 +40,28 @@ def observe(
             help="of the noise: one for all numbers, or one each",
             show_default="of the sensor's definition",
         ),
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for the result")] = TIMEOUT,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="wait for its posterior or dead letter")
-    ] = True,
+    ] = None
+    id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Whether the result is waited for, and how long."""
+
+    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for the result")] = TIMEOUT
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="wait for its posterior or dead letter")] = (
+        True
+    )
+
+
+@grouped
+def observe(
+    entity: Entity,
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
+    value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
+    as_json: AsJson,
+    stated: Stated,
+    waiting: Waiting,
     brokers: Brokers = None,
 ) -> None:
     """Send one observation, wait for its posterior and print it.
@@ -57,24 +74,27 @@ def observe(
     from beliefstream.streams.client import ObservationProducer
 
     reported = _one_or_all(numbers(",".join(value)))
-    noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
+    noise = None
+    if stated.standard_deviation is not None:
+        noise = _one_or_all(numbers(stated.standard_deviation))
+    time, id = moment(stated.time), stated.id
     settings = settings_for(brokers)
     with opened(ObservationProducer, settings, settings.names.observations, source=SOURCE) as producer:
-        if not wait:
-            report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+        if not waiting.wait:
+            report(producer.send(entity, sensor, reported, time, noise, id=id))
             return
         control = is_control(settings, sensor)
         with _results(settings, entity) as wait_for:
-            place = sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            place = sent(producer.send(entity, sensor, reported, time, noise, id=id))
             where = f"{place.topic} {place.partition}:{place.offset}"
             print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
-            found = wait_for(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
+            found = wait_for(place, id, min(waiting.timeout, CONTROL_SECONDS) if control else waiting.timeout)
     if found is None and control:
         print(
             f"{sensor} is a control: it moves the belief, but no posterior reports it alone", file=sys.stderr
         )
         return
-    _print_result(found, where, as_json, timeout, id)
+    _print_result(found, where, as_json, waiting.timeout, id)
 
 
 def _print_result(

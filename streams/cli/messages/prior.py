@@ -6,12 +6,14 @@ import math
 import sys
 import time as clock
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from beliefstream.streams.cli.options import Brokers, moment, numbers, read_source
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
 from beliefstream.streams.cli.setup import CommandError, opened, settings_for
 
@@ -29,23 +31,31 @@ class Mode(Enum):
     product = "product"
 
 
-@prior.command("set")
-def set_prior(
-    entity: Entity,
-    mean: Annotated[str | None, typer.Option(metavar="NUMBER,...", help="of one Gaussian")] = None,
+@dataclass(frozen=True)
+class Stated:
+    """What is known."""
+
+    mean: Annotated[str | None, typer.Option(metavar="NUMBER,...", help="of one Gaussian")] = None
     standard_deviation: Annotated[
         str | None, typer.Option(metavar="NUMBER[,...]", help="of one Gaussian: one for all, or one each")
-    ] = None,
+    ] = None
     mixture: Annotated[
         str | None,
         typer.Option(metavar="FILE|-|JSON", help="weights, means and covariances, instead of one Gaussian"),
-    ] = None,
+    ] = None
     coordinates: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...", help="coordinates of the prior", show_default="all, in the model's order"
         ),
-    ] = None,
+    ] = None
+
+
+@prior.command("set")
+@grouped
+def set_prior(
+    entity: Entity,
+    stated: Stated,
     mode: Annotated[
         Mode, typer.Option(help="replace the belief, or multiply it by the prior")
     ] = Mode.replace,
@@ -63,10 +73,11 @@ def set_prior(
     from beliefstream.schemas import Prior
     from beliefstream.streams.client import PriorPublisher
 
-    stated = Prior.model_validate(
+    coordinates = stated.coordinates
+    made = Prior.model_validate(
         {
             "entity": entity,
-            "mixture": _mixture(mean, standard_deviation, mixture),
+            "mixture": _mixture(stated.mean, stated.standard_deviation, stated.mixture),
             "time": clock.time() if time is None else moment(time),
             "mode": mode.value,
             "coordinates": None if coordinates is None else tuple(coordinates.split(",")),
@@ -74,9 +85,9 @@ def set_prior(
         }
     )
     settings = settings_for(brokers)
-    _check_fits(stated, settings)
+    _check_fits(made, settings)
     with opened(PriorPublisher, settings, settings.names.priors, source=SOURCE) as publisher:
-        report(publisher.send_message(stated))
+        report(publisher.send_message(made))
 
 
 def _check_fits(prior: Prior, settings: Settings) -> None:

@@ -7,21 +7,18 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.bridges.formats import FileFormat
-from beliefstream.streams.cli import options
-from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.options import Brokers, Table
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.setup import settings_for
 
 
+@grouped
 def send(
     file: Annotated[
         str,
         typer.Argument(metavar="FILE|-", help="CSV, Parquet or NDJSON, a row an observation; or a bag, MCAP"),
     ],
-    map: options.Map = None,
-    set: options.Set = None,
-    mapping: options.MappingFile = None,
-    time_unit: options.Unit = None,
-    file_format: options.Formatted = None,
+    table: Table,
     sort: Annotated[
         bool, typer.Option("--sort", help="send in order of time; reads the whole file first")
     ] = False,
@@ -45,6 +42,5 @@ def send(
     from beliefstream.streams.bridges.tables import format_of
     from beliefstream.streams.cli.messages.send_rows import send_rows
 
-    columns = options.column_mapping(map, set, mapping, time_unit)
-    format = file_format or format_of(file, FileFormat.ndjson)
-    send_rows(settings_for(brokers), file, format, columns, sort, strict)
+    format = table.file_format or format_of(file, FileFormat.ndjson)
+    send_rows(settings_for(brokers), file, format, table.read(), sort, strict)

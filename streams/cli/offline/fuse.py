@@ -11,7 +11,8 @@ import typer
 
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
-from beliefstream.streams.cli.options import keep_inputs, read_definitions
+from beliefstream.streams.cli.options import Table, keep_inputs, read_definitions
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.output import counted, loading, progress_bar
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from beliefstream.streams.local.offline_log import Log
 
 
+@grouped
 def fuse(
     file: Annotated[
         str,
@@ -28,6 +30,7 @@ def fuse(
             help="observations, priors and resets, JSON lines; or observations, CSV, Parquet or MCAP",
         ),
     ],
+    table: Table,
     sensors: Annotated[
         str | None,
         typer.Option(
@@ -57,11 +60,6 @@ def fuse(
             help="exit with 1 before fusing if a line cannot be used, or if there is no observation",
         ),
     ] = False,
-    map: options.Map = None,
-    set: options.Set = None,
-    mapping: options.MappingFile = None,
-    time_unit: options.Unit = None,
-    file_format: options.Formatted = None,
 ) -> None:
     """Fuse a log without Kafka: read observations and priors in any order, and write posteriors.
 
@@ -82,12 +80,12 @@ def fuse(
     with loading():
         from beliefstream.streams.local.offline_log import Log
 
-    keep_inputs(out, file, sensors, models, mapping)
-    columns = options.column_mapping(map, set, mapping, time_unit)
+    keep_inputs(out, file, sensors, models, table.mapping)
+    columns = table.read()
     settings = settings_for()
     own_code.load(settings.measurements)
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
-    format = file_format or format_of(file, FileFormat.ndjson)
+    format = table.file_format or format_of(file, FileFormat.ndjson)
     unusable = _fill(log, file, format, columns, sensors, models)
     resets = f"{counted(log.resets, 'reset')}, " if log.resets else ""
     repeated = f"{log.repeated} repeated, " if log.repeated else ""

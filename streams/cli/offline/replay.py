@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -10,15 +11,16 @@ import typer
 
 from beliefstream.streams.bridges.formats import FileFormat
 from beliefstream.streams.cli import options
-from beliefstream.streams.cli.options import Brokers, keep_inputs, read_definitions
+from beliefstream.streams.cli.options import Brokers, Table, keep_inputs, read_definitions
+from beliefstream.streams.cli.options.groups import grouped
 from beliefstream.streams.cli.output import loading
 from beliefstream.streams.cli.sending import Force, Speed, define, send
 from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
+    from beliefstream.streams.bridges import tables
     from beliefstream.streams.bridges.mapping import ColumnMapping, Found
-    from beliefstream.streams.bridges.tables import BagOptions, Table
     from beliefstream.streams.scores.recording import Recording
     from beliefstream.streams.settings import Settings
 
@@ -37,15 +39,14 @@ class Files(NamedTuple):
     truth_map: list[str]  # its columns that are called otherwise, as `time=t`
 
 
-def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="a table of observations, as for `send`")],
-    sensors: Annotated[str, typer.Option(metavar="FILE|JSON", help="sensor definitions, JSON or YAML")],
-    models: Annotated[str, typer.Option(metavar="FILE|JSON", help="model definitions, JSON or YAML")],
-    speed: Speed = 16.0,
+@dataclass(frozen=True)
+class Scoring:
+    """The true states, and what is fused and scored with them."""
+
     truth: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="CSV or Parquet with time and true coordinates, and entity"),
-    ] = None,
+    ] = None
     truth_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,16 +54,16 @@ def replay(
             help="the truth's column of time, entity or a coordinate",
             show_default="the column of its name",
         ),
-    ] = None,
+    ] = None
     score: Annotated[
         bool,
         typer.Option(
             "--score",
             help="with --truth: score the posteriors, and those of Kalman and particle filters",
         ),
-    ] = False,
-    particles: Particles = 10_000,
-    seed: Seed = 0,
+    ] = False
+    particles: Particles = 10_000
+    seed: Seed = 0
     out: Annotated[
         Path | None,
         typer.Option(
@@ -71,14 +72,33 @@ def replay(
             metavar="FILE",
             help="with --truth: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
         ),
-    ] = None,
-    as_json: AsJson = False,
-    map: options.Map = None,
-    set: options.Set = None,
-    mapping: options.MappingFile = None,
-    time_unit: options.Unit = None,
-    file_format: options.Formatted = None,
-    force: Force = False,
+    ] = None
+    as_json: AsJson = False
+
+    def check(self) -> None:
+        """Raise CommandError if an option lacks another one."""
+        if self.truth is None and (self.score or self.out is not None):
+            raise CommandError("--score and --out need --truth; `beliefstream fuse` needs none")
+        if self.as_json and not self.score:
+            raise CommandError("--json needs --score")
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How observations are sent."""
+
+    speed: Speed = 16.0
+    force: Force = False
+
+
+@grouped
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a table of observations, as for `send`")],
+    sensors: Annotated[str, typer.Option(metavar="FILE|JSON", help="sensor definitions, JSON or YAML")],
+    models: Annotated[str, typer.Option(metavar="FILE|JSON", help="model definitions, JSON or YAML")],
+    sending: Sending,
+    scoring: Scoring,
+    table: Table,
     brokers: Brokers = None,
 ) -> None:
     """Replay your own recording: define its models and sensors, and send its observations.
@@ -91,27 +111,30 @@ def replay(
 
     Example: beliefstream replay log.csv --sensors sensors.yaml --models models.yaml --truth truth.csv --score
     """
-    if truth is None and (score or out is not None):
-        raise CommandError("--score and --out need --truth; `beliefstream fuse` needs none")
-    if as_json and not score:
-        raise CommandError("--json needs --score")
-    keep_inputs(out, file, sensors, models, truth, mapping)
+    scoring.check()
+    keep_inputs(scoring.out, file, sensors, models, scoring.truth, table.mapping)
     settings = settings_for(brokers)
-    columns = options.column_mapping(map, set, mapping, time_unit)
-    files = Files(file, file_format, columns, truth, truth_map or [])
-    defined_sensors, defined_models = _definitions(sensors, models)
-    if truth is None:
-        observed = _observations(files)
-        define(settings, defined_models, defined_sensors, speed, force)
-        send(settings, observed, speed, f"replay {files.file}")
+    files = Files(file, table.file_format, table.read(), scoring.truth, scoring.truth_map or [])
+    defined = _definitions(sensors, models)
+    if scoring.truth is None:
+        _send(settings, files, *defined, sending.speed, sending.force)
         return
     with loading():
         from beliefstream.streams.cli.offline.replay_scores import fuse_recordings
         from beliefstream.streams.scores.methods import classical
 
-    methods = classical(particles, seed) if score else None
-    recordings = _recordings(settings, files, defined_sensors, defined_models)
-    fuse_recordings(settings, recordings, methods, out, as_json)
+    methods = classical(scoring.particles, scoring.seed) if scoring.score else None
+    recordings = _recordings(settings, files, *defined)
+    fuse_recordings(settings, recordings, methods, scoring.out, scoring.as_json)
+
+
+def _send(
+    settings: Settings, files: Files, sensors: list[Sensor], models: list[Model], speed: float, force: bool
+) -> None:
+    """Send the observations to Kafka, with times that begin now."""
+    observed = _observations(files)
+    define(settings, models, sensors, speed, force)
+    send(settings, observed, speed, f"replay {files.file}")
 
 
 def _definitions(sensors: str, models: str) -> tuple[list[Sensor], list[Model]]:
@@ -163,7 +186,7 @@ def _found(files: Files) -> list[Found]:
         return list(observations(table, files.columns))
 
 
-def _table(file: str, format: FileFormat | None, bag: BagOptions | None = None) -> Table:
+def _table(file: str, format: FileFormat | None, bag: tables.BagOptions | None = None) -> tables.Table:
     from beliefstream.streams.bridges.tables import format_of, open_table
 
     return open_table(file, format or format_of(file), bag)

@@ -1,1 +1,1 @@
-"""`beliefstream train`: the network, a learned likelihood, or the published form for a problem."""
+"""`beliefstream train`, `train-likelihood` and `train-posterior`: the network, or what a problem of your own needs."""

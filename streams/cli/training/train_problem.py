@@ -1,9 +1,9 @@
-"""`train --problem`: learns a likelihood from its simulator, or the published form for a problem; it loads torch."""
+"""Learns a likelihood from its simulator, or the published form for a problem; it loads torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,62 +22,47 @@ from beliefstream.inference.training.likelihood.calibration import calibrate
 from beliefstream.inference.training.run import Diverged, Run
 from beliefstream.streams.cli.output import counted
 from beliefstream.streams.cli.setup import CommandError
-from beliefstream.streams.cli.training.train import Form, changed_options, run
+from beliefstream.streams.cli.training.plans import Running, changed_options
+from beliefstream.streams.cli.training.running import run
 from beliefstream.streams.definitions import own_code
 
-ALLOWED = ("steps", "batch", "learning_rate", "warm_up", "seed", "width", "layers")
-ALLOWED_PUBLISHED = (*ALLOWED, "tokens", "heads", "hidden")
+
+def learn_likelihood(plan: likelihood.Plan, running: Running, device: str) -> None:
+    """Learn the likelihood of a problem; raises as `_learn`."""
+    checkpoint = running.checkpoint_of(plan.problem.replace(":", "-"))
+    start = partial(likelihood.Training, plan, checkpoint=checkpoint, device=device)
+    _learn(plan.problem, start, checkpoint, write_likelihood, running)
 
 
-def given(options: dict[str, Any], allowed: Collection[str], form: str) -> dict[str, Any]:
-    """Return the options that are given; raises CommandError for one that `form` does not use."""
-    found = {name: value for name, value in options.items() if value is not None}
-    for name in found:
-        if name not in allowed:
-            raise CommandError(f"--{name.replace('_', '-')}: not used with {form}")
-    return found
+def learn_posterior(plan: published.Plan, running: Running) -> None:
+    """Learn the published form for a problem, on the CPU; raises as `_learn`."""
+    checkpoint = running.checkpoint_of(plan.problem.replace(":", "-") + "-published")
+    start = partial(published.Training, plan, checkpoint=checkpoint)
+    _learn(plan.problem, start, checkpoint, write_published, running)
 
 
-def train_problem(
+def _learn(
     problem: str,
-    form: Form,
-    options: dict[str, Any],
+    start: Callable[[ProblemFunction], Run[Any]],
     checkpoint: Path,
-    device: str,
-    out: Path | None,
-    stop_after: float | None,
+    write: Callable[[Any, Path], None],
+    running: Running,
 ) -> None:
-    """Train, or go on, and write weights and card to the folder `out` when the plan is complete.
+    """Train, or go on, and write weights and card when the plan is complete.
 
     Raises:
-        CommandError: an option does not fit the form, the problem is unknown, its simulator fails, or the training
-            diverges.
+        CommandError: the problem is unknown, its simulator fails, or the training diverges.
     """
-    start: Callable[[ProblemFunction], Run[Any]]
-    write: Callable[[Any, Path], None]
-    if form is Form.likelihood:
-        plan = likelihood.Plan(problem, **given(options, ALLOWED, "--problem"))
-        start = partial(likelihood.Training, plan, checkpoint=checkpoint, device=device)
-        write = write_likelihood
-    else:
-        if device != "cpu":
-            raise CommandError("--device: the published form trains on the CPU")
-        published_plan = published.Plan(problem, **given(options, ALLOWED_PUBLISHED, "--form published"))
-        if published_plan.width % published_plan.heads:
-            raise CommandError(
-                f"--heads: {published_plan.heads} do not divide --width {published_plan.width}"
-            )
-        start, write = partial(published.Training, published_plan, checkpoint=checkpoint), write_published
     try:
         own_code.load(problem.partition(":")[0])
         training: Any = start(ProblemFunction.of(own_code.find(problem)))
-        if not run(training, checkpoint, stop_after):
+        if not run(training, checkpoint, running.stop_after):
             return
         print(f"trained {counted(training.step, 'step')} in {training.seconds:.0f} s")
-        if out is not None:
-            write(training, out)
+        if running.out is not None:
+            write(training, running.out)
     except (ProblemError, Diverged, ValueError) as error:
-        raise CommandError(f"--problem: {error}") from error
+        raise CommandError(f"MODULE:NAME: {error}") from error
 
 
 def write_likelihood(training: likelihood.Training, folder: Path) -> None:
@@ -91,7 +76,7 @@ def write_likelihood(training: likelihood.Training, folder: Path) -> None:
     likelihood_weights.save(learned, path, described)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     options = changed_options(asdict(plan), asdict(likelihood.Plan(plan.problem)))
-    command = f"beliefstream train --problem {plan.problem}{options} --out {folder}"
+    command = f"beliefstream train-likelihood {plan.problem}{options} --out {folder}"
     path.with_suffix(".md").write_text(
         likelihood_card.card(name, described, learned, measured, command, digest), encoding="utf-8"
     )
@@ -112,7 +97,7 @@ def write_published(training: published.Training, folder: Path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     plan = training.plan
     options = changed_options(asdict(plan), asdict(published.Plan(plan.problem)))
-    command = f"beliefstream train --problem {plan.problem} --form published{options} --out {folder}"
+    command = f"beliefstream train-posterior {plan.problem}{options} --out {folder}"
     described = path.with_suffix(".md")
     described.write_text(published_card.card(training, found, command, digest), encoding="utf-8")
     for score in found:

@@ -142,4 +142,4 @@ def test_a_recording_of_detections_is_replayed_and_scored(run: Run, tmp_path: Pa
 def test_shipped_weights_are_small_and_have_a_card(name: str) -> None:
     assert (FOLDER / f"{name}.safetensors").stat().st_size < 50_000
     card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    assert f"beliefstream train --problem {PROBLEMS}:{name}" in card and "| seed | 0 |" in card
+    assert f"beliefstream train-likelihood {PROBLEMS}:{name}" in card and "| seed | 0 |" in card

@@ -181,11 +181,11 @@ def check_commands(opened: Stream) -> None:
     verdicts = {row["sensor"]: row["verdict"] for row in map(json.loads, listed.stdout.splitlines())}
     assert verdicts[FAULTY] == "biased"
     assert [name for name, verdict in verdicts.items() if verdict == "biased"] == [FAULTY]
-    fitted = run("sensors", "fit", FAULTY)
+    fitted = run("sensors", "correct", FAULTY)
     assert fitted.returncode == 0, fitted.stderr
     proposed = json.loads(fitted.stdout)
     assert 0.5 * BIAS < proposed["bias"] < 1.1 * BIAS
     assert "bias: off by" in fitted.stderr
-    plain = run("sensors", "fit", "gps-1")
+    plain = run("sensors", "correct", "gps-1")
     assert json.loads(plain.stdout)["bias"] == pytest.approx(0.0, abs=0.4)
-    assert run("sensors", "fit", "nobody").returncode == 1
+    assert run("sensors", "correct", "nobody").returncode == 1

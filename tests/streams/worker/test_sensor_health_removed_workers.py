@@ -108,7 +108,7 @@ def check_readers(opened: Stream) -> None:
 
     listed = run("sensors", "list", "--health", "--json")
     assert [json.loads(line)["sensor"] for line in listed.stdout.splitlines()] == ["stays"], listed.stderr
-    assert run("sensors", "fit", "first").returncode == 1
+    assert run("sensors", "correct", "first").returncode == 1
     doctor = run("doctor")
     assert "Traceback" not in doctor.stdout + doctor.stderr
     value = summaries(opened)["stays"]

@@ -83,7 +83,9 @@ def test_the_topic_is_fitted_applied_and_undone(
 
 def test_what_a_fit_warns_of_is_applied_by_force_alone(registry: Registry) -> None:
     registry.define(*stated())
-    with pytest.raises(CommandError, match="not applied: too certain; --force applies it all the same"):
+    with pytest.raises(
+        CommandError, match="not applied: too certain; --apply-anyway applies it all the same"
+    ):
         publish(stated(), LASTING, ["too certain"], force=False, brokers=None)
     assert present(registry) == stated()
     publish(stated(), LASTING, ["too certain"], force=True, brokers=None)
@@ -92,7 +94,9 @@ def test_what_a_fit_warns_of_is_applied_by_force_alone(registry: Registry) -> No
 
 def test_definitions_that_changed_since_the_fit_began_stay(registry: Registry) -> None:
     registry.define(*stated(0.5))
-    with pytest.raises(CommandError, match="now defined otherwise: sensor left, sensor right; --force"):
+    with pytest.raises(
+        CommandError, match="now defined otherwise: sensor left, sensor right; --apply-anyway"
+    ):
         publish(stated(), LASTING, [], force=False, brokers=None)
     assert present(registry) == stated(0.5)
 
@@ -141,8 +145,8 @@ def test_a_fit_warns_of_what_is_against_its_definitions(fit: Fit, said: list[str
     assert all(word in line for word, line in zip(said, warned, strict=True))
 
 
-def test_options_of_other_sources_are_errors(run: Run) -> None:
-    assert_one_line(run("sensors", "fit", "gps", "--apply"), "expected one sensor, or files")
-    assert_one_line(run("sensors", "fit", "gps", "--since", "2h"), "for the topic")
-    assert_one_line(run("sensors", "fit", "--map", "time=t"), "for files")
-    assert_one_line(run("sensors", "fit", "--force"), "--force needs --apply")
+def test_options_of_other_sources_are_unknown(run: Run) -> None:
+    assert_one_line(run("sensors", "correct", "gps", "--apply"), "No such option: --apply")
+    assert_one_line(run("sensors", "fit", "gps"), "unexpected extra argument(s) (gps)")
+    assert_one_line(run("sensors", "fit", "--map", "time=t"), "No such option: --map")
+    assert_one_line(run("sensors", "fit-files", "log.csv", "--since", "2h"), "No such option: --since")

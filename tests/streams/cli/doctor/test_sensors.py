@@ -55,7 +55,7 @@ def test_of_another_fault_it_proposes_the_correction(settings: Settings) -> None
     report(settings, lambda offset: 1.5 + (-1.0) ** offset)
     finding = examine_sensor_health(settings)
     assert (finding.status, finding.detail) == (Status.problem, "biased: radar")
-    assert "sensors fit SENSOR" in finding.remedy
+    assert "sensors correct SENSOR" in finding.remedy
 
 
 def test_the_health_of_an_earlier_definition_does_not_count(settings: Settings, names: Names) -> None:

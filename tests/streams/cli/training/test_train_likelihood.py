@@ -1,23 +1,26 @@
-"""`beliefstream train --problem`: stops, goes on, and writes weights and card that a sensor can use."""
+"""`beliefstream train-likelihood`: stops, goes on, and writes weights and card that a sensor can use."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from beliefstream.inference.likelihood.learned import weights
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.training.likelihood.train import Plan
+from beliefstream.streams.cli.training.plans import LikelihoodPlan
 from beliefstream.streams.definitions import own_code
 from tests.learned import module_in
 from tests.streams.cli.conftest import Run, assert_one_line
 
 PROBLEM = "simulators:Clipped"
 SMALL = (
-    *("--problem", PROBLEM, "--steps", "40", "--batch", "64", "--width", "16", "--layers", "1"),
+    *("train-likelihood", PROBLEM, "--steps", "40", "--batch", "64", "--width", "16", "--layers", "1"),
     *("--device", "cpu", "--checkpoint", "run.pt"),
 )
 
@@ -29,10 +32,10 @@ def folder(run: Run, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, folder: Path) -> None:
-    stopped = run("train", *SMALL, "--out", ".", "--stop-after", "0")
+    stopped = run(*SMALL, "--out", ".", "--stop-after", "0")
     assert stopped.status == 0, stopped.err
     assert "stopped at step 20 of 40" in stopped.out
-    finished = run("train", *SMALL, "--out", ".")
+    finished = run(*SMALL, "--out", ".")
     assert finished.status == 0, finished.err
     log = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [20, 40] and all(line["loss"] for line in log)
@@ -48,15 +51,15 @@ def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, folder: 
         "| x | parameter, real | -9 | 9 |",
         "| expected calibration error of the data | 0.",
         "| rank error of the parameters (simulation-based calibration) | 0.",
-        f"beliefstream train --problem {PROBLEM} --steps 40 --batch 64 --width 16 --layers 1 --out .",
+        f"beliefstream train-likelihood {PROBLEM} --steps 40 --batch 64 --width 16 --layers 1 --out .",
     ):
         assert part in card
 
 
 def test_a_checkpoint_of_another_plan_is_not_overwritten(run: Run, folder: Path) -> None:
-    assert run("train", *SMALL, "--stop-after", "0").status == 0
+    assert run(*SMALL, "--stop-after", "0").status == 0
     before = (folder / "run.pt").read_bytes()
-    assert_one_line(run("train", *SMALL, "--seed", "1"), "it is of another plan")
+    assert_one_line(run(*SMALL, "--seed", "1"), "it is of another plan")
     assert (folder / "run.pt").read_bytes() == before
 
 
@@ -79,22 +82,25 @@ class Bare(Broken):
 """
 
 
+def test_defaults_are_those_of_the_plan() -> None:
+    assert Plan(PROBLEM, **asdict(LikelihoodPlan())) == Plan(PROBLEM)
+
+
 @pytest.mark.parametrize(
-    ("options", "shown"),
+    ("problem", "shown"),
     [
-        (("--problem", "absent:It"), "absent cannot be imported"),
-        (("--problem", "simulators:It"), "simulators has no It"),
-        (("--problem", "broken:Broken"), "simulate: level of broken:Broken is not finite: nan"),
+        ("absent:It", "absent cannot be imported"),
+        ("simulators:It", "simulators has no It"),
+        ("broken:Broken", "simulate: level of broken:Broken is not finite: nan"),
         (
-            ("--problem", "broken:Bare"),
+            "broken:Bare",
             "ranges: broken:Bare needs the lowest and highest value by name, got None",
         ),
-        (("--problem", PROBLEM, "--heads", "2"), "--heads: not used with --problem"),
     ],
 )
 def test_a_problem_that_cannot_be_trained_is_explained(
-    run: Run, folder: Path, options: tuple[str, ...], shown: str
+    run: Run, folder: Path, problem: str, shown: str
 ) -> None:
     (folder / "broken.py").write_text(NAN)
-    assert_one_line(run("train", *options, "--checkpoint", "run.pt"), shown)
+    assert_one_line(run("train-likelihood", problem, "--checkpoint", "run.pt"), shown)
     assert not (folder / "run.pt").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,10 +66,8 @@ def numbers(text: str) -> list[float]:
         raise CommandError(f"expected numbers separated by commas, such as 1,2.5, got {text!r}") from None
 
 
-def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
+def whole_numbers(text: str, option: str, least: int) -> tuple[int, ...]:
     """Parse `1,2` as whole numbers from `least`; raises CommandError that names the option and the text."""
-    if text is None:
-        return None
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -144,24 +143,39 @@ Formatted = Annotated[
 ]
 
 
-def column_mapping(
-    columns: list[str] | None, constants: list[str] | None, file: Path | None, unit: TimeUnit | None
-) -> ColumnMapping:
-    """The mapping that the options state; raises ValueError if they state none."""
-    from beliefstream.streams.bridges.mapping import mapping_of
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table, or topics of a bag, make an observation."""
 
-    stated = {}
-    if file is not None:
-        from beliefstream.streams.bridges.definition_files import documents
+    map: Map = None
+    set: Set = None
+    mapping: MappingFile = None
+    time_unit: Unit = None
 
-        read = documents(file.read_bytes(), str(file))  # JSON is YAML too
-        if len(read) != 1 or not isinstance(read[0].value, dict):
-            raise ValueError(f"{file}: expected one object with columns, constants and time_unit")
-        stated = read[0].value
-    try:
-        return mapping_of(stated, columns or (), constants or (), unit and unit.value)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}" if file is not None else str(error)) from None
+    def read(self) -> ColumnMapping:
+        """The mapping that the options state; raises ValueError if it is wrong."""
+        from beliefstream.streams.bridges.mapping import mapping_of
+
+        stated = {}
+        if self.mapping is not None:
+            from beliefstream.streams.bridges.definition_files import documents
+
+            read = documents(self.mapping.read_bytes(), str(self.mapping))  # JSON is YAML too
+            if len(read) != 1 or not isinstance(read[0].value, dict):
+                raise ValueError(f"{self.mapping}: expected one object with columns, constants and time_unit")
+            stated = read[0].value
+        try:
+            unit = self.time_unit and self.time_unit.value
+            return mapping_of(stated, self.map or (), self.set or (), unit)
+        except ValueError as error:
+            raise ValueError(f"{self.mapping}: {error}" if self.mapping is not None else str(error)) from None
+
+
+@dataclass(frozen=True)
+class Table(Columns):
+    """How a file is read, and which of its columns make an observation."""
+
+    file_format: Formatted = None
 
 
 def tell(found: Found) -> None:
