@@ -18,14 +18,14 @@ from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.sensors.encoding import tabulated
 from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
-from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.events import Belief, Step
 from beliefstream.inference.tracking.health.columns import Array, Fit
 from beliefstream.inference.tracking.health.fits import Channels
 from beliefstream.inference.tracking.hidden import fading
 from beliefstream.inference.tracking.native_bent_steps import follow
 from beliefstream.inference.tracking.native_steps import Found, Given, Judged, Reported, solve
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
-from beliefstream.inference.tracking.prediction import Step, begun, by_motion
+from beliefstream.inference.tracking.prediction import begun, by_motion
 from beliefstream.inference.update.closed.linearised import LESS_LINEAR
 from beliefstream.inference.update.closed.reduction_cost import points_of
 from beliefstream.inference.update.closed.updates import Limits

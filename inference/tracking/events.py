@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,11 +18,21 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Motion
+from beliefstream.inference.sensors.persistent import PersistentError
 from beliefstream.inference.sensors.readings import ControlReading, Reading, together
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
-from beliefstream.inference.tracking.hidden import NO_HIDDEN, Hidden
 
 Array = NDArray[np.float64]
+
+
+class Hidden(NamedTuple):
+    """The errors that are hidden coordinates of a belief, in order, and the times of their last reports, seconds."""
+
+    errors: tuple[PersistentError, ...] = ()
+    seen: tuple[float, ...] = ()
+
+
+NO_HIDDEN = Hidden()
 
 
 class Belief(msgspec.Struct, frozen=True, eq=False):
@@ -120,6 +130,18 @@ class Earlier(msgspec.Struct, frozen=True, eq=False):
     number: int
     read: Callable[[], Sequence[Instant] | None]
     before: Callable[[], Belief | None] = lambda: None
+
+
+class Step(msgspec.Struct, frozen=True, eq=False):
+    """The next instant of an entity, with its model and its belief; None if it has no belief yet.
+
+    `earlier` has all instants before it, for a joint posterior of all readings; None if they are not kept.
+    """
+
+    belief: Belief | None
+    model: StateModel
+    instant: Instant
+    earlier: Earlier | None = None
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from msgspec.structs import replace
@@ -23,6 +25,7 @@ from beliefstream.inference.tracking.events import (
     Event,
     Instant,
     StateModel,
+    Step,
     instants,
     single_belief,
     with_axes,
@@ -31,9 +34,9 @@ from beliefstream.inference.tracking.gains import linearised
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.hidden import prepared, with_hidden
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
-from beliefstream.inference.tracking.motion_modes import by_mode, combined, has_modes
+from beliefstream.inference.tracking.motion_modes import ByMode, by_mode, combined, has_modes
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.prediction import Step, moved, predict, without_expired
+from beliefstream.inference.tracking.prediction import moved, predict, without_expired
 from beliefstream.inference.tracking.recovery.doubt import with_doubt
 from beliefstream.inference.tracking.recovery.history import History
 from beliefstream.inference.tracking.recovery.joint_posterior import joint_outcomes
@@ -54,53 +57,137 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    alone = _alone(steps, updater, with_fits)
+    outcomes = _in_stages(steps, updater, with_fits)
 
     def parts(some: Sequence[Step]) -> list[Outcome]:
         return _advance_alike(some, updater.with_components(some[0].model.components), False)
 
     def whole(some: Sequence[Step]) -> list[Outcome]:
-        return _alone(some, updater, False)
+        return _in_stages(some, updater, False)
 
-    better = joint_outcomes(steps, alone, updater) | refiltered(steps, alone, updater, Filters(parts, whole))
-    return [better.get(i, outcome) for i, outcome in enumerate(alone)]
+    better = joint_outcomes(steps, outcomes, updater) | refiltered(
+        steps, outcomes, updater, Filters(parts, whole)
+    )
+    return [better.get(i, outcome) for i, outcome in enumerate(outcomes)]
 
 
-def _alone(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
+@dataclass(slots=True)
+class Advance:
+    """One entity on its way through the stages.
+
+    Attributes:
+        step: as the stages so far have left it.
+        has_modes: whether the motion noise has modes.
+        whole: its belief with light components, while these are set aside.
+        modes: the step in each mode, if it has some.
+        outcome: after the update.
+    """
+
+    step: Step
+    has_modes: bool = False
+    whole: Belief | None = None
+    modes: ByMode = field(init=False)
+    outcome: Outcome = field(init=False)
+
+
+class Batch(NamedTuple):
+    """The entities that are advanced together."""
+
+    each: list[Advance]
+    updater: Updater
+    with_fits: bool
+
+
+def _expire(batch: Batch) -> None:
+    """Forget beliefs that are too old."""
+    for one in batch.each:
+        one.step = without_expired(one.step)
+        one.has_modes = has_modes(one.step)
+
+
+def _arrange_errors(batch: Batch) -> None:
+    """Give beliefs a hidden coordinate for each error that lasts; errors that multiply are made ones that add."""
+    steps = linearised([prepared(one.step) for one in batch.each])
+    for one, step in zip(batch.each, steps, strict=True):
+        one.step = step
+
+
+def _set_light_aside(batch: Batch) -> None:
+    """Take light components out; beliefs with modes have none."""
+    for one in batch.each:
+        if not one.has_modes:
+            one.step, one.whole = without_light(one.step)
+
+
+def _divide_by_mode(batch: Batch) -> None:
+    """Make a step of each mode of the motion noise."""
+    modal = [one for one in batch.each if one.has_modes]
+    for one, modes in zip(
+        modal, by_mode([one.step for one in modal], batch.updater.settings.merge_below), strict=True
+    ):
+        one.modes = modes
+
+
+def _predict_and_update(batch: Batch) -> None:
+    """Predict each step to its instant, and update and reduce it there; then weigh the modes of each entity."""
+    modal = [step for one in batch.each if one.has_modes for step in one.modes.steps]
+    others = [one.step for one in batch.each if not one.has_modes]
+    in_modes = iter(_in_groups(modal, batch.updater, False))
+    alone = iter(_in_groups(others, batch.updater, batch.with_fits))
+    for one in batch.each:
+        if not one.has_modes:
+            one.outcome = next(alone)
+            continue
+        found = [next(in_modes) for _ in one.modes.steps]
+        one.outcome = combined(one.modes, found, len(one.step.model.modes))
+        if batch.with_fits and one.step.instant.readings:
+            judged = fits([one.step.instant.readings], predict([one.step]))[0]
+            one.outcome = replace(one.outcome, fits=judged)
+
+
+def _keep_errors(batch: Batch) -> None:
+    """Say which errors the last coordinates are."""
+    for one in batch.each:
+        one.outcome = with_hidden(one.outcome, one.step)
+
+
+def _doubt(batch: Batch) -> None:
+    """Count surprising observations as evidence against the belief."""
+    for one in batch.each:
+        one.outcome = with_doubt(one.outcome, one.step)
+
+
+def _put_light_back(batch: Batch) -> None:
+    """Update light components, and put them back while the belief is in doubt."""
+    for one in batch.each:
+        if not one.has_modes:
+            settings = batch.updater.with_components(one.step.model.components).settings
+            one.outcome = with_light(one.outcome, one.step, one.whole, settings)
+
+
+STAGES: tuple[Callable[[Batch], None], ...] = (
+    _expire,
+    _arrange_errors,
+    _set_light_aside,
+    _divide_by_mode,
+    _predict_and_update,
+    _keep_errors,
+    _doubt,
+    _put_light_back,
+)
+"""What happens to the steps of a batch, in this order; then `advance` recovers beliefs that were sure and wrong."""
+
+
+def _in_stages(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     """Advance by the instants of the steps alone."""
-    modal = [i for i, step in enumerate(steps) if step.model.modes and has_modes(without_expired(step))]
-    if modal:
-        found = dict(zip(modal, _in_modes([steps[i] for i in modal], updater, with_fits), strict=True))
-        rest = [i for i in range(len(steps)) if i not in found]
-        found |= zip(rest, _alone([steps[i] for i in rest], updater, with_fits), strict=True)
-        return [found[i] for i in range(len(steps))]
-    given = list(map(without_light, linearised([prepared(without_expired(step)) for step in steps])))
-    outcomes = _in_groups([each.step for each in given], updater, with_fits)
-    finished = []
-    for outcome, each in zip(outcomes, given, strict=True):
-        settings = updater.with_components(each.step.model.components).settings
-        outcome = with_hidden(outcome, each.step)
-        finished.append(with_light(with_doubt(outcome, each.step), each, settings))
-    return finished
-
-
-def _in_modes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
-    """Advance steps in each of their modes; these have no light components."""
-    steps = linearised([prepared(without_expired(step)) for step in steps])
-    given = by_mode(steps, updater.settings.merge_below)
-    outcomes = iter(_in_groups([step for each in given for step in each.steps], updater, False))
-    finished = []
-    for step, each in zip(steps, given, strict=True):
-        outcome = combined(each, [next(outcomes) for _ in each.steps], len(step.model.modes))
-        outcome = with_doubt(with_hidden(outcome, step), step)
-        if with_fits and step.instant.readings:
-            outcome = replace(outcome, fits=fits([step.instant.readings], predict([step]))[0])
-        finished.append(outcome)
-    return finished
+    batch = Batch([Advance(step) for step in steps], updater, with_fits)
+    for stage in STAGES:
+        stage(batch)
+    return [one.outcome for one in batch.each]
 
 
 def _in_groups(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
-    """Advance steps in groups of which each can be one batch."""
+    """Predict and update steps in groups of which each can be one batch."""
     groups: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # PyTorch evaluates functions of the user, which would hold up all others of a batch

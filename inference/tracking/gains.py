@@ -27,7 +27,8 @@ from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expand
-from beliefstream.inference.tracking.prediction import Step, predict
+from beliefstream.inference.tracking.events import Step
+from beliefstream.inference.tracking.prediction import predict
 
 Array = NDArray[np.float64]
 

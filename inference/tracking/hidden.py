@@ -11,7 +11,7 @@ order of arrival.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec.structs import replace
@@ -23,28 +23,13 @@ from beliefstream.inference.sensors.persistent import (
     over_hidden,
     require_room,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from beliefstream.inference.sensors.readings import Reading
-    from beliefstream.inference.tracking.events import Belief
-    from beliefstream.inference.tracking.outcomes import Outcome
-    from beliefstream.inference.tracking.prediction import Step
+from beliefstream.inference.sensors.readings import Reading
+from beliefstream.inference.tracking.events import NO_HIDDEN, Belief, Hidden, Step
+from beliefstream.inference.tracking.outcomes import Outcome
 
 Array = NDArray[np.float64]
 
 LASTING = 4.0  # correlation times of silence, after which exp(-4) of an error is left
-
-
-class Hidden(NamedTuple):
-    """The errors that are hidden coordinates of a belief, in order, and the times of their last reports, seconds."""
-
-    errors: tuple[PersistentError, ...] = ()
-    seen: tuple[float, ...] = ()
-
-
-NO_HIDDEN = Hidden()
 
 
 def prepared(step: Step) -> Step:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +25,9 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, StateModel, beliefs_of, stacked
+from beliefstream.inference.tracking.events import Belief, StateModel, Step, beliefs_of, stacked
+from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.update.closed.reduction_cost import condense
-
-if TYPE_CHECKING:
-    from beliefstream.inference.tracking.outcomes import Outcome
-    from beliefstream.inference.tracking.prediction import Step
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import torch
 from msgspec.structs import replace
@@ -26,7 +25,7 @@ from beliefstream.inference.motion import Control, Motion
 from beliefstream.inference.motion.bend import TINY, Bend, bend
 from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, Earlier, Instant, StateModel, stacked
+from beliefstream.inference.tracking.events import Belief, Step, stacked
 from beliefstream.inference.tracking.hidden import fading
 from beliefstream.inference.tracking.motion_modes import by_mode, has_modes, mixture_of
 from beliefstream.inference.update.closed.reduction_cost import condense
@@ -183,18 +182,6 @@ def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
     taken = more.gather(1, order).cumsum(1) <= (MOST_PARTS - count)[:, None]
     fits = torch.zeros_like(taken).scatter(1, order, taken)
     return torch.where(fits, division, 0)
-
-
-class Step(msgspec.Struct, frozen=True, eq=False):
-    """The next instant of an entity, with its model and its belief; None if it has no belief yet.
-
-    `earlier` has all instants before it, for a joint posterior of all readings; None if they are not kept.
-    """
-
-    belief: Belief | None
-    model: StateModel
-    instant: Instant
-    earlier: Earlier | None = None
 
 
 def without_expired(step: Step) -> Step:

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.events import NO_HIDDEN, Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
-from beliefstream.inference.tracking.hidden import NO_HIDDEN, fading, prepared, state_part
+from beliefstream.inference.tracking.hidden import fading, prepared, state_part
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import ControlSensor, Observation

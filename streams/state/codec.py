@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.sensors.persistent import PersistentError
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
-from beliefstream.inference.tracking.events import Belief
-from beliefstream.inference.tracking.hidden import NO_HIDDEN, Hidden
+from beliefstream.inference.tracking.events import NO_HIDDEN, Belief, Hidden
 
 # components, dimension, flags, inputs of the motion, time
 _BELIEF = struct.Struct("<BBBBd")

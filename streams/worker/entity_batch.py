@@ -24,10 +24,9 @@ import structlog
 from msgspec.structs import replace
 
 from beliefstream.inference.sensors.persistent import MOST_ERRORS, PersistentError
-from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, instants
+from beliefstream.inference.tracking.events import Belief, Earlier, Event, Instant, Step, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.health.windows import entity_bit
-from beliefstream.inference.tracking.prediction import Step
 from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, number_of
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable

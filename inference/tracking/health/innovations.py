@@ -11,9 +11,10 @@ import torch
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expand
+from beliefstream.inference.tracking.events import Step
 from beliefstream.inference.tracking.gains import linearised
 from beliefstream.inference.tracking.hidden import prepared
-from beliefstream.inference.tracking.prediction import Step, predict, without_expired
+from beliefstream.inference.tracking.prediction import predict, without_expired
 
 
 def innovations(steps: Sequence[Step]) -> list[list[float]]:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from beliefstream.inference.sensors.readings import Reading, expanded
+from beliefstream.inference.tracking.events import Step
 from beliefstream.inference.tracking.outcomes import Outcome
-from beliefstream.inference.tracking.prediction import Step
 
 LEAST_SHARE = 1.25e-3  # of outliers, where none are stated; of less, the mean of the ratio could exceed 1
 UNSURPRISING = 0.05  # a larger p-value reduces doubt

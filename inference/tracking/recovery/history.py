@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.tracking.events import Array, Belief, Earlier, Instant
+from beliefstream.inference.tracking.events import Array, Belief, Earlier, Instant, Step
 from beliefstream.inference.tracking.outcomes import METHODS, Outcome
-from beliefstream.inference.tracking.prediction import Step, predict, without_expired
+from beliefstream.inference.tracking.prediction import predict, without_expired
 from beliefstream.inference.update.result import Method
 
 MOST_INSTANTS = 64  # that are taken together; an entity with more goes on one by one

@@ -20,9 +20,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
-from beliefstream.inference.tracking.events import Instant, StateModel
+from beliefstream.inference.tracking.events import Instant, StateModel, Step
 from beliefstream.inference.tracking.outcomes import Outcome, split
-from beliefstream.inference.tracking.prediction import Step
 from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
 from beliefstream.inference.update.settings import MOST_TOGETHER, UNLIKELY
 from beliefstream.inference.update.updater import Updater

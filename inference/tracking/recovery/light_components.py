@@ -14,7 +14,6 @@ They are reduced with a power of their weights, so that what is far and light st
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from msgspec.structs import replace
@@ -27,9 +26,9 @@ from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.events import Belief, Step
 from beliefstream.inference.tracking.outcomes import Outcome
-from beliefstream.inference.tracking.prediction import Step, predict
+from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.tracking.recovery.doubt import outlier_share
 from beliefstream.inference.update.closed.nearly_linear import hypotheses
 from beliefstream.inference.update.closed.reduction_cost import condense
@@ -52,25 +51,17 @@ def heavy_part(belief: Belief) -> Belief:
     return replace(belief, weights=share / share.sum(), means=means, covariances=covariances, modes=())
 
 
-class Doubted(NamedTuple):
-    """A step with the heavy part of its belief, and the whole belief if it has a light part too."""
-
-    step: Step
-    whole: Belief | None
-
-
-def without_light(step: Step) -> Doubted:
-    """Take the light components out of a step."""
+def without_light(step: Step) -> tuple[Step, Belief | None]:
+    """Return the step with the heavy part of its belief, and the whole belief if it has a light part too."""
     if step.belief is None or (heavy := heavy_part(step.belief)) is step.belief:
-        return Doubted(step, None)
-    return Doubted(replace(step, belief=heavy), step.belief)
+        return step, None
+    return replace(step, belief=heavy), step.belief
 
 
-def with_light(outcome: Outcome, doubted: Doubted, settings: UpdateSettings) -> Outcome:
-    """Return the outcome of a step's heavy components with the light ones after it."""
+def with_light(outcome: Outcome, step: Step, whole: Belief | None, settings: UpdateSettings) -> Outcome:
+    """Return the outcome of a step's heavy components with the light ones of the `whole` belief after it."""
     if not settings.light:
         return outcome
-    step, whole = doubted
     readings = expanded(step.instant.readings)
     if whole is None and not (outcome.belief.error.doubt > BEGIN and outlier_share(readings)):
         return outcome

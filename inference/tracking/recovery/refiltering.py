@@ -36,9 +36,9 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, single_belief
+from beliefstream.inference.tracking.events import Belief, Step, single_belief
 from beliefstream.inference.tracking.outcomes import Outcome
-from beliefstream.inference.tracking.prediction import Step, predict, without_expired
+from beliefstream.inference.tracking.prediction import predict, without_expired
 from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
 from beliefstream.inference.tracking.recovery.light_components import heavy_part, joined
 from beliefstream.inference.update.closed.reduction_cost import condense

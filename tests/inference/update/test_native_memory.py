@@ -15,8 +15,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.sensors import Reading, bearing, encode, position, range_to
 from beliefstream.inference.tracking import closed_steps
-from beliefstream.inference.tracking.events import Belief, Instant, StateModel
-from beliefstream.inference.tracking.prediction import Step
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel, Step
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import sampled, updater
 

@@ -10,8 +10,7 @@ from hypothesis import given, strategies as st
 from beliefstream.inference.sensors.persistent import PersistentError
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
-from beliefstream.inference.tracking.events import Belief
-from beliefstream.inference.tracking.hidden import Hidden
+from beliefstream.inference.tracking.events import Belief, Hidden
 from beliefstream.inference.tracking.timeline import Moment, Timeline
 from beliefstream.streams.state.codec import (
     StoredBelief,

@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors import range_to
 from beliefstream.inference.sensors.readings import Reading
-from beliefstream.inference.tracking.events import Belief, Instant, PriorChange, StateModel
+from beliefstream.inference.tracking.events import Belief, Instant, PriorChange, StateModel, Step
 from beliefstream.inference.tracking.outcomes import Outcome
-from beliefstream.inference.tracking.prediction import Step
 from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS, NONE, History, number_of
 
 PRIOR = Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
