@@ -36,6 +36,8 @@ def gateway(
 
     Example: BELIEFSTREAM_GATEWAY_TOKEN_FILE=token beliefstream gateway --host 0.0.0.0 --port 8081
     """
+    import uvicorn  # noqa: F401  first, as workers do not need it: its absence names the right extra
+
     from beliefstream.streams.bridges.gateway.server import serve_gateway
     from beliefstream.streams.bridges.serving import run
     from beliefstream.streams.monitoring import logs

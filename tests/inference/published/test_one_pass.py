@@ -238,7 +238,7 @@ def test_weights_are_read_as_they_were_written_and_are_bound_to_their_problem(tm
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be used"):
         OnePass.load(path, Variance())
-    with pytest.raises(ValueError, match=r"cannot be read: .*--form published"):
+    with pytest.raises(ValueError, match=r"cannot be read: .*train-posterior"):
         OnePass.load(tmp_path / "none", Variance())
 
 

@@ -44,7 +44,7 @@ def stated(time: float, mode: Literal["replace", "product"] = "replace", mixture
 
 
 def tag(**changes: Any) -> OneEntity:
-    return OneEntity(MODEL.model_copy(update=changes), SENSORS, updater("double"))
+    return OneEntity(MODEL.model_copy(update=changes), SENSORS, updater())
 
 
 def run(batches: Sequence[Sequence[Message]], **changes: Any) -> OneEntity:

@@ -40,7 +40,7 @@ def test_any_delays_within_the_window_and_any_batches_end_as_the_replay_does(
     arriving = delayed(OBSERVATIONS, 1.9, seed)
     places = [0, *sorted(cuts), len(arriving)]
     batches = [arriving[start:end] for start, end in pairwise(places)]
-    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
+    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), batches)
     outcomes = expected(SIMULATION.model, SIMULATION.sensors, OBSERVATIONS)
     check_ends(found, outcomes, DOUBLE, OBSERVATIONS)
 
@@ -76,7 +76,7 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
         observations[20:] + observations[25:27],
         observations[-8:],
     ]
-    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
+    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), batches)
     outcomes = expected(SIMULATION.model, SIMULATION.sensors, observations)
     check_ends(found, outcomes, DOUBLE, observations)
     for entity, taken in found.items():
@@ -87,7 +87,7 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
 def test_without_an_id_every_message_counts() -> None:
     seen = OBSERVATIONS[0].model_copy(update={"id": None})
     found = through(
-        OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), [[seen, seen], [seen]]
+        OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), [[seen, seen], [seen]]
     )
     assert found[seen.entity][-1].sequence == 3
 

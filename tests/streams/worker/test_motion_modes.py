@@ -49,7 +49,7 @@ def expected() -> Posterior:
     log.define_model(WALKER)
     for number, message in enumerate(messages()):
         log.add(message.to_json(), f"line:{number}")
-    return [parse(Posterior, fused.to_json()) for fused in log.fuse(updater("double"))][-1]
+    return [parse(Posterior, fused.to_json()) for fused in log.fuse(updater())][-1]
 
 
 def same(found: Posterior, expected: Posterior) -> None:
@@ -64,7 +64,7 @@ def test_any_order_in_any_batches_ends_as_the_replay_does(seed: int, expected: P
     random, sent = np.random.default_rng(seed), messages()
     order = random.permutation(len(sent)) if seed else np.argsort([each.time for each in sent])
     cuts = [0, *sorted(random.choice(np.arange(1, len(sent)), 5, False).tolist()), len(sent)]
-    entity = OneEntity(WALKER, MASTS, updater("double"))
+    entity = OneEntity(WALKER, MASTS, updater())
     for start, end in pairwise(cuts):
         entity.apply([sent[place] for place in order[start:end]])
     assert entity.rejected == []
@@ -72,7 +72,7 @@ def test_any_order_in_any_batches_ends_as_the_replay_does(seed: int, expected: P
 
 
 def test_a_reset_forgets_modes(expected: Posterior) -> None:
-    entity = OneEntity(WALKER, MASTS, updater("double"))
+    entity = OneEntity(WALKER, MASTS, updater())
     entity.apply([Observation(entity="e", sensor="mast-0", time=0.0, value=9.0, id="first")])
     entity.apply([Observation(entity="e", sensor="mast-0", time=3.0, value=2.0, id="second")])
     entity.apply([Reset(entity="e", reset=True, time=0.0)])

@@ -55,7 +55,7 @@ def expected() -> Posterior:
     log.define_model(WALKER)
     for observation in observations():
         log.add(observation.to_json())
-    return [parse(Posterior, fused.to_json()) for fused in log.fuse(updater("double"))][-1]
+    return [parse(Posterior, fused.to_json()) for fused in log.fuse(updater())][-1]
 
 
 def same(found: Posterior, expected: Posterior) -> None:
@@ -71,7 +71,7 @@ def test_any_order_in_any_batches_ends_as_the_replay_does(seed: int, expected: P
     random, messages = np.random.default_rng(seed), observations()
     order = random.permutation(len(messages)) if seed else np.arange(len(messages))
     cuts = [0, *sorted(random.choice(np.arange(1, len(messages)), 5, False).tolist()), len(messages)]
-    entity = OneEntity(WALKER, masts(), updater("double"))
+    entity = OneEntity(WALKER, masts(), updater())
     for start, end in pairwise(cuts):
         entity.apply([messages[place] for place in order[start:end]])
     assert entity.rejected == []
@@ -79,7 +79,7 @@ def test_any_order_in_any_batches_ends_as_the_replay_does(seed: int, expected: P
 
 
 def test_a_reset_forgets_errors(expected: Posterior) -> None:
-    entity = OneEntity(WALKER, masts(), updater("double"))
+    entity = OneEntity(WALKER, masts(), updater())
     entity.apply([Observation(entity="e", sensor="mast-0", time=0.0, value=9.0, id="first")])
     entity.apply([Reset(entity="e", reset=True, time=0.0)])
     entity.apply(observations())

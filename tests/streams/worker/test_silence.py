@@ -45,7 +45,7 @@ SEEN = [*reports(PLACES[0], 0.0, 10), *reports(PLACES[1], 300.0, 12)]
 
 
 def run(batches: Sequence[Sequence[Message]], **changes: Any) -> OneEntity:
-    one = OneEntity(MODEL.model_copy(update=changes), SENSORS, updater("double"))
+    one = OneEntity(MODEL.model_copy(update=changes), SENSORS, updater())
     for batch in batches:
         one.apply(batch)
     return one
