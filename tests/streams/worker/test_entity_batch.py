@@ -86,9 +86,7 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
 
 def test_without_an_id_every_message_counts() -> None:
     seen = OBSERVATIONS[0].model_copy(update={"id": None})
-    found = through(
-        OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), [[seen, seen], [seen]]
-    )
+    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), [[seen, seen], [seen]])
     assert found[seen.entity][-1].sequence == 3
 
 
