@@ -1,8 +1,11 @@
-"""Which method answers: the methods of the update in order of their cost, and the only place that decides.
+"""Which method answers: the methods of the update in order of their cost, and the place that decides.
 
 A method has two functions. `can` says which of a batch of problems it may take, and `answer` answers those that no
 cheaper method has answered. Where an answer turns out to lose too much, its loss is infinite, and the next method takes
 the problem. The last one answers everything, and its answers are checked.
+
+Compiled steps of plain sensors (`tracking.closed_steps`) take the first, second and fourth of these methods in the same
+order, by the same compiled functions; what they leave comes here.
 
 | method | what it takes | what it may lose |
 |---|---|---|
@@ -50,7 +53,7 @@ class Router:
 
     def __init__(self, network: Amortised, settings: UpdateSettings) -> None:
         self.settings = settings
-        self.methods = (
+        self.methods: tuple[UpdateMethod, ...] = (
             UpdateMethod("Kalman", kalman.can, kalman.answer),
             UpdateMethod("linearised", linearised.can_plainly, linearised.answer),
             UpdateMethod("errors that last", errors.can, errors.answer),
