@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.observations import ANGLE, Observations
 from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.closed.nearly_linear import missed
 from beliefstream.inference.update.closed.scaled_problem import Scaled
@@ -24,7 +25,6 @@ from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwor
 from beliefstream.inference.update.problems import Problems, groups
 from beliefstream.inference.update.result import Update, joined
 from beliefstream.inference.update.settings import PLANE, UNLIKELY, UpdateSettings
-from beliefstream.inference.update.shapes import power_of_two, shape_code, trimmed
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
 GENTLE = 3.0
@@ -84,7 +84,7 @@ def _started(local: LocalProblem, problems: Problems, doubted: bool) -> LocalPro
     """Problems with an answer in two steps to start from; where `doubted`, points of a check come from it too."""
     axes, first = seen_first(local.observations)
     before, rest = (
-        trimmed(replace(local.observations, mask=mask)) for mask in (first, local.observations.mask & ~first)
+        _trimmed(replace(local.observations, mask=mask)) for mask in (first, local.observations.mask & ~first)
     )
     known = problems.solve(local.prior, before).posterior
     steps = TwoSteps(known, torch.nonzero(axes[0])[:, 0].tolist(), local.prior, rest)
@@ -154,7 +154,7 @@ class _Batch:
         """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
         codes = torch.zeros(self.problems.prior.batch, dtype=torch.int64)
         count = self.problems.prior.present[index].sum(1).clamp_min(self.usual)
-        codes[index] = shape_code(self.problems.observations.rows_of(index)) * 64 + power_of_two(count)
+        codes[index] = _shape_code(self.problems.observations.rows_of(index)) * 64 + _power_of_two(count)
         return codes
 
     def local(self, index: Tensor, alone: bool = False) -> LocalProblem:
@@ -165,7 +165,57 @@ class _Batch:
         if observations.likelihoods is not None and not bool(observations.has_problem.any()):
             observations = replace(observations, likelihoods=None)
         if alone:
-            observations = trimmed(observations)
+            observations = _trimmed(observations)
             count = prior.present.sum(1).clamp_min(self.usual)
-            prior = prior.padded(1 << int(power_of_two(count).max()))
+            prior = prior.padded(1 << int(_power_of_two(count).max()))
         return LocalProblem.of(prior, observations, self.problems.axes_of(index[0]))
+
+
+def _shape_code(observations: Observations) -> Tensor:
+    """A code per entity ``(B,)`` int64; `_trimmed` gives tensors of one shape for entities of the same code."""
+    mask = observations.mask
+    count = mask.sum(1)
+    parts = [_power_of_two(count), ((observations.kind == ANGLE) & mask).any(1).long()]
+    if observations.mixture is not None:
+        parts.append((observations.noise_components * mask).amax(1))
+    if observations.deviation_slope is not None:
+        parts.append(((observations.deviation_slope != 0) & mask).any(1).long())
+    taken = [part for part in (observations.functions, observations.likelihoods) if part is not None]
+    parts.extend((part.present & mask).any(1).long() for part in taken)
+    code = torch.zeros_like(count)
+    for part in parts:
+        code = code * 64 + part
+    return code
+
+
+def _trimmed(observations: Observations) -> Observations:
+    """Remove the places, and the kinds of noise and function, that only other entities of a batch need.
+
+    They change the shapes of tensors, and so how sums round.
+
+    If all entities have one `_shape_code`, an entity's tensors do not depend on the rest of the batch.
+    """
+    mask = observations.mask
+    row = torch.arange(observations.batch)[:, None]
+    first = (~mask).long().argsort(dim=1, stable=True)  # used places first
+    count = 1 << int(_power_of_two(mask.sum(1)).max())
+    kept = observations.map(lambda tensor: tensor[row, first[:, :count]])
+    short = count - kept.mask.shape[1]
+    if short > 0:
+        kept = kept.map(lambda tensor: torch.cat([tensor, tensor[:, -1:].repeat_interleave(short, 1)], 1))
+        kept.mask[:, -short:] = False
+    if kept.mixture is not None:
+        parts = int((kept.noise_components * kept.mask).max())
+        kept = replace(kept, mixture=kept.mixture.map(lambda part: part[..., :parts]) if parts else None)
+    if kept.deviation_slope is not None and not bool(((kept.deviation_slope != 0) & kept.mask).any()):
+        kept = replace(kept, deviation_slope=None)
+    if kept.functions is not None and not bool((kept.functions.present & kept.mask).any()):
+        kept = replace(kept, functions=None)
+    if kept.likelihoods is not None and not bool((kept.likelihoods.present & kept.mask).any()):
+        kept = replace(kept, likelihoods=None)
+    return kept
+
+
+def _power_of_two(count: Tensor) -> Tensor:
+    """The smallest exponent of a power of two that is at least `count`."""
+    return torch.where(count > 1, (count.clamp_min(1).double().log2() - 1e-9).ceil(), 0.0).long()
