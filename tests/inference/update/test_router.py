@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -40,7 +41,9 @@ def test_each_problem_of_a_batch_is_answered_by_the_cheapest_method_that_can() -
     assert bool(torch.isfinite(update.divergence).all())
 
 
-def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known() -> None:
+def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
 
     def every(problems: Problems) -> Tensor:
@@ -52,7 +55,7 @@ def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known() -> Non
 
     router = updater()._router
     expected = router.answer(*given(NEAR, NEAR, WIDE))
-    router.methods = (UpdateMethod("leaves all", every, leave), *router.methods)
+    monkeypatch.setattr(router, "methods", (UpdateMethod("leaves all", every, leave), *router.methods))
     found = router.answer(*given(NEAR, NEAR, WIDE))
     assert asked == [[0, 1, 2]]
     torch.testing.assert_close(found.log_evidence, expected.log_evidence)
@@ -60,13 +63,13 @@ def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known() -> Non
     assert bool((found.p_value > 0).all())
 
 
-def test_the_last_method_answers_whatever_it_has_lost() -> None:
+def test_the_last_method_answers_whatever_it_has_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     router = updater()._router
 
     def poor(problems: Problems, index: Tensor) -> Update:
         return Update.none(problems.prior.rows(index))
 
-    router.methods = (UpdateMethod("poor", router.methods[-1].can, poor),)
+    monkeypatch.setattr(router, "methods", (UpdateMethod("poor", router.methods[-1].can, poor),))
     found = router.answer(*given(NEAR, WIDE))
     assert found.divergence.tolist() == [torch.inf, torch.inf]
     assert found.sample_efficiency.tolist() == [0.0, 0.0]
