@@ -281,13 +281,15 @@ def can(problems: Problems) -> Tensor:
 def answer(problems: Problems, index: Tensor) -> Update:
     """Answers to the entities at `index`, whose loss is infinite where it is not below what the settings allow."""
     settings, observations, parts = problems.settings, problems.observations, []
-    spread, functions = _spread(problems.scaled), observations.has_functions
+    functions = observations.has_functions
     for some in groups(index, problems.pattern + (functions * (1 << problems.prior.dimension))):
         local = LocalProblem.of(
             problems.prior.rows(some), observations.rows_of(some), problems.axes_of(some[0])
         )
         below = settings.quadrature_below * (MORE_LOSS if bool(functions[some[0]]) else 1.0)
-        parts.append((some, _settled(local, spread[some] >= MOST_SPREAD, settings, below)))
+        parts.append(
+            (some, _settled(local, _spread(problems.scaled.rows(some)) >= MOST_SPREAD, settings, below))
+        )
     return joined(parts)
 
 
