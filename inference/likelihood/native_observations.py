@@ -29,6 +29,7 @@ from beliefstream.inference.likelihood.native_functions import (
 from beliefstream.inference.likelihood.native_terms import (
     FAR,
     LOG_WIDE,
+    NO_PRODUCT,
     WIDE_OUTLIER,
     Array,
     Count,
@@ -114,6 +115,7 @@ def seen(observations: ObservationData) -> Seen:
         codes,
         parameters,
         np.zeros(shape, np.int64) if observations.hidden is None else observations.hidden.cpu().numpy(),
+        np.tile(NO_PRODUCT, (*shape, 1)) if observations.product is None else array(observations.product),
     )
 
 
@@ -186,7 +188,7 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
 
 
 def differences(observations: Seen, points: Tensor) -> Tensor:
-    """``z − h(x)`` of the scalar kinds ``(B, P, N)``, as `Observations.difference`."""
+    """``z − h(x)`` of the scalar kinds, and of a linear one's first number, ``(B, P, N)``."""
     off = np.zeros((*points.shape[:2], observations.kind.shape[1]))
     fill_differences(observations, array(points), off)
     return torch.from_numpy(off).to(points)
@@ -254,14 +256,18 @@ def _residuals(seen: Seen, points: Array, each: Each) -> None:
 
 @native
 def fill_differences(seen: Seen, points: Array, off: Array) -> None:
-    """As `differences`, of what is not linear."""
+    """As `differences`."""
     relative = np.empty(seen.matrix.shape[2])
     for b in range(len(points)):
         for p in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                if seen.mask[b, n] and seen.kind[b, n] != LINEAR and seen.kind[b, n] != LIKELIHOOD:
+                if seen.mask[b, n] and seen.kind[b, n] != LIKELIHOOD:
                     distance = relative_to(seen, b, n, points[b, p], relative)
-                    off[b, p, n] = difference(seen, b, n, points[b, p], relative, distance)
+                    off[b, p, n] = (
+                        seen.value[b, n, 0] - relative[0]
+                        if seen.kind[b, n] == LINEAR
+                        else difference(seen, b, n, points[b, p], relative, distance)
+                    )
 
 
 @native

@@ -39,6 +39,33 @@ NEGLIGIBLE = 40.0  # nats; less than rounding beside the larger of two terms
 FAR, STEEP, BENT = 1e6, 1e6, 1e9
 
 
+class Product(NamedTuple):
+    """The exact form of a report with an error e of its sensor that multiplies, beside the linearised one.
+
+    It is ``z = h + slope (h − reference) (e − estimate) + shift + n``, in the unit of h.
+
+    Attributes:
+        coordinate: of e.
+        estimate: of e, where it is linearised.
+        slope: by which a unit of e changes a unit of h.
+        reference: what is not multiplied.
+        shift: of the linearised form.
+        independent: share of n in the variance of the linearised form; the rest is that of the product of what h and e
+            differ from their predictions.
+    """
+
+    coordinate: float
+    estimate: float
+    slope: float
+    reference: float
+    shift: float
+    independent: float
+
+
+NO_PRODUCT = Product(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+INDEPENDENT = 5  # its place
+
+
 class Seen(NamedTuple):
     """Numbers of a batch of observations, ``(B, N, ...)``."""
 
@@ -60,6 +87,7 @@ class Seen(NamedTuple):
     function: Count  # code of `native_functions`
     parameters: Array  # (B, N, Q) of the function
     hidden: Count  # how many of the last coordinates are errors of sensors
+    product: Array  # (B, N, 6), a `Product` each
 
 
 class Residual(NamedTuple):
@@ -80,13 +108,19 @@ class Space(NamedTuple):
     hessian: Array  # (R, R)
 
 
+def rows_of(seen: Seen, index: NDArray[np.int64]) -> Seen:
+    """The observations of the entities at `index`."""
+    return Seen._make(part[index] for part in seen)
+
+
 def smallest() -> tuple[Seen, Tensor, Tensor]:
     """One observation, point and factor, to compile a function with."""
     ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
     kind = torch.zeros(1, 1, dtype=torch.int64)
     plain = (one, one[..., None], one, one, ones, ones, ones, ones, ones, ones, 0 * ones)
     rest = (torch.zeros(1, 1, 0, 3, dtype=torch.float64), kind > 0, kind, one, kind)
-    return Seen(*(part.numpy() for part in (kind, kind == 0, *plain, *rest))), one, one[..., None]
+    product = torch.tensor([[NO_PRODUCT]], dtype=torch.float64)
+    return Seen(*(part.numpy() for part in (kind, kind == 0, *plain, *rest, product))), one, one[..., None]
 
 
 @inner

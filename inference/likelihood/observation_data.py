@@ -45,6 +45,7 @@ class ObservationData:
     functions: Functions | None = None
     hidden: Tensor | None = None  # (B, N) int64: how many of the last coordinates are errors of sensors
     likelihoods: Likelihoods | None = None
+    product: Tensor | None = None  # (B, N, 6), a `native_terms.Product` each
 
     @property
     def batch(self) -> int:

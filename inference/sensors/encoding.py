@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.measurement_functions import Functions
+from beliefstream.inference.likelihood.native_terms import NO_PRODUCT
 from beliefstream.inference.likelihood.noise import Array, NoiseMixture
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
 from beliefstream.inference.likelihood.problem_functions import Likelihoods
@@ -167,6 +168,7 @@ def _observations(
         deviation_slope=where.put(numbers.slope[index], 0.0) if numbers.slope.any() else None,
         functions=_functions(table, index, where),
         hidden=where.put(numbers.hidden[index], 0) if numbers.hidden.any() else None,
+        product=where.put(numbers.product[index], 0.0) if (numbers.product != NO_PRODUCT).any() else None,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.native_functions import TABULATED
+from beliefstream.inference.likelihood.native_terms import NO_PRODUCT, Product
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
@@ -58,6 +59,7 @@ class Sensor:
         errors: of its numbers, that last; see `inference.sensors.persistent`.
         hidden: how many of the last coordinates are such errors, of this sensor and others.
         gain: of one of these, and its coordinate; None for none.
+        product: what its linearised form (`inference.tracking.gains`) stands for.
 
     Raises:
         ValueError: a number is outside its range, the covariance has a wrong shape or is not positive definite, or an
@@ -83,6 +85,7 @@ class Sensor:
     errors: tuple[OfRow, ...] = ()
     hidden: int = 0
     gain: tuple[int, Gain] | None = None
+    product: Product = NO_PRODUCT
 
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0

@@ -48,6 +48,7 @@ class Numbers(NamedTuple):
     function: NDArray[np.int64]
     parameters: Array  # (S, Q)
     hidden: NDArray[np.int64]  # how many of the last coordinates are errors of sensors
+    product: Array  # (S, 6), a `native_terms.Product` each
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,8 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
     with np.errstate(divide="ignore"):
         log_outlier = np.log(probability)
     codes, parameters = _functions(sensors)
+    product = np.array([s.product for s in sensors])
+    product[:, 3:5] *= np.where(is_linear, whitening[:, 0, 0], 1.0)[:, None]  # what is in the unit of h
     numbers = Numbers(
         kind=kind,
         matrix=np.where(is_linear[:, None, None], whitening @ matrix, matrix),
@@ -161,6 +164,7 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
         function=codes,
         parameters=parameters,
         hidden=np.array([s.hidden for s in sensors], np.int64),
+        product=product,
     )
     return SensorTable(sensors, Numbers._make(map(np.ascontiguousarray, numbers)))
 

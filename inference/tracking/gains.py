@@ -7,8 +7,10 @@ With such an error e, a report without calibration is ``y = h(x) + g(x) e + n``,
 
 where ``c = cov(g, e)`` is the mean of the product of both deviations, which counts as noise: ``var n' = var n +
 var(g) var(e) + c²`` for Gaussians (A. H. Jazwinski, "Stochastic Processes and Filtering Theory", 1970, section 9.3). So
-a sensor of another scale, with an error that adds, replaces the sensor in the step. Where the state is hardly known,
-the noise says so, and a scale is not learned from a wrong distance. Means and variances are those of all components.
+a sensor of another scale, with an error that adds, replaces the sensor in the step. Means and variances are those of
+all components. What this noise hides, ``½ log (var n' / var n)`` nats, counts as lost; where that is more than a
+linearised update may lose, the report is taken as it is (`inference.likelihood.native_terms.Product`), by
+`inference.update.persistent.single_observation`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from beliefstream.inference.likelihood.native_terms import Product
 from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
@@ -140,6 +143,11 @@ def _additive_one(reading: Reading, found: _Moments) -> Reading:
         matrix[0, at] += loading / grown
     else:
         heading[at] -= loading / grown
-    own = replace(sensor, matrix=matrix, heading=heading, scale=sensor.scale * grown, gain=None)
-    covariance = np.array([[_variance(reading) + sensor.scale**2 * noise]])
-    return Reading(own, reading.value + sensor.scale * shift, covariance)
+    variance, both = _variance(reading), _variance(reading) + sensor.scale**2 * noise
+    middle = (
+        loading * error - factor * found.both
+    )  # of what the product adds, beside that of the errors that add
+    product = Product(at, error, factor / grown, reference, middle / grown, variance / both)
+    scale = sensor.scale * grown
+    own = replace(sensor, matrix=matrix, heading=heading, scale=scale, gain=None, product=product)
+    return Reading(own, reading.value + sensor.scale * shift, np.array([[both]]))

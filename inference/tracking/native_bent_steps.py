@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_observations import fill_differences
-from beliefstream.inference.likelihood.native_terms import Seen
+from beliefstream.inference.likelihood.native_terms import Seen, rows_of
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, native
@@ -98,11 +98,11 @@ def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSetting
 
     def differences(row: Places, points: Array) -> Array:
         off = np.empty((*points.shape[:2], 1))
-        fill_differences(_rows(own, row), points, off)
+        fill_differences(rows_of(own, row), points, off)
         return off[..., 0]
 
     def answer(alone: Alone) -> Answer:
-        return _of_components(alone, _rows(own, alone.row), settings)
+        return _of_components(alone, rows_of(own, alone.row), settings)
 
     found = solved(prior, seen, state, differences, answer, int(Method.KALMAN))
     joint = GaussianMixture(*map(torch.from_numpy, found.joint))
@@ -134,10 +134,6 @@ def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> Answer
     found.log_evidence[at], found.divergence[at] = numbers[chosen].T
     found.method[at] = method[chosen]
     return found
-
-
-def _rows(seen: Seen, row: Places) -> Seen:
-    return Seen._make(part[row] for part in seen)
 
 
 def _predicted(given: Given, found: Found, rows: Places) -> Numbers:

@@ -130,7 +130,7 @@ def _space_for_readings(number: int, table: Numbers) -> Seen:
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
         np.empty((1, number, table.noise.shape[1], 3)), np.zeros((1, number), np.bool_),
         np.zeros((1, number), np.int64), np.empty((1, number, table.parameters.shape[1])),
-        np.zeros((1, number), np.int64),
+        np.zeros((1, number), np.int64), np.empty((1, number, table.product.shape[1])),
     )  # fmt: skip
 
 
@@ -158,6 +158,7 @@ def _fill_readings(reported: Reported, start: int, into: Seen) -> None:
         into.function[0, n], into.hidden[0, n] = table.function[s], table.hidden[s]
         put_matrix(into.noise[0, n], table.noise[s])
         put_vector(into.parameters[0, n], table.parameters[s])
+        put_vector(into.product[0, n], table.product[s])
 
 
 def prepare() -> None:

@@ -33,6 +33,7 @@ from beliefstream.inference.likelihood.native_functions import TABULATED
 from beliefstream.inference.likelihood.native_observations import tabulated
 from beliefstream.inference.likelihood.native_terms import (
     FAR,
+    INDEPENDENT,
     LOG_WIDE,
     WIDE_OUTLIER,
     Seen,
@@ -276,11 +277,22 @@ def divergence_all(
     for b in range(len(found)):
         found[b] = math.inf
         if has_closed_noise(seen, b):
-            found[b] = _total(batch, b, False, known, probe)
+            products = _of_products(seen, b)
+            found[b] = products + _total(batch, b, False, known, probe)
             if found[b] < below:
-                found[b] = _total(batch, b, True, known, probe)
+                found[b] = products + _total(batch, b, True, known, probe)
                 if _turns_back(batch, b, probe):
                     found[b] = math.inf
+
+
+@borrowing
+def _of_products(seen: Seen, b: int) -> float:
+    """What is lost at most where the product of two deviations counts as noise: what this noise hides."""
+    total = 0.0
+    for n in range(seen.kind.shape[1]):
+        if seen.mask[b, n]:
+            total -= 0.5 * math.log(seen.product[b, n, INDEPENDENT])
+    return total
 
 
 @borrowing
@@ -345,9 +357,10 @@ def has_one_gaussian(seen: Seen, b: int, n: int) -> bool:
 
 @borrowing
 def is_closed(seen: Seen, b: int) -> bool:
-    """Whether all observations are linear and none may be an outlier."""
+    """Whether all observations are linear, none may be an outlier, and no error of a sensor multiplies."""
     for n in range(seen.kind.shape[1]):
         certain = seen.kind[b, n] == LINEAR and seen.log_outlier[b, n] == -math.inf
+        certain &= seen.product[b, n, INDEPENDENT] == 1
         if seen.mask[b, n] and not certain:
             return False
     return True

@@ -223,7 +223,7 @@ def new_pose(shape: tuple[int, int, int], seen: Seen) -> Pose:
         np.empty_like(seen.heading), np.empty_like(seen.deviation),
         seen.rows, seen.constant, seen.log_inlier, seen.log_outlier, seen.outlier, seen.slope,
         np.empty_like(seen.noise),
-        seen.wraps, seen.function, seen.parameters, seen.hidden,
+        seen.wraps, seen.function, seen.parameters, seen.hidden, seen.product,
     )  # fmt: skip
     return Pose(
         (log_weights, means[0], covariances[0]),

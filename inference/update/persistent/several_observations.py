@@ -61,8 +61,7 @@ def _one_by_one(
     (total, lost), best = torch.zeros(2, belief.batch).double(), torch.zeros(0)
     for number in range(count):
         one = observations.one_each(places[:, number])
-        # one alone is here because it bends
-        near, diverged = _near(belief, one, settings) if count > 1 else (one.kind[:, 0] == LINEAR, lost)
+        near, diverged = _near(belief, one, settings)
         joint, loss, best = _with_one(belief, one, problems.solve, near, diverged)
         evidence = torch.logsumexp(joint.log_weights, 1)
         belief, more = condense(joint.normalised(), settings.most_components, settings.merge_below)
@@ -74,7 +73,8 @@ def _one_by_one(
 def _near(belief: GaussianMixture, one: Observations, settings: UpdateSettings) -> tuple[Tensor, Tensor]:
     """Which observations have a closed form, ``(B,)`` bool, and what it loses, nats."""
     posed = pose(belief, one, settings.linear_below)
-    return (one.kind[:, 0] == LINEAR) | is_near(posed, one, settings), posed.divergence
+    is_linear = (one.kind[:, 0] == LINEAR) & (posed.divergence == 0)  # with closed forms switched off, too
+    return is_linear | is_near(posed, one, settings), posed.divergence
 
 
 def _with_one(
@@ -112,7 +112,9 @@ def _with_scalar(
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
     assert one.hidden is not None
     state = belief.dimension - int(one.hidden.max())
-    own = replace(one, matrix=one.matrix[..., :state], heading=one.heading[..., :state], hidden=None)
+    own = replace(
+        one, matrix=one.matrix[..., :state], heading=one.heading[..., :state], hidden=None, product=None
+    )
 
     def differences(row: Places, points: Array) -> Array:
         return array(own.rows_of(torch.from_numpy(row)).difference(torch.from_numpy(points)))[..., 0]
@@ -130,12 +132,14 @@ def _with_scalar(
 def _of(alone: Alone, own: Observations) -> Observations:
     """The observations of the state alone."""
     seen = own.rows_of(torch.from_numpy(alone.row))
-    value = seen.value.clone()
-    value[:, 0, 0] = torch.from_numpy(alone.value)
+    value, matrix, deviation = seen.value.clone(), seen.matrix, torch.from_numpy(alone.deviation)[:, None]
+    is_linear = seen.kind == LINEAR
+    value[:, 0, 0] = torch.from_numpy(alone.value) / torch.where(is_linear, deviation, 1.0)[:, 0]
     return replace(
         seen,
         value=value,
-        standard_deviation=torch.from_numpy(alone.deviation)[:, None],
+        matrix=torch.where(is_linear[..., None, None], matrix / deviation[..., None, None], matrix),
+        standard_deviation=torch.where(is_linear, 1.0, deviation),
         log_scale=seen.log_scale + torch.from_numpy(alone.growth)[:, None],
         outlier_probability=torch.zeros_like(seen.outlier_probability),
     )

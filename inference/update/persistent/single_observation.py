@@ -1,12 +1,13 @@
 """Update with one scalar observation whose sensor has errors that last, as any update of the state alone.
 
-The errors are hidden coordinates, the last ones, that add to the observation ``z = h(x) + v + n``, as a sum v of them;
-n is the noise. A sheet of ``h(x) + v`` as thin as the noise is hard to fit, but its marginal over the state x is not:
-given x, each component of the prior has a Gaussian v, so that it counts as noise. So of every component
+The errors are hidden coordinates, the last ones, that change the observation ``z = h(x) + v + n`` by v; n is the
+noise. Those that add are a sum, and one that multiplies has a slope that follows from h(x). A sheet of ``h(x) + v`` as
+thin as the noise is hard to fit, but its marginal over the state x is not: given x, each component of the prior has a
+Gaussian v, so that it counts as noise. So of every component
 
 1. v is regressed on h(x), ``v = α + β (h − h₀) + r``; then ``h₀ + (z − h₀ − α) / (1 + β)`` observes h(x) alone, with
-   the noise ``(r + n) / (1 + β)``. What x tells of v along other lines than h counts as noise here: that is the only
-   approximation, and it is counted as lost.
+   the noise ``(r + n) / (1 + β)``. What x tells of v along other lines than h counts as noise here, and the variance of
+   r is its mean over x: these are the only approximations, and they are counted as lost.
 2. The state is updated with that, by the usual ways.
 3. v follows: given x and z it is Gaussian. Its moments over each part of the posterior are taken at cubature points.
 4. All other coordinates follow from x and v by regression.
@@ -23,8 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_terms import Seen
-from beliefstream.inference.mixtures.native import native
+from beliefstream.inference.likelihood.native_terms import Seen, rows_of
+from beliefstream.inference.likelihood.observation_data import LINEAR
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 
@@ -68,15 +70,15 @@ Solve = Callable[[Alone], Answer]
 
 
 class _Split(NamedTuple):
-    """``R`` Gaussians over the state and hidden coordinates, with what they say of the state x and the sum v."""
+    """``R`` Gaussians over the state and hidden coordinates, with what they say of the state x and of `_sums` u."""
 
     mean: Array  # (R, D + m)
     covariance: Array  # (R, D + m, D + m)
-    centre: Array  # (R, D + 1) of x and v
-    spread: Array  # (R, D + 1, D + 1)
-    gain: Array  # (R, D + m, D + 1) of all coordinates given x and v
-    slope: Array  # (R, D) of v given x
-    rest: Array  # (R,) variance of v given x
+    centre: Array  # (R, D + 2) of x and u
+    spread: Array  # (R, D + 2, D + 2)
+    gain: Array  # (R, D + m, D + 2) of all coordinates given x and u
+    slope: Array  # (R, D, 2) of u given x
+    rest: Array  # (R, 2, 2) covariance of u given x
 
     def rows(self, index: Places) -> _Split:
         return _Split(*(part[index] for part in self))
@@ -85,7 +87,7 @@ class _Split(NamedTuple):
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
     one = np.ones((1, 2, 2))
-    split = _split(one[0, :1], np.eye(2)[None], one[0, :1], 1)
+    split = _split(one[0, :1], np.eye(2)[None], one, 1)
     _followed(split, split.centre, split.spread, np.zeros(1, np.int64))
     _cubature(one[0, :1], np.eye(2)[None])
 
@@ -105,8 +107,7 @@ def solved(
     """
     row, place = np.nonzero(belief.log_weights > -math.inf)
     weight, outlier = belief.log_weights[row, place], (seen.log_outlier + seen.outlier)[row, 0]
-    given = belief.means[row, place], belief.covariances[row, place], seen.heading[row, 0]
-    split = _split(*given, state)
+    split = _split(belief.means[row, place], belief.covariances[row, place], _sums(seen, state)[row], state)
     alone, beside, distance = _alone(split, row, seen, differences)
     inlier = weight + (seen.log_inlier - seen.constant)[row, 0] - 0.5 * distance
     best = np.full(len(belief.log_weights), -math.inf)
@@ -130,30 +131,69 @@ def solved(
     return Solution(_together(parts, len(best)), lost, methods)
 
 
+class _Error(NamedTuple):
+    """The error v of an observation at ``P`` points x of each of ``R`` Gaussians, where it is Gaussian."""
+
+    hidden: Array  # (R, P, 2), mean of u
+    slope: Array  # (R, P, 2) of v by u
+    mean: Array  # (R, P)
+    covariance: Array  # (R, P, 2) of v and u
+    variance: Array  # (R, P)
+    noise: Array  # (R, 1), variance of the noise
+
+
+def _sums(seen: Seen, state: int) -> Array:
+    """Two combinations u of the hidden coordinates enter a report: the errors that add, and the one that multiplies.
+
+    Their coefficients are ``(B, D + m, 2)``.
+    """
+    is_linear, (coordinate, _, slope, *_) = (seen.kind[:, 0] == LINEAR)[:, None], seen.product[:, 0].T
+    adding = np.where(is_linear, seen.matrix[:, 0, 0], -seen.heading[:, 0])
+    adding[:, :state] = 0.0
+    at = np.nonzero(slope)[0], coordinate[slope != 0].astype(np.int64)
+    factor = np.zeros_like(adding)
+    adding[at], factor[at] = 0.0, 1.0
+    return np.stack([adding, factor], 2)
+
+
+def _error(split: _Split, at: Places, points: Array, off: Array, seen: Seen) -> _Error:
+    """The error at `points` ``(J, P, D)`` of the splits `at` ``(J,)``, which differ from what is `seen` by `off`."""
+    state = split.slope.shape[1]
+    _, estimate, factor, reference, shift, independent = seen.product[:, 0].T[..., None]
+    hidden = split.centre[at, None, state:] + (points - split.centre[at, None, :state]) @ split.slope[at]
+    slope = np.ones_like(hidden)
+    slope[..., 1] = factor * (seen.value[:, 0, :1] - off - reference)
+    mean = hidden[..., 0] + slope[..., 1] * (hidden[..., 1] - estimate) + shift
+    covariance = slope @ split.rest[at]
+    noise = seen.deviation**2 * independent
+    return _Error(hidden, slope, mean, covariance, (slope * covariance).sum(2), noise)
+
+
 def _alone(split: _Split, row: Places, seen: Seen, differences: Differences) -> tuple[Alone, Array, Array]:
     """Observations of the state alone; nats lost, and rough squared distances, each ``(R,)``."""
     state = split.slope.shape[1]
     mean = np.ascontiguousarray(split.centre[:, :state])
     covariance = np.ascontiguousarray(split.spread[:, :state, :state])
     points = np.concatenate([_cubature(mean, covariance), mean[:, None]], 1)
-    off, turns = differences(row, points), seen.wraps[row, 0]
-    middle, off = off[:, -1], off[:, :-1]
+    seen, off = rows_of(seen, row), differences(row, points)
+    middle, off, turns = off[:, -1], off[:, :-1], seen.wraps[:, 0]
+    error = _error(split, np.arange(len(row)), points[:, :-1], off, seen)
     height = _wrapped(middle[:, None] - off, turns[:, None])  # of h, beside that at the mean
-    along = ((points[:, :-1] - mean[:, None]) * split.slope[:, None]).sum(2)
-    level = height.mean(1)
-    above = height - level[:, None]
+    level, centre, own = height.mean(1), error.mean.mean(1), error.variance.mean(1)
+    above, along = height - level[:, None], error.mean - centre[:, None]
     variance = np.maximum(np.square(above).mean(1), 1e-300)
     beta = (above * along).mean(1) / variance
-    explained = (split.slope * (covariance * split.slope[:, None]).sum(2)).sum(1)
-    beside = np.maximum(explained - beta**2 * variance, 0)
+    beside = np.maximum(np.square(along).mean(1) - beta**2 * variance, 0)
     less = np.where(np.abs(1 + beta) < LEAST, LEAST, 1 + beta)
-    noise = seen.deviation[row, 0] ** 2
-    rest = split.rest + beside + noise
-    left = _wrapped(middle - level - split.centre[:, state], turns)
-    value = seen.value[row, 0, 0] + left / less - (middle - level)
+    noise = own + error.noise[:, 0]
+    rest = noise + beside
+    left = _wrapped(middle - level - centre, turns)
+    value = seen.value[:, 0, 0] + left / less - (middle - level)
     one = Numbers(np.zeros((len(row), 1)), mean[:, None], covariance[:, None])
-    alone = Alone(row, one, value, np.sqrt(rest) / np.abs(less), 0.5 * np.log(rest / noise))
-    return alone, 0.5 * np.log1p(beside / (split.rest + noise)), left**2 / (less**2 * variance + rest)
+    growth = 0.5 * np.log(rest) - np.log(seen.deviation[:, 0])
+    alone = Alone(row, one, value, np.sqrt(rest) / np.abs(less), growth)
+    lost = 0.5 * np.log1p(beside / noise) + 0.25 * error.variance.var(1) / rest**2
+    return alone, lost, left**2 / (less**2 * variance + rest)
 
 
 def _recovered(
@@ -167,19 +207,19 @@ def _recovered(
     """Means ``(J, D + m)`` and covariances of all coordinates, where the state has `moments`, of the splits `at`."""
     (mean, covariance), state, of = moments, split.slope.shape[1], row[at]
     points = _cubature(mean, covariance)
-    off = differences(of, points)
-    given = split.centre[at, state, None] + (
-        (points - split.centre[at, None, :state]) * split.slope[at, None]
-    ).sum(2)
-    gain = (split.rest / (split.rest + seen.deviation[row, 0] ** 2))[at, None]
-    error = given + gain * _wrapped(off - given, seen.wraps[of])
-    level = error.mean(1)
-    beside, above = points - mean[:, None], error - level[:, None]
-    centre = np.concatenate([mean, level[:, None]], 1)
-    spread = np.empty((len(at), state + 1, state + 1))
+    seen, off = rows_of(seen, of), differences(of, points)
+    error = _error(split, at, points, off, seen)
+    gain = error.covariance / (error.variance + error.noise)[..., None]
+    hidden = error.hidden + gain * _wrapped(off - error.mean, seen.wraps)[..., None]
+    level = hidden.mean(1)
+    beside, above = points - mean[:, None], hidden - level[:, None]
+    centre, size = np.concatenate([mean, level], 1), split.centre.shape[1]
+    spread = np.empty((len(at), size, size))
     spread[:, :state, :state] = covariance
-    spread[:, state, :state] = spread[:, :state, state] = (beside * above[..., None]).mean(1)
-    spread[:, state, state] = np.square(above).mean(1) + split.rest[at] * (1 - gain[:, 0])
+    spread[:, :state, state:] = beside.transpose(0, 2, 1) @ above / points.shape[1]
+    spread[:, state:, :state] = spread[:, :state, state:].transpose(0, 2, 1)
+    left = split.rest[at] - gain.transpose(0, 2, 1) @ error.covariance / points.shape[1]
+    spread[:, state:, state:] = above.transpose(0, 2, 1) @ above / points.shape[1] + left
     return _followed(split, centre, spread, at)
 
 
@@ -207,58 +247,75 @@ def _together(parts: list[tuple[Places, Array, Array, Array]], batch: int) -> Nu
     return joint
 
 
-def _split(mean: Array, covariance: Array, heading: Array, state: int) -> _Split:
-    """Gaussians ``(R, D + m)`` by `heading` ``(R, D + m)`` of their observations."""
-    (count, size), empty = mean.shape, np.empty
-    both = state + 1
+def _split(mean: Array, covariance: Array, sums: Array, state: int) -> _Split:
+    """Gaussians ``(R, D + m)`` with the `sums` ``(R, D + m, 2)`` of their hidden coordinates."""
+    (count, size, own), empty = sums.shape, np.empty
+    both = state + own
     split = _Split(
         mean, covariance, empty((count, both)), empty((count, both, both)), empty((count, size, both)),
-        empty((count, state)), empty(count),
+        empty((count, state, own)), empty((count, own, own)),
     )  # fmt: skip
-    _fill_split(split, heading)
+    _fill_split(split, sums)
     return split
 
 
 @native
-def _fill_split(split: _Split, heading: Array) -> None:
-    state, size = split.slope.shape[1], split.mean.shape[1]
-    factor = np.empty((state + 1, state + 1))
-    for r in range(len(heading)):
+def _fill_split(split: _Split, sums: Array) -> None:
+    state, size, both = split.slope.shape[1], split.mean.shape[1], split.centre.shape[1]
+    factor = np.empty((both, both))
+    for r in range(len(sums)):
         mean, covariance, centre = split.mean[r], split.covariance[r], split.centre[r]
-        spread, gain, slope = split.spread[r], split.gain[r], split.slope[r]
-        for i in range(size):
-            gain[i, state] = 0.0
-            for j in range(state):
-                gain[i, j] = covariance[i, j]
-            for j in range(state, size):
-                gain[i, state] -= covariance[i, j] * heading[r, j]
-        centre[state] = spread[state, state] = 0.0
+        spread, gain = split.spread[r], split.gain[r]
         for i in range(state):
             centre[i] = mean[i]
-            spread[i, state] = spread[state, i] = gain[i, state]
-            for j in range(state):
-                spread[i, j] = covariance[i, j]
-        for j in range(state, size):
-            centre[state] -= heading[r, j] * mean[j]
-            spread[state, state] -= heading[r, j] * gain[j, state]
+            for j in range(size):
+                gain[j, i] = covariance[j, i]
+        for q in range(state, both):
+            centre[q] = 0.0
+            for j in range(state, size):
+                centre[q] += sums[r, j, q - state] * mean[j]
+            for i in range(size):
+                gain[i, q] = 0.0
+                for j in range(state, size):
+                    gain[i, q] += covariance[i, j] * sums[r, j, q - state]
+        for q in range(both):
+            for i in range(state):
+                spread[i, q] = spread[q, i] = gain[i, q]
+            for p in range(state, both):
+                total = 0.0
+                for j in range(state, size):
+                    total += sums[r, j, p - state] * gain[j, q]
+                spread[p, q] = spread[q, p] = total
         factorise(spread, TINY, ROUNDING, factor)
-        split.rest[r] = factor[state, state] * factor[state, state]
-        for i in range(state - 1, -1, -1):
-            total = factor[state, i]
-            for j in range(i + 1, state):
-                total -= factor[j, i] * slope[j]
-            slope[i] = total / factor[i, i]
+        _fill_rest(split, r, factor)
         for i in range(size):
-            for j in range(state + 1):
+            for j in range(both):
                 total = gain[i, j]
                 for k in range(j):
                     total -= factor[j, k] * gain[i, k]
                 gain[i, j] = total / factor[j, j]
-            for j in range(state, -1, -1):
+            for j in range(both - 1, -1, -1):
                 total = gain[i, j]
-                for k in range(j + 1, state + 1):
+                for k in range(j + 1, both):
                     total -= factor[k, j] * gain[i, k]
                 gain[i, j] = total / factor[j, j]
+
+
+@borrowing
+def _fill_rest(split: _Split, r: int, factor: Array) -> None:
+    """Regress the sums on the state."""
+    slope, state = split.slope[r], split.slope.shape[1]
+    for q in range(slope.shape[1]):
+        for i in range(state - 1, -1, -1):
+            total = factor[state + q, i]
+            for j in range(i + 1, state):
+                total -= factor[j, i] * slope[j, q]
+            slope[i, q] = total / factor[i, i]
+        for p in range(q + 1):
+            total = 0.0
+            for j in range(p + 1):
+                total += factor[state + q, state + j] * factor[state + p, state + j]
+            split.rest[r, q, p] = split.rest[r, p, q] = total
 
 
 def _followed(split: _Split, centre: Array, spread: Array, at: Places) -> tuple[Array, Array]:
