@@ -60,7 +60,7 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     outcomes = _in_stages(steps, updater, with_fits)
 
     def parts(some: Sequence[Step]) -> list[Outcome]:
-        return _advance_alike(some, updater.with_components(some[0].model.components), False)
+        return _in_groups(some, updater, False)
 
     def whole(some: Sequence[Step]) -> list[Outcome]:
         return _in_stages(some, updater, False)
@@ -159,10 +159,12 @@ def _doubt(batch: Batch) -> None:
 
 def _put_light_back(batch: Batch) -> None:
     """Update light components, and put them back while the belief is in doubt."""
-    for one in batch.each:
-        if not one.has_modes:
-            settings = batch.updater.with_components(one.step.model.components).settings
-            one.outcome = with_light(one.outcome, one.step, one.whole, settings)
+    some = [one for one in batch.each if not one.has_modes]
+    outcomes, steps = [one.outcome for one in some], [one.step for one in some]
+    for one, outcome in zip(
+        some, with_light(outcomes, steps, [one.whole for one in some], batch.updater), strict=True
+    ):
+        one.outcome = outcome
 
 
 STAGES: tuple[Callable[[Batch], None], ...] = (

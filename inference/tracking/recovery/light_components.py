@@ -14,25 +14,29 @@ They are reduced with a power of their weights, so that what is far and light st
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import LIKELIHOOD
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, concatenate
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.sensors.encoding import encode
-from beliefstream.inference.sensors.readings import expanded
+from beliefstream.inference.sensors.readings import Reading, expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, Step
+from beliefstream.inference.tracking.events import Array, Belief, Step
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import predict
 from beliefstream.inference.tracking.recovery.doubt import outlier_share
 from beliefstream.inference.update.closed.nearly_linear import hypotheses
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.updater import Updater
 
 # These were set on the drifting kinds of docs/adversarial.md and the cost of a fleet.
 BEGIN = 3.0  # nats of doubt at which light components are kept: two surprises soon after each other
@@ -58,63 +62,109 @@ def without_light(step: Step) -> tuple[Step, Belief | None]:
     return replace(step, belief=heavy), step.belief
 
 
-def with_light(outcome: Outcome, step: Step, whole: Belief | None, settings: UpdateSettings) -> Outcome:
-    """Return the outcome of a step's heavy components with the light ones of the `whole` belief after it."""
-    if not settings.light:
-        return outcome
-    readings = expanded(step.instant.readings)
+def with_light(
+    outcomes: Sequence[Outcome], steps: Sequence[Step], wholes: Sequence[Belief | None], updater: Updater
+) -> list[Outcome]:
+    """Return the outcomes of the steps' heavy components with the light ones of the `wholes` after them.
+
+    A whole belief is None where it has no light part.
+    """
+    found = list(outcomes)
+    alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    readings = [expanded(step.instant.readings) for step in steps]
+    for i, (outcome, step, whole) in enumerate(zip(outcomes, steps, wholes, strict=True)):
+        if _may_have_light(outcome, step, whole, readings[i]):
+            size = outcome.belief.means.shape[1]
+            alike[size, len(readings[i]), step.model.components].append(i)
+    for (size, number, components), places in alike.items():
+        settings = updater.with_components(components).settings
+        if not settings.light:
+            continue
+        some = [(steps[i], whole) for i in places for whole in [wholes[i]]]
+        joint = predict([step if whole is None else replace(step, belief=whole) for step, whole in some])
+        for n in range(number):
+            seen = encode([[readings[i][n]] for i in places], size)
+            joint = hypotheses(joint, seen, torch.zeros(len(places), dtype=torch.int64))
+            total = joint.log_weights.logsumexp(1, keepdim=True)
+            joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(total)
+        evidence = torch.tensor([[outcomes[i].log_evidence] for i in places])
+        better = joined([outcomes[i] for i in places], joint.scaled_by(-evidence), settings)
+        for i, outcome in zip(places, better, strict=True):
+            found[i] = outcome
+    return found
+
+
+def _may_have_light(outcome: Outcome, step: Step, whole: Belief | None, readings: Sequence[Reading]) -> bool:
+    """Whether the belief has a light part, or is in doubt and may get one."""
     if whole is None and not (outcome.belief.error.doubt > BEGIN and outlier_share(readings)):
-        return outcome
-    is_usual = step.belief is not None and step.instant.prior is None and not step.model.motion.is_static
-    if not is_usual or any(each.sensor.kind == LIKELIHOOD for each in readings):
-        return outcome
-    joint = predict([step if whole is None else replace(step, belief=whole)])
-    for reading in readings:
-        joint = hypotheses(joint, encode([[reading]], joint.dimension), torch.tensor([0]))
-        joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(joint.log_weights.logsumexp(1))
-    return joined(outcome, joint.scaled_by(-outcome.log_evidence), settings)
+        return False
+    if step.belief is None or step.instant.prior is not None or step.model.motion.is_static:
+        return False
+    return not any(each.sensor.kind == LIKELIHOOD for each in readings)
 
 
-def joined(outcome: Outcome, joint: GaussianMixture, settings: UpdateSettings) -> Outcome:
-    """Join the answer with the hypotheses `joint` that it lacks, whose weights are relative to it.
+def joined(outcomes: Sequence[Outcome], joint: GaussianMixture, settings: UpdateSettings) -> list[Outcome]:
+    """Join each answer with the hypotheses `joint` that it lacks, whose weights are relative to it.
 
     It lacks those that are negligible, and those at whose mean it has less than half their density.
     """
-    answer = outcome.belief.mixture()
+    answer = concatenate([outcome.belief.mixture() for outcome in outcomes])
     peak = joint.log_weights - la.log_diagonal(joint.factors()) - joint.dimension / 2 * LOG_TWO_PI
     lacks = (joint.log_weights < math.log(NEGLIGIBLE_WEIGHT)) | (
         answer.log_density(joint.means) < peak - math.log(2)
     )
-    places = torch.nonzero((lacks & joint.present)[0])[:, 0]
-    if len(places) == 0:
-        return outcome
-    found = beside([answer, joint.places(places[None])])
-    log_evidence = outcome.log_evidence + float(found.log_weights.logsumexp(1))
-    found = found.normalised()
-    weights, error = found.log_weights[0], outcome.belief.error
-    if weights[answer.components :].exp().sum() > 0.5:  # what the doubt was about
-        error = error._replace(doubt=0.0)
-    heavy = weights > weights.max() + math.log(NEGLIGIBLE_WEIGHT)
-    light = ~heavy & (weights > weights.max() + (LEAST if error.doubt > 0 else LEAST_CALM))
-    most, below = settings.most_components, settings.merge_below
-    few, lost = condense(_only(found, heavy), most, below, POWER)
-    error = AccumulatedErrors.of([error]).plus(lost).single()[0]._replace(doubt=error.doubt)
-    parts = [few.scaled_by(weights[heavy].logsumexp(0))]
-    if bool(light.any()):
-        few = reduce(_only(found, light), MOST, below, POWER)
-        parts.append(few.scaled_by(weights[light].logsumexp(0)))
-    everything = beside(parts)
-    shares = everything.log_weights[0].exp().numpy()
-    belief = replace(
-        outcome.belief,
-        weights=shares / shares.sum(),
-        means=everything.means[0].numpy(),
-        covariances=everything.covariances[0].numpy(),
-        error=error,
-    )
-    return replace(outcome, belief=belief, log_evidence=log_evidence)
+    lacks &= joint.present
+    found, index = list(outcomes), torch.nonzero(lacks.any(1))[:, 0]
+    if len(index):
+        lacked = _only(joint, lacks).rows(index)
+        some = [outcomes[i] for i in index.tolist()]
+        for i, outcome in zip(
+            index.tolist(), _reduced(some, answer.rows(index), lacked, settings), strict=True
+        ):
+            found[i] = outcome
+    return found
+
+
+def _reduced(
+    outcomes: Sequence[Outcome], answer: GaussianMixture, lacked: GaussianMixture, settings: UpdateSettings
+) -> list[Outcome]:
+    """The outcomes with the components of both, the heavy and the light ones reduced apart."""
+    together = beside([answer, lacked])
+    gained, together = together.log_weights.logsumexp(1).tolist(), together.normalised()
+    weights, errors = together.log_weights, [outcome.belief.error for outcome in outcomes]
+    is_new = (weights[:, answer.components :].exp().sum(1) > 0.5).tolist()  # what the doubt was about
+    doubts = [0.0 if new else error.doubt for new, error in zip(is_new, errors, strict=True)]
+    best = weights.max(1, keepdim=True).values
+    least = torch.tensor([[LEAST if doubt > 0 else LEAST_CALM] for doubt in doubts])
+    heavy = weights > best + math.log(NEGLIGIBLE_WEIGHT)
+    light = ~heavy & (weights > best + least)
+    few, lost = condense(_only(together, heavy), settings.most_components, settings.merge_below, POWER)
+    errors = AccumulatedErrors.of(errors).plus(lost).single()
+    parts = [(torch.arange(len(outcomes)), few, heavy)]
+    if len(index := torch.nonzero(light.any(1))[:, 0]):
+        rest = _only(together, light).rows(index)
+        parts.append((index, reduce(rest, MOST, settings.merge_below, POWER), light))
+    numbers: list[list[tuple[Array, ...]]] = [[] for _ in outcomes]
+    for at, part, chosen in parts:
+        part = part.scaled_by(weights.where(chosen, -math.inf)[at].logsumexp(1, keepdim=True))
+        shares, counts = part.log_weights.exp().numpy(), part.present.sum(1).tolist()
+        for row, (i, count) in enumerate(zip(at.tolist(), counts, strict=True)):
+            own = shares[row, :count], part.means[row, :count].numpy(), part.covariances[row, :count].numpy()
+            numbers[i].append(own)
+    found = []
+    for i, outcome in enumerate(outcomes):
+        shares, means, covariances = map(np.concatenate, zip(*numbers[i], strict=True))
+        belief = replace(
+            outcome.belief,
+            weights=shares / shares.sum(),
+            means=means,
+            covariances=covariances,
+            error=errors[i]._replace(doubt=doubts[i]),
+        )
+        found.append(replace(outcome, belief=belief, log_evidence=outcome.log_evidence + gained[i]))
+    return found
 
 
 def _only(mixture: GaussianMixture, chosen: Tensor) -> GaussianMixture:
-    """The chosen components ``(K,)`` of a batch of one."""
-    return mixture.places(torch.nonzero(chosen)[:, 0][None])
+    """The chosen components ``(B, K)``; the others are absent."""
+    return GaussianMixture(mixture.log_weights.where(chosen, -math.inf), mixture.means, mixture.covariances)

@@ -29,14 +29,15 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from beliefstream.inference.likelihood.native_observations import smoothed
-from beliefstream.inference.likelihood.observations import LIKELIHOOD, Observations
+from beliefstream.inference.likelihood.native_terms import Seen, rows_of
+from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import expanded
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
-from beliefstream.inference.tracking.events import Belief, Step, single_belief
+from beliefstream.inference.tracking.events import Array, Belief, Step, single_belief
 from beliefstream.inference.tracking.outcomes import Outcome
 from beliefstream.inference.tracking.prediction import predict, without_expired
 from beliefstream.inference.tracking.recovery.history import MOST_INSTANTS
@@ -51,6 +52,7 @@ NARROWER = 0.5  # standard deviation of a part, of its component's
 STEP = 1.6 * NARROWER  # between parts, whose sum is off by .6 % for each coordinate
 FINE = 0.2  # step of the finer lattice
 REACH = 9.0  # standard deviations of the belief, within which places are looked for
+SPARSE = 64  # of the finer lattice's points, the first look takes one
 LIKELY = 10.0  # nats below the best place, above which a place matters
 SHARE = 0.02  # of the density at such a place, above which a part matters
 MOST_COMPONENTS, MERGED_BELOW = 4, 0.01  # of the belief that is divided, and nats that merging them may cost
@@ -76,14 +78,18 @@ def refiltered(
 
     `outcomes` are those of the instants alone, whose evidence, p-values and fits remain.
     """
-    found = {}
+    runs = {}
     for i, (step, alone) in enumerate(zip(steps, outcomes, strict=True)):
         window = _window(step, alone.p_value)
         divided = _divided(window) if window else None
-        if divided is None:
-            continue
-        outcome = _joined(_run(window, divided, filters), updater.with_components(step.model.components))
+        if divided is not None:
+            runs[i] = _Run.of(window, divided)
+    _filter(list(runs.values()), filters)
+    found = {}
+    for i, run in runs.items():
+        outcome = _joined(run, updater.with_components(steps[i].model.components))
         if outcome is not None:
+            alone = outcomes[i]
             kept = {"log_evidence": alone.log_evidence, "p_value": alone.p_value, "fits": alone.fits}
             found[i] = replace(outcome, **kept)
     return found
@@ -131,8 +137,7 @@ def _divided(window: Sequence[Step]) -> _Divided | None:
     marginal = whole.marginal(axes)
     fine, cell = _places(marginal)
     log_prior = marginal.log_density(fine)
-    joint = log_prior[0] + _log_likelihood(window, whole, axes, observations, fine[0], cell)
-    likely = torch.nonzero(joint > joint.max() - LIKELY)[:, 0]
+    likely = _likely(log_prior[0], fine[0], _ways(window, whole, axes, observations, cell))
     each = component_log_density(fine[:, likely], narrow.means, narrow.factors())[0]  # (P, F)
     logs = each + narrow.log_weights[0, :, None] - log_prior[0, likely]
     matters = torch.nonzero((logs > math.log(SHARE)).any(1))[:, 0]
@@ -178,71 +183,118 @@ def _places(marginal: GaussianMixture) -> tuple[Tensor, Tensor]:
     return (mean + la.times(factor, points))[None], FINE * factor
 
 
-def _log_likelihood(
-    window: Sequence[Step],
-    whole: GaussianMixture,
-    axes: Sequence[int],
-    seen: Observations,
-    points: Tensor,
-    cell: Tensor,
-) -> Tensor:
-    """Log likelihood of all reports ``(F,)``, smoothed over the cells and over the way since the first report."""
+class _Ways(NamedTuple):
+    """Where an entity may have gone from a place, and what was reported from there."""
+
+    offsets: Tensor  # (N, 1, d), from a place to the mean at each instant
+    frames: Tensor  # (N, 1, d, d), factors of the cell and of the way there
+    seen: Seen  # of N entities, the reports of each instant
+
+
+def _ways(
+    window: Sequence[Step], whole: GaussianMixture, axes: Sequence[int], seen: Observations, cell: Tensor
+) -> _Ways:
     mean, covariance = (part[0] for part in whole.moments())
     gain = covariance[:, axes] @ la.invert(covariance[axes][:, axes][None])[0]
     # of an entity whose place is known, nearly
     rest = la.symmetrise(covariance - (1 - KNOWN) * gain @ covariance[axes])
     known = Belief(window[0].instant.time, np.ones(1), mean[None].numpy(), rest[None].numpy())
     ways = predict([replace(step, belief=known) for step in window]).marginal(axes)
-    there = points + (ways.means - mean[axes])
-    frames = la.cholesky(ways.covariances + cell @ cell.mT).expand(-1, len(points), -1, -1)
     seen = dataclasses.replace(seen, matrix=seen.matrix[..., axes], heading=seen.heading[..., axes])
-    return smoothed(seen.numbers, there, frames)[0].sum(0)
+    return _Ways(ways.means - mean[axes], la.cholesky(ways.covariances + cell @ cell.mT), seen.numbers)
 
 
-class _Filtered(NamedTuple):
-    """A belief at the last instant, and the log of its weight and the evidence of all reports."""
+def _likely(log_prior: Tensor, points: Tensor, ways: _Ways) -> Tensor:
+    """The points ``(P, d)`` at which an entity may have been, given all reports.
 
-    outcome: Outcome
-    log_weight: float
-
-
-def _run(window: Sequence[Step], divided: _Divided, filters: Filters) -> tuple[_Filtered, list[_Filtered]]:
-    """Filter the whole belief, and its parts, through all reports."""
-    time, parts = window[0].instant.time, divided.parts
-    assert window[0].belief is not None
-    error = window[0].belief.error._replace(doubt=0.0)
-    whole, log_whole = single_belief(divided.whole, time, AccumulatedErrors.of([error])), 0.0
-    means, covariances = parts.means[0, :, None].numpy(), parts.covariances[0, :, None].numpy()
-    beliefs = [
-        Belief(time, np.ones(1), *numbers, error=error) for numbers in zip(means, covariances, strict=True)
-    ]
-    logs = parts.log_weights[0].numpy()
-    for step in window:
-        (alone,) = filters.whole([replace(step, belief=whole)])
-        whole, log_whole = alone.belief, log_whole + alone.log_evidence
-        outcomes = filters.parts([replace(step, belief=belief) for belief in beliefs])
-        logs = logs + [outcome.log_evidence for outcome in outcomes]
-        kept = np.flatnonzero(logs > logs.max() - FORGOTTEN)
-        if len(kept) == 0:  # not a number
-            break
-        logs, outcomes = logs[kept], [outcomes[k] for k in kept]
-        beliefs = [outcome.belief for outcome in outcomes]
-    found = [_Filtered(outcome, log) for outcome, log in zip(outcomes, logs.tolist(), strict=True)]
-    return _Filtered(alone, log_whole), found
+    Of one in `SPARSE`, all reports are looked at; of the others, only as long as those left might raise them that far.
+    """
+    most, some = _most(ways.seen), torch.arange(0, len(points), SPARSE)
+    best = float(_with_reports(log_prior[some], points[some], ways, range(len(most))).max()) - LIKELY
+    left = torch.nonzero(log_prior + float(most.sum()) > best)[:, 0]
+    joint = log_prior[left]
+    for n in range(len(most)):
+        joint = _with_reports(joint, points[left], ways, [n])
+        kept = joint + float(most[n + 1 :].sum()) > best
+        joint, left = joint[kept], left[kept]
+    return left[joint > joint.max() - LIKELY]
 
 
-def _joined(found: tuple[_Filtered, list[_Filtered]], updater: Updater) -> Outcome | None:
+def _most(seen: Seen) -> Array:
+    """What the reports of each instant add to a log likelihood at most ``(N,)``: their density at its peak."""
+    narrowest = seen.noise[..., 2].min(2, initial=1.0)
+    outlier = np.where(seen.kind == LINEAR, -math.inf, seen.outlier)
+    peak: Array = np.where(seen.mask, np.maximum(-seen.constant - np.log(narrowest), outlier), 0.0).sum(1)
+    return peak
+
+
+def _with_reports(log_density: Tensor, points: Tensor, ways: _Ways, instants: Sequence[int]) -> Tensor:
+    """The log density ``(P,)`` with that of the reports of some instants, smoothed over cells and ways."""
+    index = np.array(instants)
+    frames = ways.frames[index].expand(-1, len(points), -1, -1)
+    return log_density + smoothed(rows_of(ways.seen, index), points + ways.offsets[index], frames)[0].sum(0)
+
+
+@dataclasses.dataclass
+class _Run:
+    """The whole belief and its parts on their way through the reports of a window."""
+
+    window: Sequence[Step]
+    whole: Belief
+    parts: list[Belief]
+    logs: Array  # of the weights of the parts and the evidence of all reports
+    log_whole: float = 0.0
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of(cls, window: Sequence[Step], divided: _Divided) -> _Run:
+        time, parts, before = window[0].instant.time, divided.parts, window[0].belief
+        assert before is not None
+        error = before.error._replace(doubt=0.0)
+        whole = single_belief(divided.whole, time, AccumulatedErrors.of([error]))
+        means, covariances = parts.means[0, :, None].numpy(), parts.covariances[0, :, None].numpy()
+        beliefs = [
+            Belief(time, np.ones(1), *numbers, error=error)
+            for numbers in zip(means, covariances, strict=True)
+        ]
+        return cls(window, whole, beliefs, parts.log_weights[0].numpy())
+
+    def advance(self, alone: Outcome, outcomes: list[Outcome]) -> None:
+        """Go on to what was found with the reports of one instant."""
+        self.whole, self.log_whole = alone.belief, self.log_whole + alone.log_evidence
+        self.logs = self.logs + [outcome.log_evidence for outcome in outcomes]
+        kept = np.flatnonzero(self.logs > self.logs.max() - FORGOTTEN)
+        self.logs, self.outcomes = self.logs[kept], [outcomes[k] for k in kept]
+        self.parts = [outcome.belief for outcome in self.outcomes]
+
+
+def _filter(runs: Sequence[_Run], filters: Filters) -> None:
+    """Filter the whole beliefs, and the parts of all, through the reports of their windows."""
+    for number in range(max((len(run.window) for run in runs), default=0)):
+        # without parts, one had evidence that is not a number
+        active = [run for run in runs if number < len(run.window) and run.parts]
+        wholes = filters.whole([replace(run.window[number], belief=run.whole) for run in active])
+        steps = [replace(run.window[number], belief=belief) for run in active for belief in run.parts]
+        outcomes = iter(filters.parts(steps))
+        for run, alone in zip(active, wholes, strict=True):
+            run.advance(alone, [next(outcomes) for _ in run.parts])
+
+
+def _joined(run: _Run, updater: Updater) -> Outcome | None:
     """Return the outcome of all parts together; None if they found no evidence that the whole had not."""
-    (alone, log_whole), parts = found
-    mixture = beside([each.outcome.belief.mixture().scaled_by(each.log_weight) for each in parts])
+    if not run.outcomes:
+        return None
+    mixture = beside(
+        [part.mixture().scaled_by(log) for part, log in zip(run.parts, run.logs.tolist(), strict=True)]
+    )
     total, settings = float(mixture.log_weights.logsumexp(1)), updater.settings
-    if not total > log_whole - LOST:
+    if not total > run.log_whole - LOST:
         return None
     few, lost = condense(mixture.normalised(), settings.most_components, settings.merge_below)
-    best = max(parts, key=lambda each: each.log_weight).outcome
+    best = run.outcomes[int(run.logs.argmax())]
     error = AccumulatedErrors.of([best.belief.error]).plus(lost).single()[0]
-    doubt = max(alone.belief.error.doubt - (total - log_whole), 0.0)  # what was found explains the rest
+    doubt = max(run.whole.error.doubt - (total - run.log_whole), 0.0)  # what was found explains the rest
     belief = single_belief(few, best.belief.time, AccumulatedErrors.of([error]))
     outcome = replace(best, belief=replace(belief, error=error._replace(doubt=doubt)))
-    light = alone.belief.mixture().scaled_by(log_whole - total)
-    return joined(outcome, light, settings)
+    light = run.whole.mixture().scaled_by(run.log_whole - total)
+    return joined([outcome], light, settings)[0]

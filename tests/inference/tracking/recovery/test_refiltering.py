@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
+from beliefstream.inference.likelihood.native_observations import smoothed
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors import range_to
@@ -120,7 +122,28 @@ def test_a_belief_that_expired_does_not_come_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_numbers_that_are_not_finite_leave_the_outcome_as_it_is() -> None:
-    nothing = refiltering._Filtered(None, float("nan"))  # type: ignore[arg-type]
-    one = Outcome(Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None]), 1.0, 0.0, 1.0, "kalman")
-    part = refiltering._Filtered(one, float("nan"))
-    assert refiltering._joined((nothing, [part]), updater()) is None
+    belief = Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    outcome = Outcome(belief, 1.0, math.nan, 1.0, "kalman")
+    run = refiltering._Run([], belief, [belief], np.zeros(1))
+    run.advance(replace(outcome, log_evidence=0.0), [outcome])
+    assert run.parts == []
+    assert refiltering._joined(run, updater()) is None
+
+
+def test_places_that_are_left_out_early_are_not_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    likely, seen = refiltering._likely, []
+
+    def noting(log_prior: torch.Tensor, points: torch.Tensor, ways: refiltering._Ways) -> torch.Tensor:
+        found = likely(log_prior, points, ways)
+        joint = log_prior + smoothed(
+            ways.seen, points + ways.offsets, ways.frames.expand(-1, len(points), -1, -1)
+        )[0].sum(0)
+        seen.append((found, torch.nonzero(joint > joint.max() - refiltering.LIKELY)[:, 0], len(points)))
+        return found
+
+    monkeypatch.setattr(refiltering, "_likely", noting)
+    final([*reports(OLD, 0.0, 12), *reports(NEW, 200.0, 6)], RandomWalk((0.0016, 0.0016)), monkeypatch)
+    assert seen
+    for found, expected, every in seen:
+        assert torch.equal(found, expected)
+        assert 0 < len(found) < every / 5
