@@ -45,7 +45,7 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     factorise,
     invert_product,
 )
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 
 Array = NDArray[np.float64]
 Workspace = tuple[Array, Array, Array, Array, Array, Array]
@@ -131,10 +131,10 @@ class AccumulatedErrors:
         return AccumulatedErrors(found)
 
 
-def counted(update: Update) -> Tensor:
+def counted(update: Answer) -> Tensor:
     """Loss of an update that counts, ``(B,)``, nats."""
     bound = update.method == int(Method.LINEARISED)
-    return torch.where(bound, OF_BOUND, 1.0).double() * update.divergence
+    return torch.where(bound, OF_BOUND, 1.0).double() * update.lost
 
 
 def prepare() -> None:

@@ -43,8 +43,9 @@ from beliefstream.inference.tracking.recovery.joint_posterior import joint_outco
 from beliefstream.inference.tracking.recovery.light_components import with_light, without_light
 from beliefstream.inference.tracking.recovery.refiltering import Filters, refiltered
 from beliefstream.inference.update.closed.reduction_cost import condense
+from beliefstream.inference.update.result import Answer
 from beliefstream.inference.update.settings import MOST_TOGETHER
-from beliefstream.inference.update.updater import Update, Updater
+from beliefstream.inference.update.updater import Updater
 
 __all__ = ["MOST_TOGETHER", "Outcome", "Step", "advance", "replay"]
 
@@ -277,7 +278,7 @@ def _with_control(outcome: Outcome, step: Step) -> Outcome:
     return outcome if control is None else replace(outcome, belief=replace(outcome.belief, control=control))
 
 
-def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
+def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Answer:
     """Update with all readings of an instant, at most `MOST_TOGETHER` observations at a time."""
     readings = [_spread(expanded(row)) for row in readings]
     first = [row[:MOST_TOGETHER] for row in readings]
@@ -288,13 +289,13 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
     index = torch.tensor(more)
     rest = _observe([readings[i][MOST_TOGETHER:] for i in more], update.posterior.rows(index), updater)
     earlier = update.rows(index)
-    joint = Update(
+    joint = Answer(
         rest.posterior,
         torch.minimum(earlier.sample_efficiency, rest.sample_efficiency),
         earlier.log_evidence + rest.log_evidence,
         torch.minimum(earlier.p_value, rest.p_value),
         rest.method,
-        earlier.divergence + rest.divergence,
+        earlier.lost + rest.lost,
     )
     return update.with_rows(index, joint)
 

@@ -28,7 +28,7 @@ from beliefstream.inference.tracking.native_steps import (
 )
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.updates import BENT, EFFICIENCY, EVIDENCE
-from beliefstream.inference.update.persistent.single_observation import Alone, Answer, solved
+from beliefstream.inference.update.persistent.single_observation import Alone, StateAnswer, solved
 from beliefstream.inference.update.plane.polar_answers import (
     DIVERGENCE,
     EVIDENCE as LOG_EVIDENCE,
@@ -101,7 +101,7 @@ def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSetting
         fill_differences(rows_of(own, row), points, off)
         return off[..., 0]
 
-    def answer(alone: Alone) -> Answer:
+    def answer(alone: Alone) -> StateAnswer:
         return _of_components(alone, rows_of(own, alone.row), settings)
 
     found = solved(prior, seen, state, differences, answer, int(Method.KALMAN))
@@ -115,7 +115,7 @@ def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSetting
     )
 
 
-def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> Answer:
+def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> StateAnswer:
     """Answers to components over the state, by quadrature."""
     (count, _, state), most = alone.prior.means.shape, settings.most_components
     none, value = np.zeros((count, 1)), seen.value.copy()
@@ -126,12 +126,12 @@ def _of_components(alone: Alone, seen: Seen, settings: UpdateSettings) -> Answer
     )  # fmt: skip
     shape = count, most
     posterior = Numbers(np.full(shape, -np.inf), np.zeros((*shape, state)), np.zeros((*shape, state, state)))
-    found = Answer(posterior, np.zeros(count), np.full(count, np.inf), np.zeros(count, np.int64))
+    found = StateAnswer(posterior, np.zeros(count), np.full(count, np.inf), np.zeros(count, np.int64))
     place, chosen, some, numbers, method = _by_quadrature(alone.prior, seen, settings)
     at, width = place[chosen], some.means.shape[1]
     for into, part in zip(posterior, some, strict=True):
         into[at, :width] = part[chosen]
-    found.log_evidence[at], found.divergence[at] = numbers[chosen].T
+    found.log_evidence[at], found.lost[at] = numbers[chosen].T
     found.method[at] = method[chosen]
     return found
 

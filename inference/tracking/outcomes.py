@@ -10,7 +10,7 @@ from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief, beliefs_of
 from beliefstream.inference.tracking.health.columns import Array
 from beliefstream.inference.tracking.learned_likelihoods import Trust
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 
 METHODS = {int(method): method.name.lower() for method in Method}
 
@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
 
 def split(
-    update: Update,
+    update: Answer,
     times: Sequence[float],
     errors: Sequence[AccumulatedError],
     found: Sequence[Array] | None = None,

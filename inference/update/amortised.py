@@ -23,7 +23,7 @@ from beliefstream.inference.update.devices import DeviceNetwork
 from beliefstream.inference.update.in_two_steps import TwoSteps, has_hypotheses, seen_first
 from beliefstream.inference.update.network import CheckedNetwork, ThoroughNetwork, Wanted
 from beliefstream.inference.update.problems import Problems, groups
-from beliefstream.inference.update.result import Update, joined
+from beliefstream.inference.update.result import Answer, joined
 from beliefstream.inference.update.settings import PLANE, UNLIKELY, UpdateSettings
 
 # Below this, a sensor is only slightly nonlinear; set on hard problems, as `UNLIKELY`.
@@ -43,19 +43,19 @@ class Amortised:
         """All entities, ``(B,)`` bool."""
         return torch.ones(problems.prior.batch, dtype=torch.bool)
 
-    def answer(self, problems: Problems, index: Tensor) -> Update:
+    def answer(self, problems: Problems, index: Tensor) -> Answer:
         """Checked answers to the entities at `index`, each as good as the settings ask."""
         answers = self._thoroughly if self._settings.refine_below else self._in_one_pass
         return joined(list(answers(_Batch(problems, self._settings.components), index)))
 
-    def _in_one_pass(self, batch: _Batch, index: Tensor) -> Iterator[tuple[Tensor, Update]]:
+    def _in_one_pass(self, batch: _Batch, index: Tensor) -> Iterator[tuple[Tensor, Answer]]:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
         for some in groups(index, batch.codes):
             has_problem = bool(batch.problems.observations.has_problem[some[0]])
             network = self._network.double if has_problem else self._network
             yield some, CheckedNetwork(network, self._settings).update(batch.local(some))
 
-    def _thoroughly(self, batch: _Batch, index: Tensor) -> Iterator[tuple[Tensor, Update]]:
+    def _thoroughly(self, batch: _Batch, index: Tensor) -> Iterator[tuple[Tensor, Answer]]:
         """Refined answers; the problems of one call have tensors of one shape."""
         settings, problems, count = self._settings, batch.problems, len(batch.codes)
         posed, no = problems.scaled.rows(index), torch.zeros(count, dtype=torch.bool)

@@ -36,7 +36,7 @@ from beliefstream.inference.update.check.mode_search import (
 from beliefstream.inference.update.check.prior_scan import SLACK
 from beliefstream.inference.update.check.refinement import LEAST_ADDED, finite, refine
 from beliefstream.inference.update.devices import DeviceNetwork
-from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
+from beliefstream.inference.update.result import Answer, Method, efficiency_at, in_threads, joined
 from beliefstream.inference.update.settings import ENOUGH, PLANE, UpdateSettings
 
 # Without another source, a number was set on hard problems, of the seeds that docs/adversarial.md names.
@@ -64,7 +64,7 @@ class CheckedNetwork:
     def __init__(self, network: DeviceNetwork, settings: UpdateSettings) -> None:
         self.network, self.settings = network, settings
 
-    def update(self, local: LocalProblem) -> Update:
+    def update(self, local: LocalProblem) -> Answer:
         """Posterior of each problem."""
         answer, fell_back = self._answer(local)
         return _marked(self._checked(local, answer, self.settings.points), fell_back)
@@ -96,17 +96,17 @@ class CheckedNetwork:
         fits = local.prior.components <= self.settings.components
         return self.settings.components if fits else self.settings.most_components
 
-    def _checked(self, local: LocalProblem, answer: GaussianMixture, points: int) -> Update:
+    def _checked(self, local: LocalProblem, answer: GaussianMixture, points: int) -> Answer:
         """Extend an answer to the whole state, reduce it, and measure the result."""
         return self._measured(local, self._unmeasured(local, answer), points)
 
-    def _unmeasured(self, local: LocalProblem, answer: GaussianMixture) -> Update:
+    def _unmeasured(self, local: LocalProblem, answer: GaussianMixture) -> Answer:
         """Extend an answer to the whole state, and reduce it."""
         whole = self._reduced(local, answer)
         # the first of two steps mostly is quadrature; a linearised update would count a bound, not what is measured
         found = Method.TRANSFORMER if local.start is None else Method.QUADRATURE
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
-        return Update.of(whole, unmeasured, unmeasured, found)
+        return Answer.of(whole, unmeasured, unmeasured, found)
 
     def _reduced(self, local: LocalProblem, answer: GaussianMixture) -> GaussianMixture:
         """The answer over the whole state, with few components, and a wide one where no points fell."""
@@ -118,7 +118,7 @@ class CheckedNetwork:
         few = reduce(whole, settings.most_components - 1, settings.merge_below)
         return with_wide(few, wide, settings.prior_share)
 
-    def _measured(self, local: LocalProblem, update: Update, points: int, seed: int = Seed.CHECK) -> Update:
+    def _measured(self, local: LocalProblem, update: Answer, points: int, seed: int = Seed.CHECK) -> Answer:
         """Estimate the quality and evidence of an update on `points` samples."""
         answer = local.localise(update.posterior)
         return _with_quality(update, importance.quality(local.weigh(answer, points, seed)))
@@ -130,7 +130,7 @@ class ThoroughNetwork(CheckedNetwork):
     Noise can be a millionth of the prior, and an answer must not depend on the rest of its batch.
     """
 
-    def thorough(self, local: LocalProblem, wanted: Wanted) -> Update:
+    def thorough(self, local: LocalProblem, wanted: Wanted) -> Answer:
         """Posterior of each problem, as `update`, as good as `wanted`."""
         sound, parts = _sound(local), []
         for chosen, way in ((sound, self._refined), (~sound, self._unrefined)):
@@ -143,21 +143,21 @@ class ThoroughNetwork(CheckedNetwork):
         few = local.prior.dimension <= PLANE  # in more, as many as an answer may have components
         return super().tokens(local) if few else self.settings.most_components
 
-    def _unrefined(self, local: LocalProblem, _: Wanted) -> Update:
+    def _unrefined(self, local: LocalProblem, _: Wanted) -> Answer:
         return self.update(local)
 
-    def _refined(self, local: LocalProblem, wanted: Wanted) -> Update:
+    def _refined(self, local: LocalProblem, wanted: Wanted) -> Answer:
         """Refine a few problems at a time."""
         answer, fell_back = self._answer(local)
         batch = local.prior.batch
 
-        def part(index: Tensor) -> tuple[Tensor, Update]:
+        def part(index: Tensor) -> tuple[Tensor, Answer]:
             return index, self._together(local.rows(index), answer.rows(index), wanted.rows(index))
 
         each = min(TOGETHER, math.ceil(batch / torch.get_num_threads()))
         return _marked(joined(in_threads(part, torch.split(torch.arange(batch), each))), fell_back)
 
-    def _moved(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+    def _moved(self, local: LocalProblem, answer: GaussianMixture, now: Answer, least: Tensor) -> Answer:
         """Refine answers that are not nearly exact; repeat with more points while they are poor and improve.
 
         Every refinement adds components, more than an answer may have. A repeat starts from what the reduction left,
@@ -180,7 +180,7 @@ class ThoroughNetwork(CheckedNetwork):
             return now
         return now.with_rows(chosen, self._verified(local.rows(chosen), now.rows(chosen)))
 
-    def _together(self, local: LocalProblem, answer: GaussianMixture, wanted: Wanted) -> Update:
+    def _together(self, local: LocalProblem, answer: GaussianMixture, wanted: Wanted) -> Answer:
         parts = []
         for chosen, way in ((wanted.doubted, self._along), (~wanted.doubted, self._plainly)):
             index = torch.nonzero(chosen)[:, 0]
@@ -191,11 +191,11 @@ class ThoroughNetwork(CheckedNetwork):
         now = parts[0][1] if len(parts) == 1 else joined(parts)  # one part has every problem, in order
         return self._searched(local, answer, now, wanted)
 
-    def _plainly(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+    def _plainly(self, local: LocalProblem, answer: GaussianMixture, now: Answer, least: Tensor) -> Answer:
         """Refine answers with their own points."""
         return self._moved(local, answer, self._measured(local, now, MEASURED), least)
 
-    def _along(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+    def _along(self, local: LocalProblem, answer: GaussianMixture, now: Answer, least: Tensor) -> Answer:
         """Refine answers with points along the posterior too, and components where they lack mass there."""
         peaks = randomised_images(local.prior, local.observations)
         few = reduce(evened(peaks), self.settings.most_components, self.settings.merge_below)
@@ -209,7 +209,7 @@ class ThoroughNetwork(CheckedNetwork):
         start = beside([answer.scaled_by(torch.log1p(-share)), replace(few, log_weights=added)])
         return self._moved(local, start, now, least)
 
-    def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Update, wanted: Wanted) -> Update:
+    def _searched(self, local: LocalProblem, answer: GaussianMixture, now: Answer, wanted: Wanted) -> Answer:
         """Search for modes where answers are poor, or observations so nonlinear that no point may have come to some."""
         if local.start is not None:
             return now  # it has a part for every hypothesis about the observations that come first
@@ -224,7 +224,7 @@ class ThoroughNetwork(CheckedNetwork):
             index, self._peaked(some, answer.rows(index), now.rows(index), wanted.least[index])
         )
 
-    def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update, least: Tensor) -> Update:
+    def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Answer, least: Tensor) -> Answer:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
         given = local.prior, local.observations
         peaks = with_agreeing(*given, search(*given, local.images, self.settings.most_components))
@@ -236,18 +236,18 @@ class ThoroughNetwork(CheckedNetwork):
         now = self._better(local, laplace, now)
         return self._moved(local, both, now, least)
 
-    def _verified(self, local: LocalProblem, update: Update) -> Update:
+    def _verified(self, local: LocalProblem, update: Answer) -> Answer:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
         weighted = local.weigh(local.localise(update.posterior), VERIFIED, Seed.VERIFICATION)
         again = _with_quality(update, importance.quality(weighted))
-        divergence = torch.maximum(update.divergence, again.divergence)
+        divergence = torch.maximum(update.lost, again.lost)
         if local.partial:
             divergence = divergence + local.unobserved_divergence(update.posterior, weighted)
         size = torch.minimum(update.sample_efficiency, again.sample_efficiency)
         size = torch.minimum(size, efficiency_at(divergence))
-        return replace(again, sample_efficiency=size, divergence=divergence)
+        return replace(again, sample_efficiency=size, lost=divergence)
 
-    def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
+    def _better(self, local: LocalProblem, answer: GaussianMixture, now: Answer) -> Answer:
         """For each entity the answer that is nearer to the exact posterior.
 
         They are compared on the points of both: the points of one flatter it.
@@ -262,7 +262,7 @@ class ThoroughNetwork(CheckedNetwork):
         return now.with_rows(better, other.rows(better))
 
 
-def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> GaussianMixture:
+def lacking(local: LocalProblem, peaks: GaussianMixture, update: Answer) -> GaussianMixture:
     """The peaks at which an answer is too low by `SLACK` nats, weighted by their shares of the posterior."""
     exact = local.prior.log_density(peaks.means) + local.observations.log_likelihood(peaks.means)
     off = exact - update.log_evidence[:, None] - local.localise(update.posterior).log_density(peaks.means)
@@ -270,7 +270,7 @@ def lacking(local: LocalProblem, peaks: GaussianMixture, update: Update) -> Gaus
     return replace(peaks, log_weights=torch.where((off > SLACK) & share.isfinite(), share, -math.inf))
 
 
-def _marked(update: Update, fell_back: Tensor) -> Update:
+def _marked(update: Answer, fell_back: Tensor) -> Answer:
     """The update with the method of answers that are not those of the network on its device."""
     return replace(update, method=torch.where(fell_back, int(Method.FALLBACK), update.method))
 
@@ -283,14 +283,14 @@ def _with_fallback(answer: GaussianMixture, local: LocalProblem, unusable: Tenso
     return safe.padded(count).where(unusable[:, None], answer.padded(count))
 
 
-def _with_quality(update: Update, quality: importance.Quality) -> Update:
+def _with_quality(update: Answer, quality: importance.Quality) -> Answer:
     """The update with its quality and evidence replaced."""
     size, evidence, divergence, deviation = quality
     return replace(
         update,
         sample_efficiency=torch.nan_to_num(size, nan=0.0),
         log_evidence=evidence,
-        divergence=torch.nan_to_num(divergence + deviation, nan=math.inf),
+        lost=torch.nan_to_num(divergence + deviation, nan=math.inf),
     )
 
 

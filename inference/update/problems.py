@@ -13,10 +13,10 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled, pose
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Answer
 from beliefstream.inference.update.settings import UpdateSettings
 
-Solve = Callable[[GaussianMixture, Observations], Update]
+Solve = Callable[[GaussianMixture, Observations], Answer]
 
 
 @dataclass(frozen=True)

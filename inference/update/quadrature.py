@@ -32,7 +32,7 @@ from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.check.prior_scan import scan
 from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.problems import Problems, groups
-from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.result import Answer, Method, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise
@@ -278,7 +278,7 @@ def can(problems: Problems) -> Tensor:
     return few
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Answers to the entities at `index`, whose loss is infinite where it is not below what the settings allow."""
     settings, observations, parts = problems.settings, problems.observations, []
     functions = observations.has_functions
@@ -298,7 +298,7 @@ def _spread(scaled: Scaled) -> Tensor:
     return gate(scaled.prior, scaled.observations, scaled.linear)
 
 
-def _settled(local: LocalProblem, steep: Tensor, settings: UpdateSettings, below: float) -> Update:
+def _settled(local: LocalProblem, steep: Tensor, settings: UpdateSettings, below: float) -> Answer:
     """Answers, whose loss is infinite if it is not less than `below`, nats; `steep` ones are compared with a scan."""
     observations = local.observations
     solution = solve(local.prior, observations, below * AIM)
@@ -311,7 +311,7 @@ def _settled(local: LocalProblem, steep: Tensor, settings: UpdateSettings, below
     if len(at):
         divergence[at] += _missed(local.rows(at), whole.rows(at), solution.log_evidence[at])
     loss = torch.where(divergence < below, divergence, math.inf)
-    return Update.of(whole, solution.log_evidence, loss, Method.QUADRATURE)
+    return Answer.of(whole, solution.log_evidence, loss, Method.QUADRATURE)
 
 
 def _missed(local: LocalProblem, whole: GaussianMixture, log_evidence: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
-VECTORS = ("sample_efficiency", "log_evidence", "p_value", "method", "divergence")
+VECTORS = ("sample_efficiency", "log_evidence", "p_value", "method", "lost")
 
 
 class Method(IntEnum):
@@ -31,7 +31,7 @@ class Method(IntEnum):
 
 
 @dataclass(frozen=True)
-class Update:
+class Answer:
     """Posterior and quality of a batch; the vectors are ``(B,)``."""
 
     posterior: GaussianMixture
@@ -39,32 +39,32 @@ class Update:
     log_evidence: Tensor  # log p(observations), in the sensors' own units
     p_value: Tensor  # p-value of the observations under the prediction, 0 to 1
     method: Tensor  # a `Method`, int64
-    divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
+    lost: Tensor  # estimate of KL(exact ‖ posterior), nats
 
     @classmethod
     def of(
-        cls, posterior: GaussianMixture, log_evidence: Tensor, divergence: Tensor, method: Method | Tensor
-    ) -> Update:
+        cls, posterior: GaussianMixture, log_evidence: Tensor, lost: Tensor, method: Method | Tensor
+    ) -> Answer:
         """An answer whose sample efficiency is that of its divergence; its p-value is not known yet."""
         if not isinstance(method, Tensor):
-            method = torch.full_like(divergence, method, dtype=torch.int64)
-        unknown = torch.full_like(divergence, math.nan)
-        return cls(posterior, efficiency_at(divergence), log_evidence, unknown, method, divergence)
+            method = torch.full_like(lost, method, dtype=torch.int64)
+        unknown = torch.full_like(lost, math.nan)
+        return cls(posterior, efficiency_at(lost), log_evidence, unknown, method, lost)
 
     @classmethod
-    def none(cls, prior: GaussianMixture) -> Update:
-        """No answers: the priors with infinite divergence."""
+    def none(cls, prior: GaussianMixture) -> Answer:
+        """No answers: the priors, with all lost."""
         zero = torch.zeros(prior.batch, dtype=torch.float64)
         return cls.of(prior, zero, zero + math.inf, Method.FALLBACK)
 
-    def with_p_value(self, p_value: Tensor) -> Update:
+    def with_p_value(self, p_value: Tensor) -> Answer:
         return replace(self, p_value=p_value)
 
-    def rows(self, index: Tensor) -> Update:
+    def rows(self, index: Tensor) -> Answer:
         vectors = (getattr(self, name)[index] for name in VECTORS)
-        return Update(self.posterior.rows(index), *vectors)
+        return Answer(self.posterior.rows(index), *vectors)
 
-    def with_rows(self, index: Tensor, other: Update) -> Update:
+    def with_rows(self, index: Tensor, other: Answer) -> Answer:
         """Replace the entities at `index` by `other`; without a copy where these are none, or all in order."""
         batch = len(self.method)
         if len(index) == 0:
@@ -86,14 +86,14 @@ def efficiency_at(divergence: Tensor) -> Tensor:
     return (-2 * divergence).exp()
 
 
-def joined(parts: Sequence[tuple[Tensor, Update]]) -> Update:
+def joined(parts: Sequence[tuple[Tensor, Answer]]) -> Answer:
     """The answers of parts of a batch, each with its places, in the order of the places."""
     if len(parts) == 1 and bool((parts[0][0].diff() > 0).all()):
         return parts[0][1]
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     posterior = concatenate([update.posterior for _, update in parts])
     vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in VECTORS]
-    return Update(posterior, *vectors).rows(order)
+    return Answer(posterior, *vectors).rows(order)
 
 
 def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:

@@ -36,7 +36,7 @@ from beliefstream.inference.update.closed import kalman, linearised
 from beliefstream.inference.update.persistent import several_observations as errors
 from beliefstream.inference.update.plane import hypotheses, several_observations, single_observation
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Update, joined
+from beliefstream.inference.update.result import Answer, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 
@@ -45,7 +45,7 @@ class UpdateMethod(NamedTuple):
 
     name: str
     can: Callable[[Problems], Tensor]  # which problems it may take, (B,) bool
-    answer: Callable[[Problems, Tensor], Update]  # to the problems at an index (b,); lost is infinite: none
+    answer: Callable[[Problems, Tensor], Answer]  # to the problems at an index (b,); lost is infinite: none
 
 
 class Router:
@@ -65,16 +65,16 @@ class Router:
             UpdateMethod("network", network.can, network.answer),
         )
 
-    def answer(self, prior: GaussianMixture, observations: Observations) -> Update:
+    def answer(self, prior: GaussianMixture, observations: Observations) -> Answer:
         """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same coordinates."""
         problems = Problems.of(prior, observations, self.settings, self.answer)
-        left, parts = torch.ones(prior.batch, dtype=torch.bool), list[tuple[Tensor, Update]]()
+        left, parts = torch.ones(prior.batch, dtype=torch.bool), list[tuple[Tensor, Answer]]()
         for method in self.methods:
             index = torch.nonzero(left & method.can(problems))[:, 0]
             if len(index) == 0:
                 continue
             found = method.answer(problems, index)
-            answered = (found.divergence < torch.inf) | found.divergence.isnan()
+            answered = (found.lost < torch.inf) | found.lost.isnan()
             if method is self.methods[-1] or bool(answered.all()):
                 parts.append((index, found))
                 left[index] = False

@@ -15,11 +15,11 @@ from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.amortised import Amortised
 from beliefstream.inference.update.check.simulated_p_value import simulated_p_value
 from beliefstream.inference.update.devices import DeviceCapacity, DeviceNetwork, OutOfMemory, is_memory
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.router import Router
 from beliefstream.inference.update.settings import UpdateSettings
 
-__all__ = ["Method", "Update", "UpdateSettings", "Updater"]
+__all__ = ["Answer", "Method", "UpdateSettings", "Updater"]
 
 
 class Updater:
@@ -75,7 +75,7 @@ class Updater:
         return type(self).update is Updater.update
 
     @torch.inference_mode()
-    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Update:
+    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Answer:
         """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
 
         `simulated` is whether the p-values of a user's likelihoods come from its simulator; otherwise they are rough.

@@ -22,7 +22,7 @@ from beliefstream.inference.update.check.local_problem import LocalProblem
 from beliefstream.inference.update.network import ThoroughNetwork
 from beliefstream.inference.update.plane import hypotheses, several_observations, single_observation
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Answer
 
 Replaced = tuple[object, str, Callable[..., Any]]
 """A module or class, the name of a function in it, and what takes its place."""
@@ -51,8 +51,8 @@ def _none_first(observations: Observations) -> tuple[Tensor, Tensor]:
 
 
 def _same_answer(
-    _: ThoroughNetwork, __: LocalProblem, ___: GaussianMixture, now: Update, ____: Any
-) -> Update:
+    _: ThoroughNetwork, __: LocalProblem, ___: GaussianMixture, now: Answer, ____: Any
+) -> Answer:
     return now
 
 

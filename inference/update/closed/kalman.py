@@ -16,7 +16,7 @@ from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.scaled_problem import Posed
 from beliefstream.inference.update.closed.updates import exact_all
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 
 
 def can(problems: Problems) -> Tensor:
@@ -24,12 +24,12 @@ def can(problems: Problems) -> Tensor:
     return problems.posed.closed
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Exact posteriors of the entities at `index`; what their reduction loses is measured."""
     settings = problems.settings
     whole, evidence = exact(problems.posed, index)
     posterior, loss = condense(whole, settings.most_components, settings.merge_below)
-    return Update.of(posterior, evidence, loss, Method.KALMAN)
+    return Answer.of(posterior, evidence, loss, Method.KALMAN)
 
 
 def exact(posed: Posed, index: Tensor) -> tuple[GaussianMixture, Tensor]:

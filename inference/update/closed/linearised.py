@@ -15,7 +15,7 @@ from beliefstream.inference.update.closed.polynomials import are_near, with_poly
 from beliefstream.inference.update.closed.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.closed.updates import SEVERAL
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.result import Answer, Method, joined
 from beliefstream.inference.update.settings import MOST_TOUCHED, PLANE, UNLIKELY, UpdateSettings
 
 LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function of the user
@@ -52,14 +52,14 @@ def linear_share(posed: Posed, observations: Observations, settings: UpdateSetti
     return torch.where(replaced, LESS_LINEAR, 1.0).double()
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Posteriors of the entities at `index`; they are exact if all sensors are linear."""
     problem = problems.scaled.rows(index)
     updated = _by_polynomials if problem.observations.has_own_functions else _by_hypotheses
     return updated(problem, problems.posed.divergence[index], problems.settings)
 
 
-def _by_polynomials(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
+def _by_polynomials(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Answer:
     """Update with functions of the user as polynomials where they are near, and as they are elsewhere."""
     prior, observations = problem.prior, problem.observations
     expanded = problem._replace(observations=with_polynomials(observations, prior.moments()[0]))
@@ -79,7 +79,7 @@ def _by_polynomials(problem: Scaled, divergence: Tensor, settings: UpdateSetting
     return joined(parts)
 
 
-def _by_hypotheses(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Update:
+def _by_hypotheses(problem: Scaled, divergence: Tensor, settings: UpdateSettings) -> Answer:
     differing, parts = disagree(problem), []
     agreeing = torch.nonzero(~differing)[:, 0]
     # one by one where they disagree: how light a hypothesis may be depends on all observations of an update
@@ -89,7 +89,7 @@ def _by_hypotheses(problem: Scaled, divergence: Tensor, settings: UpdateSettings
             some.prior, some.observations, settings.most_components, settings.merge_below, some.linear, differ
         )
         method = torch.where(divergence[at] > 0, int(Method.LINEARISED), int(Method.KALMAN))
-        parts.append((at, Update.of(some.back(posterior), evidence, divergence[at] + loss, method)))
+        parts.append((at, Answer.of(some.back(posterior), evidence, divergence[at] + loss, method)))
     return joined(parts)
 
 

@@ -20,9 +20,9 @@ from beliefstream.inference.update.closed.linearised import is_near
 from beliefstream.inference.update.closed.nearly_linear import hypotheses, order
 from beliefstream.inference.update.closed.reduction_cost import condense
 from beliefstream.inference.update.closed.scaled_problem import pose
-from beliefstream.inference.update.persistent.single_observation import Alone, Answer, solved
+from beliefstream.inference.update.persistent.single_observation import Alone, StateAnswer, solved
 from beliefstream.inference.update.problems import Problems, Solve, groups
-from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.result import Answer, Method, joined
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ def can(problems: Problems) -> Tensor:
     return ~is_near(problems.posed, problems.observations, problems.settings)
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Posteriors of the entities at `index`, over the state and the hidden coordinates.
 
     Their observations have Gaussian noise, and none is a problem of the user. `Problems.solve` answers those of the
@@ -55,7 +55,7 @@ def answer(problems: Problems, index: Tensor) -> Update:
 
 def _one_by_one(
     problems: Problems, belief: GaussianMixture, observations: Observations, places: Tensor
-) -> Update:
+) -> Answer:
     """Posteriors of entities with as many observations, which are taken in the order of their `places`."""
     settings, count = problems.settings, int(observations.mask[0].sum())
     (total, lost), best = torch.zeros(2, belief.batch).double(), torch.zeros(0)
@@ -67,7 +67,7 @@ def _one_by_one(
         belief, more = condense(joint.normalised(), settings.most_components, settings.merge_below)
         total, lost = total + evidence, lost + loss + more
     # no other method has hidden coordinates: what lost anything is an answer too, and says so
-    return Update.of(belief, total, lost.clamp_max(torch.finfo(lost.dtype).max), best)
+    return Answer.of(belief, total, lost.clamp_max(torch.finfo(lost.dtype).max), best)
 
 
 def _near(belief: GaussianMixture, one: Observations, settings: UpdateSettings) -> tuple[Tensor, Tensor]:
@@ -119,10 +119,10 @@ def _with_scalar(
     def differences(row: Places, points: Array) -> Array:
         return array(own.rows_of(torch.from_numpy(row)).difference(torch.from_numpy(points)))[..., 0]
 
-    def answer(alone: Alone) -> Answer:
+    def answer(alone: Alone) -> StateAnswer:
         update = solve(GaussianMixture(*map(torch.from_numpy, alone.prior)), _of(alone, own))
-        vectors = array(update.log_evidence), array(update.divergence), update.method.numpy()
-        return Answer(numbers_of(update.posterior), *vectors)
+        vectors = array(update.log_evidence), array(update.lost), update.method.numpy()
+        return StateAnswer(numbers_of(update.posterior), *vectors)
 
     found = solved(numbers_of(belief), one.numbers, state, differences, answer, int(Method.KALMAN))
     joint = GaussianMixture(*map(torch.from_numpy, found.joint))

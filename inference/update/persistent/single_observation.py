@@ -48,12 +48,12 @@ class Alone(NamedTuple):
     growth: Array  # (R,), log of the deviation of ``r + n`` over that of n
 
 
-class Answer(NamedTuple):
-    """What they become; an infinite divergence, nats, is none."""
+class StateAnswer(NamedTuple):
+    """What they become; an infinite loss, nats, is none."""
 
     posterior: Numbers  # (R, J)
     log_evidence: Array  # (R,)
-    divergence: Array  # (R,)
+    lost: Array  # (R,)
     method: Places  # (R,)
 
 
@@ -66,7 +66,7 @@ class Solution(NamedTuple):
 
 
 Differences = Callable[[Places, Array], Array]
-Solve = Callable[[Alone], Answer]
+Solve = Callable[[Alone], StateAnswer]
 
 
 class _Split(NamedTuple):
@@ -126,7 +126,7 @@ def solved(
         parts.insert(0, (of[at], log_weights, *_recovered(split, at, moments, of, seen, differences)))
         total = np.full(len(best), -math.inf)
         np.logaddexp.at(total, np.concatenate([of, row]), np.concatenate([mass, weight + outlier]))
-        np.add.at(lost, of, np.exp(mass - total[of]) * (answer.divergence + beside[kept]))
+        np.add.at(lost, of, np.exp(mass - total[of]) * (answer.lost + beside[kept]))
         methods[of] = answer.method
     return Solution(_together(parts, len(best)), lost, methods)
 

@@ -24,7 +24,7 @@ from beliefstream.inference.update.check.importance import with_wide
 from beliefstream.inference.update.check.mode_search import widened_at, with_noise_of
 from beliefstream.inference.update.closed.reduction_cost import divergence
 from beliefstream.inference.update.problems import Problems, Solve
-from beliefstream.inference.update.result import Update, joined
+from beliefstream.inference.update.result import Answer, joined
 from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
 MOST = 16  # hypotheses of an entity
@@ -46,7 +46,7 @@ def can(problems: Problems) -> Tensor:
     return (problems.touched_count <= PLANE) & ~observations.has_functions & ~observations.has_problem
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Answers to the entities at `index`, whose loss is infinite where they have not 2 to `MOST` hypotheses.
 
     `Problems.solve` answers those without outliers, whose noise has one part each.
@@ -60,11 +60,11 @@ def answer(problems: Problems, index: Tensor) -> Update:
 
 def _summed(
     prior: GaussianMixture, observations: Observations, solve: Solve, settings: UpdateSettings
-) -> Update:
+) -> Answer:
     """The answer to one problem; its loss is infinite if it has too few or too many hypotheses, or no evidence."""
     hypotheses = _hypotheses(observations)
     if hypotheses is None:
-        return Update.none(prior)
+        return Answer.none(prior)
     seen = _under(observations, hypotheses)
     some = seen.mask.any(1)
     index = torch.nonzero(some)[:, 0]
@@ -73,7 +73,7 @@ def _summed(
     evidence[some] += solved.log_evidence
     total = torch.logsumexp(evidence, 0)
     if not bool(total.isfinite()):
-        return Update.none(prior)
+        return Answer.none(prior)
     weight = evidence - total
     parts = [solved.posterior.scaled_by(weight[some, None])]
     if not bool(some.all()):  # all observations are outliers, and the prior is the answer
@@ -83,9 +83,9 @@ def _summed(
     few = with_wide(few, GaussianMixture.gaussian(*prior.moments()), settings.prior_share)
     lost = divergence(whole, few)
     share = weight[some].exp()
-    off = lost + torch.where(share > 0, share * solved.divergence, 0.0).sum()
+    off = lost + torch.where(share > 0, share * solved.lost, 0.0).sum()
     likeliest = solved.method[share.argmax()][None]
-    return Update.of(few, total[None], off, likeliest)
+    return Answer.of(few, total[None], off, likeliest)
 
 
 def _flattened(parts: list[GaussianMixture]) -> GaussianMixture:

@@ -69,7 +69,7 @@ from beliefstream.inference.update.plane.mixture_fit import (
 )
 from beliefstream.inference.update.plane.smoothing import Cells, new_cell_block, new_cells
 from beliefstream.inference.update.problems import Problems, groups
-from beliefstream.inference.update.result import Method, Update, efficiency_at, in_threads, joined
+from beliefstream.inference.update.result import Answer, Method, efficiency_at, in_threads, joined
 from beliefstream.inference.update.settings import PLANE, UpdateSettings
 
 
@@ -99,7 +99,7 @@ def can(problems: Problems) -> Tensor:
     return (problems.touched_count == PLANE) & ~observations.has_functions & observations.is_plain
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Answers to the entities at `index`, whose loss is infinite where it is more than that of one that is not refined.
 
     Where poor answers are refined, there is a second attempt.
@@ -117,7 +117,7 @@ def answer(problems: Problems, index: Tensor) -> Update:
         if local.observations.matrix.shape[2] == PLANE:
             parts.append((some, _attempts(local, gained[some], problems.settings)))
         else:  # a sensor of three rows, such as one above the plane
-            parts.append((some, Update.none(local.whole)))
+            parts.append((some, Answer.none(local.whole)))
     return joined(parts)
 
 
@@ -133,7 +133,7 @@ def _most(size: Tensor) -> Tensor:
     return -0.5 * size.log()  # as `efficiency_at`
 
 
-def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> Update:
+def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> Answer:
     """The answers of the first attempt that is good enough, with infinite loss where none is."""
     left, attempts = torch.arange(len(gained)), [(COARSER, torch.full_like(gained, MOST_UNREFINED))]
     if once := settings.refine_below:
@@ -141,19 +141,17 @@ def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> 
         # the second is as if refined
         refined = torch.where(least > once, once, min(once, settings.repeat_below))
         attempts = [(USUAL, _most(least)), (FINER, _most(refined))]
-    parts: list[tuple[Tensor, Update]] = []
+    parts: list[tuple[Tensor, Answer]] = []
     for number, (attempt, most) in enumerate(attempts, 1):
 
-        def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
+        def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Answer]:
             return some, _solved(local.rows(some), settings, attempt)
 
         poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
         for some, update in in_threads(part, torch.split(left, each)):
-            good = update.divergence < most[some]
+            good = update.lost < most[some]
             if number == len(attempts):  # what is poor is left
-                parts.append(
-                    (some, replace(update, divergence=torch.where(good, update.divergence, math.inf)))
-                )
+                parts.append((some, replace(update, lost=torch.where(good, update.lost, math.inf))))
                 continue
             poor.append(some[~good])
             if len(at := torch.nonzero(good)[:, 0]):
@@ -164,8 +162,8 @@ def _attempts(local: LocalProblem, gained: Tensor, settings: UpdateSettings) -> 
     return joined(parts)
 
 
-def _solved(local: LocalProblem, settings: UpdateSettings, attempt: Attempt) -> Update:
-    """Answers, with infinite divergence where they must not be used."""
+def _solved(local: LocalProblem, settings: UpdateSettings, attempt: Attempt) -> Answer:
+    """Answers, with infinite loss where they must not be used."""
     prior, seen = local.prior, local.observations.native
     assert seen is not None
     mean, covariance = prior.moments()
@@ -184,7 +182,7 @@ def _solved(local: LocalProblem, settings: UpdateSettings, attempt: Attempt) -> 
     divergence += torch.where(steep > STEEP, lost * steep, 0.0)
     sound = inside & (lost < MOST_LOST) & ((evidence[0] - evidence[1]).abs() < MOST_APART)
     divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
-    update = Update.of(whole, evidence[0], divergence, Method.QUADRATURE)
+    update = Answer.of(whole, evidence[0], divergence, Method.QUADRATURE)
     return _with_unseen(local, update, found.cells, found.counts[1]) if local.partial else update
 
 
@@ -207,13 +205,13 @@ def _steepness(answer: GaussianMixture, factor: Tensor) -> Tensor:
 
 
 def _with_unseen(
-    local: LocalProblem, update: Update, cells: NDArray[np.float64], counts: NDArray[np.int64]
-) -> Update:
+    local: LocalProblem, update: Answer, cells: NDArray[np.float64], counts: NDArray[np.int64]
+) -> Answer:
     """Add the divergence of the coordinates that no sensor touches, where the prior has several components.
 
     Under one component they follow exactly.
     """
-    index = torch.nonzero(update.divergence.isfinite() & (local.prior.present.sum(1) > 1))[:, 0]
+    index = torch.nonzero(update.lost.isfinite() & (local.prior.present.sum(1) > 1))[:, 0]
     if len(index) == 0:
         return update
     points, last = torch.from_numpy(cells)[index], torch.from_numpy(counts)[index, None] - 1
@@ -225,9 +223,9 @@ def _with_unseen(
     few = points[:, :2].gather(2, chosen[:, None].expand(-1, 2, -1)).mT
     equal, some = torch.zeros(chosen.shape, dtype=torch.float64), local.rows(index)
     weighted = importance.Weighted(few, equal, equal, equal)
-    more = update.divergence.clone()
+    more = update.lost.clone()
     more[index] += some.unobserved_divergence(update.posterior.rows(index), weighted)
-    return replace(update, divergence=more, sample_efficiency=efficiency_at(more))
+    return replace(update, lost=more, sample_efficiency=efficiency_at(more))
 
 
 class Found(NamedTuple):

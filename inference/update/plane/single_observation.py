@@ -33,7 +33,7 @@ from beliefstream.inference.update.plane.polar_answers import (
     solve,
 )
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.settings import PLANE, WEAK, UpdateSettings
 
 Array = NDArray[np.float64]
@@ -51,7 +51,7 @@ def can(problems: Problems) -> Tensor:
     return has_one_bent(problems.observations) & (problems.touched_count == PLANE)
 
 
-def answer(problems: Problems, index: Tensor) -> Update:
+def answer(problems: Problems, index: Tensor) -> Answer:
     """Answers to the entities at `index`, whose loss is infinite where they are not good enough."""
     problem, settings = problems.scaled, problems.settings
     prior, observations, places = plain(problem, index)
@@ -64,7 +64,7 @@ def answer(problems: Problems, index: Tensor) -> Update:
     posterior = problem.rows(index).back(GaussianMixture(*(torch.from_numpy(part) for part in found)))
     method = torch.where(exact, int(Method.QUADRATURE), int(Method.REFINED))
     loss = torch.where(good, numbers[DIVERGENCE], math.inf)
-    return Update.of(posterior, numbers[EVIDENCE], loss, method)
+    return Answer.of(posterior, numbers[EVIDENCE], loss, method)
 
 
 def accepted(values: Array, settings: UpdateSettings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

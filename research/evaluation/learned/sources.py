@@ -143,7 +143,7 @@ def transformer(scene: Scene, updater: Updater) -> tuple[GaussianMixture, float]
     belief, divergence = prior(), 0.0
     for reading in scene.readings():
         update = updater.update(belief, encode([[reading]], 3))
-        belief, divergence = update.posterior, divergence + float(update.divergence)
+        belief, divergence = update.posterior, divergence + float(update.lost)
     return belief, divergence
 
 

@@ -20,7 +20,7 @@ from beliefstream.inference.update.devices import (
     MemoryFallback,
     OutOfMemory,
 )
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 from tests.inference.problems import sampled
 
@@ -71,22 +71,22 @@ def problem() -> tuple[GaussianMixture, Observations]:
 
 
 @pytest.fixture(scope="module")
-def expected(problem: tuple[GaussianMixture, Observations]) -> Update:
+def expected(problem: tuple[GaussianMixture, Observations]) -> Answer:
     return Updater(weights.load(), settings=NEVER_REFINED, dtype=torch.float64).update(*problem)
 
 
-def assert_same(found: Update, expected: Update) -> None:
+def assert_same(found: Answer, expected: Answer) -> None:
     np.testing.assert_allclose(found.posterior.means, expected.posterior.means, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found.log_evidence, expected.log_evidence, rtol=1e-9, atol=1e-9)
 
 
-def networks(update: Update) -> int:
+def networks(update: Answer) -> int:
     """How many of the answers are the network's."""
     return int((update.method == int(Method.TRANSFORMER)).sum())
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
-    problem: tuple[GaussianMixture, Observations], expected: Update
+    problem: tuple[GaussianMixture, Observations], expected: Answer
 ) -> None:
     device = Device(room=BATCH // 4)
     found = device.updater.update(*problem)
@@ -97,7 +97,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
 
 
 def test_what_has_fitted_is_the_bound_until_more_is_tried(
-    problem: tuple[GaussianMixture, Observations], expected: Update
+    problem: tuple[GaussianMixture, Observations], expected: Answer
 ) -> None:
     device = Device(room=BATCH // 4)
     device.updater.update(*problem)
@@ -115,7 +115,7 @@ def test_what_has_fitted_is_the_bound_until_more_is_tried(
 
 
 def test_without_room_for_a_few_the_cpu_answers_and_says_so(
-    problem: tuple[GaussianMixture, Observations], expected: Update
+    problem: tuple[GaussianMixture, Observations], expected: Answer
 ) -> None:
     device = Device(room=FEWEST - 1)
     found = device.updater.update(*problem)

@@ -27,7 +27,7 @@ def test_without_outliers_the_answer_of_a_radar_is_nearly_exact_and_says_so() ->
         assert lost < 0.06
         assert int(update.method[0]) == Method.QUADRATURE
         assert abs(float(update.log_evidence[0]) - evidence) < 0.02
-        assert 0.5 * lost < float(update.divergence[0]) < 2 * lost + 0.01
+        assert 0.5 * lost < float(update.lost[0]) < 2 * lost + 0.01
 
 
 def test_the_order_of_coordinates_and_of_observations_does_not_matter() -> None:

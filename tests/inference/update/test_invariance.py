@@ -21,7 +21,9 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.training.families import Problems
-from beliefstream.inference.update.updater import Method, Update, Updater, UpdateSettings
+from beliefstream.inference.update.result import Answer, Method
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import FAMILIES, problems
 from research.evaluation.exact.reference import Reference
@@ -57,7 +59,7 @@ def updater(plain: bool = False) -> Updater:
 
 
 @functools.cache
-def answered(dimension: int, seed: int) -> tuple[Problems, Update]:
+def answered(dimension: int, seed: int) -> tuple[Problems, Answer]:
     problems = held_out_problems("mixed", dimension, BATCH, seed)
     return problems, updater().update(problems.prior, problems.observations)
 
@@ -92,7 +94,7 @@ def moved(
     )
 
 
-def differences(here: Update, there: Update, matrix: Tensor, scale: float, shift: Tensor) -> Tensor:
+def differences(here: Answer, there: Answer, matrix: Tensor, scale: float, shift: Tensor) -> Tensor:
     """Log density of one answer at its own points less that of the other, moved back; ``(B, P)``."""
     size = here.posterior.dimension
     points = here.posterior.normalised().sample(POINTS, generator(1))
@@ -101,7 +103,7 @@ def differences(here: Update, there: Update, matrix: Tensor, scale: float, shift
 
 
 def assert_near(
-    here: Update, there: Update, matrix: Tensor, scale: float, shift: Tensor, tolerance: float
+    here: Answer, there: Answer, matrix: Tensor, scale: float, shift: Tensor, tolerance: float
 ) -> None:
     """To `tolerance`, but a hundred times that where a refinement has made rounded digits larger."""
     found = differences(here, there, matrix, scale, shift).abs().amax(1)
@@ -109,7 +111,7 @@ def assert_near(
     assert bool((found < tolerance * torch.where(refined, 100.0, 1.0)).all()), found
 
 
-def assert_same(here: Update, there: Update) -> None:
+def assert_same(here: Answer, there: Answer) -> None:
     eye = torch.eye(here.posterior.dimension, dtype=torch.float64)
     assert_near(here, there, eye, 1.0, torch.zeros(len(eye)).double(), 1e-5)
     for name in ("log_evidence", "sample_efficiency", "p_value"):
@@ -165,7 +167,7 @@ def rotation(dimension: int, seed: int) -> Tensor:
 
 
 @functools.cache
-def without_duplicates(dimension: int) -> tuple[Problems, Update]:
+def without_duplicates(dimension: int) -> tuple[Problems, Answer]:
     """Priors whose eight components fill all tokens: duplicates are spread by offsets that a rotation does not turn."""
     problems = held_out_problems("mixed", dimension, 128)
     chosen = rows(problems, torch.nonzero(problems.prior.present.all(1))[:BATCH, 0])

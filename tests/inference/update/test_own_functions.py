@@ -17,7 +17,7 @@ from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update.closed import linearised, nearly_linear, polynomials
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Answer
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.plain_models import random_mixture
@@ -108,7 +108,7 @@ def test_one_expansion_serves_all_reports_of_an_update(monkeypatch: pytest.Monke
     spread = torch.tensor([0.05, 2.5]).double()[:, None, None] ** 2
     narrow_and_wide = GaussianMixture.gaussian(torch.zeros(2, 2).double(), spread * torch.eye(2).double())
 
-    def updated() -> Update:
+    def updated() -> Answer:
         calls.clear()
         problems = Problems.of(narrow_and_wide, observations, UpdateSettings(linear_below=1.0), unasked)
         return linearised.answer(problems, torch.tensor([0, 1]))

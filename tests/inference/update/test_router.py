@@ -11,7 +11,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode, position, range_to
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.router import UpdateMethod
 from tests.inference.problems import updater
 
@@ -38,7 +38,7 @@ def test_each_problem_of_a_batch_is_answered_by_the_cheapest_method_that_can() -
         Method.LINEARISED,
         Method.REFINED,
     ]  # a fit around the sensor
-    assert bool(torch.isfinite(update.divergence).all())
+    assert bool(torch.isfinite(update.lost).all())
 
 
 def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known(
@@ -49,9 +49,9 @@ def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known(
     def every(problems: Problems) -> Tensor:
         return torch.ones(problems.prior.batch, dtype=torch.bool)
 
-    def leave(problems: Problems, index: Tensor) -> Update:
+    def leave(problems: Problems, index: Tensor) -> Answer:
         asked.append(index.tolist())
-        return Update.none(problems.prior.rows(index))
+        return Answer.none(problems.prior.rows(index))
 
     router = updater()._router
     expected = router.answer(*given(NEAR, NEAR, WIDE))
@@ -66,10 +66,10 @@ def test_what_a_method_leaves_goes_to_the_next_and_the_p_value_is_known(
 def test_the_last_method_answers_whatever_it_has_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     router = updater()._router
 
-    def poor(problems: Problems, index: Tensor) -> Update:
-        return Update.none(problems.prior.rows(index))
+    def poor(problems: Problems, index: Tensor) -> Answer:
+        return Answer.none(problems.prior.rows(index))
 
     monkeypatch.setattr(router, "methods", (UpdateMethod("poor", router.methods[-1].can, poor),))
     found = router.answer(*given(NEAR, WIDE))
-    assert found.divergence.tolist() == [torch.inf, torch.inf]
+    assert found.lost.tolist() == [torch.inf, torch.inf]
     assert found.sample_efficiency.tolist() == [0.0, 0.0]

@@ -14,7 +14,9 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.updater import Method, Update, Updater, UpdateSettings
+from beliefstream.inference.update.result import Answer, Method
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled, updater
 
@@ -69,7 +71,7 @@ def test_the_network_agrees_with_kalman_on_linear_gaussian_problems() -> None:
     assert float(answer.sample_efficiency[0]) > 0.9
 
 
-def divergences_of(result: Update, prior: GaussianMixture, observations: Observations) -> torch.Tensor:
+def divergences_of(result: Answer, prior: GaussianMixture, observations: Observations) -> torch.Tensor:
     found = []
     for row in range(prior.batch):
         one = slice(row, row + 1)
@@ -158,7 +160,7 @@ def moved(
 
 
 @functools.cache
-def answered_plainly() -> tuple[GaussianMixture, Observations, Updater, Update]:
+def answered_plainly() -> tuple[GaussianMixture, Observations, Updater, Answer]:
     """Problems, and their answers by an updater that neither refines nor merges."""
     prior, observations, _ = sampled(24, seed=7)
     plain = Updater(updater().network, settings=replace(updater().settings, refine_below=0, merge_below=0))

@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood.example_problems import ProximityDetector
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, Sensor, encode, linear, of_problem, range_to
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.updater import Updater
 
 Array = NDArray[np.float64]
@@ -113,7 +113,7 @@ def rate(points: Array, place: Sequence[float], exposure: float = 1.0) -> Array:
 
 
 def check(
-    update: Update, points: Array, cell: float, log_target: Array, most: float, evidence: float
+    update: Answer, points: Array, cell: float, log_target: Array, most: float, evidence: float
 ) -> None:
     """Compare an update with a grid: its divergence, and its log evidence."""
     peak = log_target.max()
@@ -124,7 +124,7 @@ def check(
     seen = share > 0
     divergence = float((share[seen] * (log_exact[seen] - found[seen])).sum())
     assert -0.001 < divergence < most
-    assert divergence < float(update.divergence) + 0.05  # the answer says so itself
+    assert divergence < float(update.lost) + 0.05  # the answer says so itself
     assert float(update.log_evidence) == pytest.approx(log_evidence, abs=evidence)
 
 
@@ -203,7 +203,7 @@ def test_an_observation_that_no_state_can_explain_leaves_an_answer_without_quali
 
     sensor = of_problem(Never(), {"x": 0}, 1)
     found = updater.update(gaussian([0.5], [1.5]), encode([[Reading(sensor, np.array([1.0]))]], 1))
-    assert float(found.sample_efficiency) == 0.0 and float(found.divergence) > 1
+    assert float(found.sample_efficiency) == 0.0 and float(found.lost) > 1
     assert found.posterior.means.isfinite().all() and found.posterior.covariances.isfinite().all()
 
 

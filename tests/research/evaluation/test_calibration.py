@@ -13,7 +13,9 @@ from scipy import stats
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.coverage import DRAWS, REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.update.updater import Update, Updater, UpdateSettings
+from beliefstream.inference.update.result import Answer
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from research.evaluation import long_run
 from research.evaluation.calibration import Calibration, calibrate, ranks, uniformity
 from research.evaluation.long_run import LongRun
@@ -110,7 +112,7 @@ def test_a_density_that_is_no_mixture_is_refused() -> None:
 class TooSure(Updater):
     """Says half the covariances that it should."""
 
-    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Update:
+    def update(self, prior: GaussianMixture, observations: Observations, *, simulated: bool = True) -> Answer:
         found = super().update(prior, observations, simulated=simulated)
         posterior = found.posterior
         halved = GaussianMixture(posterior.log_weights, posterior.means, posterior.covariances / 2)

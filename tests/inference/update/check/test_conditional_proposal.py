@@ -22,7 +22,7 @@ def test_a_radar_under_a_wide_prior_has_the_exact_evidence_and_says_how_far_its_
         lost = (log - update.posterior.log_density(torch.from_numpy(points)[None])[0].numpy()).mean()
         # a mixture of sixteen Gaussians cannot follow ring, beam and velocities; it must say so
         assert lost < 0.8
-        assert float(update.divergence[0]) > 0.7 * lost
+        assert float(update.lost[0]) > 0.7 * lost
 
 
 def test_points_have_the_density_that_is_stated() -> None:

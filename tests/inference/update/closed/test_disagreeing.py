@@ -16,7 +16,7 @@ from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Answer
 from tests.inference.problems import updater
 
 Array = NDArray[np.float64]
@@ -71,7 +71,7 @@ def enumerated(reports: Array, spread: float) -> Exact:
     return Exact(np.array(logs), np.array(means), np.array(variances))
 
 
-def updated(reports: Array, spread: float, *others: Array) -> Update:
+def updated(reports: Array, spread: float, *others: Array) -> Answer:
     """Update with reports; the others are those of other entities of the batch."""
     size, batch = reports.shape[1], 1 + len(others)
     sensor = sensors.linear(np.eye(size), NOISE**2 * np.eye(size), OUTLIERS)
@@ -89,7 +89,7 @@ def camps(size: int, count: int, apart: float, seed: int) -> Array:
     return np.asarray(places[np.arange(count) % 2] + NOISE * random.standard_normal((count, size)))
 
 
-def log_density(update: Update, points: Array) -> Array:
+def log_density(update: Answer, points: Array) -> Array:
     return update.posterior.log_density(torch.from_numpy(points)[None])[0].numpy()
 
 

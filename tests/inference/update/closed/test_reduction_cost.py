@@ -83,5 +83,5 @@ def test_a_closed_form_of_forty_components_says_what_reducing_it_cost() -> None:
             4 * torch.eye(2).double().expand(4, 2, 2),
         )
     )
-    torch.testing.assert_close(found.divergence, sampled(exact, found.posterior), atol=0.02, rtol=0.15)
+    torch.testing.assert_close(found.lost, sampled(exact, found.posterior), atol=0.02, rtol=0.15)
     assert float(sampled(exact, found.posterior).max()) < 0.25

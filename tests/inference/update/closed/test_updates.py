@@ -20,7 +20,7 @@ from beliefstream.inference.update.closed import nearly_linear
 from beliefstream.inference.update.closed.kalman import exact
 from beliefstream.inference.update.closed.scaled_problem import pose
 from beliefstream.inference.update.problems import Problems
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Answer
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.likelihood import operators
@@ -227,7 +227,7 @@ def assert_part(mixture: GaussianMixture, row: int, k: int, expected: tuple[floa
     assert_equal(mixture.covariances[row, k], expected[2], 1e-7)
 
 
-def closed(prior: GaussianMixture, observations: Observations) -> Update:
+def closed(prior: GaussianMixture, observations: Observations) -> Answer:
     return Updater(load()).update(prior, observations)
 
 

@@ -59,7 +59,7 @@ def test_the_sum_over_hypotheses_is_the_exact_posterior(name: str) -> None:
     divergence = exact.divergence(Mixture(*(part[0].numpy() for part in parts))).value
     assert divergence < 0.6  # two wide rings are a lot for sixteen components
     assert float(update.log_evidence[0]) == pytest.approx(exact.log_evidence, abs=0.03)
-    assert float(update.divergence[0]) > divergence - 0.05
+    assert float(update.lost[0]) > divergence - 0.05
 
 
 @pytest.mark.parametrize("count", [0, 5])

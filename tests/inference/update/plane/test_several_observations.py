@@ -17,7 +17,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.plane import several_observations
-from beliefstream.inference.update.result import Method, Update, efficiency_at
+from beliefstream.inference.update.result import Answer, Method, efficiency_at
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import problems
@@ -37,7 +37,7 @@ Seen = tuple[Sensor, float, Likelihood]
 
 def answer(
     prior: GaussianMixture, observations: Observations, chosen: UpdateSettings | None = None
-) -> Update | None:
+) -> Answer | None:
     index, update = taken(several_observations, prior, observations, chosen or UpdateSettings())
     return update if len(index) else None
 
@@ -94,7 +94,7 @@ def test_it_has_the_exact_evidence_and_measures_its_divergence(case: str, spread
     found = answer(prior, read(CASES[case]))
     assert found is not None
     grid = exact(prior, together(CASES[case]), 1501)
-    true, measured = grid.divergence(found.posterior), float(found.divergence[0])
+    true, measured = grid.divergence(found.posterior), float(found.lost[0])
     assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=0.03)
     # cells of different sizes side by side have a sum that is some hundredths off
     assert abs(measured - true) < 0.5 * true + 0.02
@@ -131,10 +131,10 @@ def test_an_answer_is_as_good_as_it_says(seed: int, count: int, noise: float, ou
     whole = found.posterior
     given = Mixture(whole.log_weights[0].exp().numpy(), whole.means[0].numpy(), whole.covariances[0].numpy())
     true = truth.divergence(given)
-    measured = float(found.divergence[0])
+    measured = float(found.lost[0])
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.06)
     assert true.value < 2 * measured + 0.03 + 3 * true.error
-    assert float(found.sample_efficiency[0]) == pytest.approx(float(efficiency_at(found.divergence)[0]))
+    assert float(found.sample_efficiency[0]) == pytest.approx(float(efficiency_at(found.lost)[0]))
 
 
 def test_a_sharp_beam_beside_its_sensor_is_not_cut_off() -> None:
@@ -173,7 +173,7 @@ def test_observations_that_contradict_each_other_hide_no_mass() -> None:
     assert found is not None
     truth = solve(problem.prior, problem.readings, np.random.default_rng(5))
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.02)
-    assert float(found.divergence[0]) < 0.01
+    assert float(found.lost[0]) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_lies_far_out_costs_little(far: float) -> None:
     truth = solve(one, readings, np.random.default_rng(5))
     whole = found.posterior
     given = Mixture(whole.log_weights[0].exp().numpy(), whole.means[0].numpy(), whole.covariances[0].numpy())
-    assert truth.divergence(given).value < 2 * float(found.divergence[0]) + 0.05
+    assert truth.divergence(given).value < 2 * float(found.lost[0]) + 0.05
 
 
 def test_what_no_sensor_touches_follows() -> None:
@@ -217,7 +217,7 @@ def test_what_no_sensor_touches_follows() -> None:
     found = answer(prior, read(seen, 4))
     assert found is not None
     grid = exact(prior.marginal([0, 1]), together(seen), 1001)
-    assert grid.divergence(found.posterior.marginal([0, 1])) < float(found.divergence[0]) + 2e-3
+    assert grid.divergence(found.posterior.marginal([0, 1])) < float(found.lost[0]) + 2e-3
     gain = whole[2:, :2] @ np.linalg.inv(whole[:2, :2])
     places = [means[0, k].numpy() for k in range(2)]
     logs = np.stack(
@@ -248,8 +248,8 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
     many = answer(prior, encode([*readings, other], 2))
     alone = answer(prior.rows(torch.tensor([2])), encode(readings[2:], 2))
     assert many is not None and alone is not None
-    assert len(many.divergence) == 3  # no answer with a function
-    assert float(many.divergence[2]) == pytest.approx(float(alone.divergence[0]), abs=1e-12)
+    assert len(many.lost) == 3  # no answer with a function
+    assert float(many.lost[2]) == pytest.approx(float(alone.lost[0]), abs=1e-12)
     for one, single in zip(many.posterior.moments(), alone.posterior.moments(), strict=True):
         torch.testing.assert_close(one[2], single[0], rtol=0, atol=1e-9)
 
@@ -285,7 +285,7 @@ def test_a_fast_answer_is_coarser() -> None:
     observations = read(CASES["mirror images"])
     usual, fast = answer(prior, observations), answer(prior, observations, FAST)
     assert usual is not None and fast is not None
-    assert float(usual.divergence[0]) < float(fast.divergence[0]) < 0.1
+    assert float(usual.lost[0]) < float(fast.lost[0]) < 0.1
     # what lies outside the cells costs too much without a wide component
     assert answer(prior, observations, replace(FAST, prior_share=0.0)) is None
 
@@ -301,5 +301,5 @@ def test_one_position_that_may_be_an_outlier_is_solved_too() -> None:
     parts = (found.posterior.log_weights.exp(), found.posterior.means, found.posterior.covariances)
     distance = truth.divergence(Mixture(*(part[0, there].numpy() for part in parts)))
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
-    assert float(found.divergence[0]) == pytest.approx(distance.value, abs=0.05)
+    assert float(found.lost[0]) == pytest.approx(distance.value, abs=0.05)
     assert distance.value < 0.1

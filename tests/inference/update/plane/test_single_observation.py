@@ -18,7 +18,7 @@ from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.plane import single_observation
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Answer, Method
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.mixtures import Mixture
@@ -54,12 +54,12 @@ ARC = Mixture(  # what a range leaves
 )
 
 
-def answer(prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = ANY) -> Update | None:
+def answer(prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = ANY) -> Answer | None:
     index, update = taken(single_observation, prior, observations, chosen)
     return update if len(index) else None
 
 
-def assert_exact(found: Update, grid: Exact, tolerance: float = 2e-4) -> None:
+def assert_exact(found: Answer, grid: Exact, tolerance: float = 2e-4) -> None:
     assert found.method.tolist() == [Method.QUADRATURE]
     assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=tolerance)
     mean, covariance = (part[0].numpy() for part in found.posterior.moments())
@@ -67,7 +67,7 @@ def assert_exact(found: Update, grid: Exact, tolerance: float = 2e-4) -> None:
     np.testing.assert_allclose(mean, grid.mean, atol=2 * tolerance * scale)
     np.testing.assert_allclose(covariance, grid.covariance, atol=5 * tolerance * scale**2)
     true = grid.divergence(found.posterior)
-    assert float(found.divergence[0]) == pytest.approx(true, rel=0.3, abs=1e-4)
+    assert float(found.lost[0]) == pytest.approx(true, rel=0.3, abs=1e-4)
 
 
 @pytest.mark.parametrize("outliers", [0.0, OUTLIERS])
@@ -170,9 +170,7 @@ def test_a_range_has_the_exact_evidence_and_measures_its_divergence(
     grid = exact(prior, lambda points: distance_likelihood(points, away, value, outliers), 1201)
     true = grid.divergence(found.posterior)
     assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=5e-4)
-    assert (
-        -0.05 * true - 5e-4 < float(found.divergence[0]) - true < 0.05 * true + (0.02 if outliers else 5e-4)
-    )
+    assert -0.05 * true - 5e-4 < float(found.lost[0]) - true < 0.05 * true + (0.02 if outliers else 5e-4)
     assert found.method.tolist() == [Method.QUADRATURE]
 
 
@@ -197,7 +195,7 @@ def test_a_bearing_has_the_exact_evidence_and_measures_its_divergence(
     grid = exact(prior, lambda points: direction_likelihood(points, away, value, noise, outliers), 1201)
     true = grid.divergence(found.posterior)
     assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=2e-3)
-    assert -0.1 * true - 1e-3 < float(found.divergence[0]) - true < 0.1 * true + (0.02 if outliers else 1e-3)
+    assert -0.1 * true - 1e-3 < float(found.lost[0]) - true < 0.1 * true + (0.02 if outliers else 1e-3)
 
 
 def test_a_short_arc_gets_exact_moments_of_the_whole_state() -> None:
@@ -222,7 +220,7 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
     together = answer(prior, encode(readings, 4))
     alone = answer(prior.rows(torch.tensor([2])), encode(readings[2:3], 4))
     assert together is not None and alone is not None
-    assert float(together.divergence[2]) == float(alone.divergence[0])
+    assert float(together.lost[2]) == float(alone.lost[0])
     count = alone.posterior.components
     torch.testing.assert_close(together.posterior.means[2, :count], alone.posterior.means[0], rtol=0, atol=0)
 
@@ -268,8 +266,8 @@ def test_an_answer_does_not_depend_on_a_function_in_its_batch() -> None:
     together = answer(prior, encode([plain, other], 4))
     alone = answer(prior.rows(torch.tensor([0])), encode([plain], 4))
     assert together is not None and alone is not None
-    assert len(together.divergence) == 1
-    assert float(together.divergence[0]) == pytest.approx(float(alone.divergence[0]), abs=1e-12)
+    assert len(together.lost) == 1
+    assert float(together.lost[0]) == pytest.approx(float(alone.lost[0]), abs=1e-12)
 
 
 def sensor(kind: str, where: Sequence[float], noise: float, outlier: float = 0.0) -> Sensor:
@@ -278,7 +276,7 @@ def sensor(kind: str, where: Sequence[float], noise: float, outlier: float = 0.0
     return bearing((0, 1), 2, where, noise, outlier)
 
 
-def mixture(update: Update) -> Mixture:
+def mixture(update: Answer) -> Mixture:
     posterior = update.posterior
     weights = posterior.log_weights[0].exp().numpy()
     there = weights > 0
@@ -287,7 +285,7 @@ def mixture(update: Update) -> Mixture:
 
 def surrounded(
     prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = SETTINGS
-) -> tuple[Tensor, Update]:
+) -> tuple[Tensor, Answer]:
     """Places and answers."""
     return taken(single_observation, prior, observations, chosen)
 
@@ -319,7 +317,7 @@ def test_a_fit_does_not_depend_on_its_batch(components: int) -> None:
     for row, place in enumerate(index.tolist()):
         one = torch.tensor([place])
         _, alone = surrounded(prior.rows(one), observations.rows_of(one))
-        assert float(alone.divergence[0]) == float(together.divergence[row])
+        assert float(alone.lost[0]) == float(together.lost[row])
         count = alone.posterior.components
         assert torch.equal(alone.posterior.means[0], together.posterior.means[row, :count])
 
@@ -342,7 +340,7 @@ def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
     truth = solve(prior, (reading,), np.random.default_rng(5))
     distance = truth.divergence(mixture(update))
     assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
-    assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
+    assert -0.05 - 2 * distance.error < float(update.lost[0]) - distance.value < 0.15
     assert float(update.sample_efficiency[0]) <= math.exp(-2 * distance.value) + 0.1
 
 
@@ -353,7 +351,7 @@ def test_a_weak_arc_along_a_ring_is_left_to_others_who_say_how_far_they_are() ->
     update = updater().update(prior, observations)
     distance = solve(ARC, (reading,), np.random.default_rng(5)).divergence(mixture(update))
     assert distance.value < 0.1
-    assert abs(float(update.divergence[0]) - distance.value) < 0.03 + distance.error
+    assert abs(float(update.lost[0]) - distance.value) < 0.03 + distance.error
 
 
 @pytest.mark.parametrize(("outliers", "is_solved"), [(0.1, True), (0.0, False)])
