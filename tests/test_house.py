@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 import beliefstream
@@ -69,6 +71,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_a_folder_has_few_entries(folder: str, most: int) -> None:
     entries = [path.name for path in (ROOT / folder).iterdir() if path.name != "__pycache__"]
     assert len(entries) <= most, sorted(entries)
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    graph = grimp.build_graph("beliefstream", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError with the files
 
 
 def test_every_room_says_what_lives_there() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.streams.cli.main import EXTRAS
+from beliefstream.streams.cli.setup import EXTRAS
 
 pytestmark = pytest.mark.programs
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import LOG_TWO_PI as LOG_TWO_PI, log_densities
 from beliefstream.inference.mixtures.native_linear_algebra import affine_all
 
@@ -89,6 +89,11 @@ class GaussianMixture:
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and covariances."""
         return self.log_weights, self.means, self.covariances
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers on the processor, float64."""
+        return Numbers(*map(array, self.parts))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> GaussianMixture:
         return GaussianMixture(*(part.to(dtype=dtype, device=device) for part in self.parts))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 Array = NDArray[np.float64]
 
@@ -26,8 +23,3 @@ def array(tensor: Tensor) -> Array:
     """The numbers of a tensor, in double precision and one after another; shared with it where it is like that."""
     numbers: Array = tensor.double().cpu().contiguous().numpy()
     return numbers
-
-
-def numbers_of(mixture: GaussianMixture) -> Numbers:
-    """The numbers of a mixture on the processor."""
-    return Numbers(*map(array, mixture.parts))

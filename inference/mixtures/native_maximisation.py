@@ -15,7 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
@@ -68,7 +68,7 @@ def maximised(
         old_points: how many effective points a component's old shape counts for.
         steps: how many.
     """
-    given = Numbers(*(part.copy() for part in numbers_of(answer)))
+    given = Numbers(*(part.copy() for part in answer.numbers))
     _maximise(given, array(points), array(log_weights), old_points, steps)
     return GaussianMixture(*map(torch.from_numpy, given))
 

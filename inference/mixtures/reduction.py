@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
-from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, put_matrix, put_vector
 
@@ -59,7 +58,7 @@ def reduce(
     Weights count with their `power` in costs. The result has as many places as its largest mixture needs, with the
     components in falling order of weight.
     """
-    log_weights, means, covariances = numbers_of(mixture)
+    log_weights, means, covariances = mixture.numbers
     reduced = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
     most = reduce_all((log_weights, means, covariances), components, threshold, power, reduced)
     parts = (torch.from_numpy(array[:, :most]).contiguous().to(mixture.means) for array in reduced)

@@ -44,23 +44,20 @@ from beliefstream.inference.sensors.functions import (
     signal_strength as signal_strength,
     time_difference as time_difference,
 )
+from beliefstream.inference.sensors.hidden import with_errors as with_errors
 from beliefstream.inference.sensors.lengths import (
     linear as linear,
     position as position,
     range_to as range_to,
     speed as speed,
 )
-from beliefstream.inference.sensors.persistent import (
-    Gain as Gain,
-    PersistentError as PersistentError,
-    with_errors as with_errors,
-)
-from beliefstream.inference.sensors.placement import (
-    WrongLength as WrongLength,
+from beliefstream.inference.sensors.persistent import Gain as Gain, PersistentError as PersistentError
+from beliefstream.inference.sensors.placed import (
     needs_position as needs_position,
     placed as placed,
     without_position as without_position,
 )
+from beliefstream.inference.sensors.placement import WrongLength as WrongLength
 from beliefstream.inference.sensors.problems import of_problem as of_problem
 from beliefstream.inference.sensors.readings import (
     COMPOSITE,

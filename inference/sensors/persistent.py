@@ -11,23 +11,12 @@ An error adds to the reported number, or multiplies a part of it (`Gain`): a sca
 
 from __future__ import annotations
 
-import functools
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-
-from beliefstream.inference.likelihood.observations import LINEAR
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from beliefstream.inference.sensors.readings import Sensor
+from collections.abc import Iterable
+from typing import NamedTuple
 
 MOST_ERRORS = 64  # of one entity at a time
 MOST_GAIN = 0.5  # deviation of what multiplies: with more, the report is as likely to have the other sign
-KEPT = 8192  # sensors over a state with hidden coordinates that are kept for the next batch
 
 
 class PersistentError(NamedTuple):
@@ -71,17 +60,6 @@ class OfRow(NamedTuple):
     gain: Gain | None = None
 
 
-def with_errors(sensor: Sensor, *errors: PersistentError, row: int = 0, gain: Gain | None = None) -> Sensor:
-    """Return the sensor with persistent errors of the number at `row`, besides those that it has.
-
-    Raises:
-        ValueError: a number is out of its range, the sensor has no such row, its noise is not Gaussian, it is a
-            composite, whose parts have errors of their own, or a problem, which has no noise; or, with a `gain`, it has
-            another one already, reports an angle, or several numbers.
-    """
-    return replace(sensor, errors=(*sensor.errors, *(OfRow(row, error, gain) for error in errors)))
-
-
 def require_room(errors: Iterable[PersistentError]) -> None:
     """Raise ValueError, with their names, if there are more errors than an entity may have at a time."""
     names = [error.name for error in errors]
@@ -89,39 +67,3 @@ def require_room(errors: Iterable[PersistentError]) -> None:
         raise ValueError(
             f"persistent_deviation: {len(names)} errors that last, at most {MOST_ERRORS}: {', '.join(names)}"
         )
-
-
-def errors_of(sensor: Sensor) -> tuple[PersistentError, ...]:
-    """The persistent errors of a sensor and its parts."""
-    own = tuple(each.error for each in sensor.errors)
-    return own + tuple(error for part in sensor.parts for error in errors_of(part))
-
-
-@functools.lru_cache(KEPT)
-def over_hidden(sensor: Sensor, count: int, places: tuple[int, ...]) -> Sensor:
-    """The sensor over the state and `count` hidden coordinates.
-
-    Its errors and those of its parts, in the order of `errors_of`, are at `places` among these. An error adds to the
-    reported number, so that its coefficient is one over the scale; one with a gain has none yet
-    (`inference.tracking.gains`).
-    """
-    matrix = np.hstack([sensor.matrix, np.zeros((len(sensor.matrix), count))])
-    heading = np.zeros(sensor.dimension + count)
-    if sensor.heading is not None:
-        heading[: sensor.dimension] = sensor.heading
-    gain = None
-    for error, place in zip(sensor.errors, places, strict=False):
-        if error.gain is not None:
-            gain = sensor.dimension + place, error.gain
-        elif sensor.kind == LINEAR:
-            matrix[error.row, sensor.dimension + place] += 1 / sensor.scale
-        else:
-            heading[sensor.dimension + place] -= 1 / sensor.scale
-    parts, start = [], len(sensor.errors)
-    for part in sensor.parts:
-        end = start + len(errors_of(part))
-        parts.append(over_hidden(part, count, places[start:end]))
-        start = end
-    return replace(
-        sensor, matrix=matrix, heading=heading, parts=tuple(parts), errors=(), hidden=count, gain=gain
-    )

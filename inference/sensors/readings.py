@@ -18,7 +18,7 @@ from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE, LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ONE, padded
-from beliefstream.inference.sensors.persistent import MOST_GAIN, Gain, OfRow, PersistentError, errors_of
+from beliefstream.inference.sensors.persistent import MOST_GAIN, Gain, OfRow, PersistentError
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -188,7 +188,8 @@ class Sensor:
     @functools.cached_property
     def all_errors(self) -> tuple[PersistentError, ...]:
         """Its errors that last, and those of its parts."""
-        return errors_of(self)
+        own = tuple(each.error for each in self.errors)
+        return own + tuple(error for part in self.parts for error in part.all_errors)
 
     @functools.cached_property
     def has_errors(self) -> bool:

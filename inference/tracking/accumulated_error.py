@@ -37,7 +37,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -115,13 +115,13 @@ class AccumulatedErrors:
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
         found = self.table.copy()
-        _move_all(numbers_of(predicted), array(noise), found)
+        _move_all(predicted.numbers, array(noise), found)
         return AccumulatedErrors(found)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
         """Return the errors after an update, without the loss of the update itself."""
         found = self.table.copy()
-        _update_all(numbers_of(prior), numbers_of(posterior), found)
+        _update_all(prior.numbers, posterior.numbers, found)
         return AccumulatedErrors(found)
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:

@@ -17,12 +17,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from beliefstream.inference.sensors.persistent import (
-    MOST_ERRORS,
-    PersistentError,
-    over_hidden,
-    require_room,
-)
+from beliefstream.inference.sensors.hidden import over_hidden
+from beliefstream.inference.sensors.persistent import MOST_ERRORS, PersistentError, require_room
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import NO_HIDDEN, Belief, Hidden, Step
 from beliefstream.inference.tracking.outcomes import Outcome

@@ -18,7 +18,7 @@ from beliefstream.inference.likelihood.native_terms import Seen, rows_of
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.tracking.native_steps import (
     Found,
     Given,
@@ -111,7 +111,7 @@ def _with_errors(prior: Numbers, seen: Seen, state: int, settings: UpdateSetting
     lost = found.lost + loss.numpy()
     numbers = np.stack([evidence.numpy(), lost], 1)
     return Answers(
-        np.arange(len(lost)), np.nonzero(lost < np.inf)[0], numbers_of(posterior), numbers, found.method
+        np.arange(len(lost)), np.nonzero(lost < np.inf)[0], posterior.numbers, numbers, found.method
     )
 
 

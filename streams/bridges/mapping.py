@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import validated
 from beliefstream.streams.bridges.bags.topics import BagTopic, bag_topics
-from beliefstream.streams.bridges.tables import BagOptions, Cells, Row, Table
+from beliefstream.streams.bridges.rows import BagOptions, Cells, Row, Table
 from beliefstream.streams.bridges.topic_templates import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")

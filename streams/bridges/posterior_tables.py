@@ -10,7 +10,8 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.bridges.formats import FileFormat
@@ -40,15 +41,20 @@ def columns_with(columns: tuple[str, ...], row: dict[str, Any]) -> tuple[str, ..
     return (*known[: -len(LAST)], *new, *LAST)
 
 
-class PosteriorWriter(Closing):
+class PosteriorWriter(Protocol):
     """Writes posteriors, as a context."""
 
     def write(self, raw: bytes) -> None:
         """Write one that is JSON."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Write what is buffered."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 def open_posteriors(path: Path | None) -> PosteriorWriter:
@@ -69,7 +75,7 @@ def open_posteriors(path: Path | None) -> PosteriorWriter:
     return _Parquet(path) if format is FileFormat.parquet else _JsonLines(path)
 
 
-class _JsonLines(PosteriorWriter):
+class _JsonLines(Closing):
     def __init__(self, path: Path | None) -> None:
         sys.stdout.flush()
         self._file: IO[bytes] = sys.stdout.buffer if path is None else path.open("wb")
@@ -84,7 +90,7 @@ class _JsonLines(PosteriorWriter):
             self._file.close()
 
 
-class _Csv(PosteriorWriter):
+class _Csv(Closing):
     """Rows are in the file at once, so that it can be followed."""
 
     def __init__(self, path: Path) -> None:
@@ -125,7 +131,7 @@ def _text(path: Path, mode: str) -> Any:
     return path.open(mode, newline="", encoding="utf-8", buffering=1)
 
 
-class _Parquet(PosteriorWriter):
+class _Parquet(Closing):
     """The file can be read once it is closed."""
 
     def __init__(self, path: Path) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from beliefstream.schemas import Reason, Unusable
-from beliefstream.streams.bridges.bags.topics import BagTopic
 from beliefstream.streams.bridges.formats import FileFormat
+from beliefstream.streams.bridges.rows import BagOptions, Cells, Row, Table
 
 DELIMITERS = ",;\t"
 _HELD = 1000  # rows that wait for the first JSON object: without one, the file is of another format
@@ -33,40 +32,6 @@ _SUFFIXES = {
 }
 _BATCH = 10_000  # rows in memory at once
 _TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # a second
-
-Cells = Mapping[str, Any]
-
-
-class Row(NamedTuple):
-    """One row: where it stands in its file, and its cells by column, or why it cannot be read."""
-
-    place: str
-    cells: Cells | Unusable
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that is read once."""
-
-    name: str  # of the file
-    columns: tuple[str, ...] | None  # their names; None if each row has its own, as in NDJSON
-    rows: Iterable[Row]  # in the order of the file
-    size: int | None = None  # number of rows; None if it is not known before they are read
-    file: IO[bytes] | None = None  # what they are read from; `close` closes it
-
-    def close(self) -> None:
-        """Close the file, whether its rows have been read or not."""
-        if self.file is not None:
-            self.file.close()
-
-
-@dataclass(frozen=True)
-class BagOptions:
-    """How the messages of a bag become rows."""
-
-    topics: tuple[BagTopic, ...] = ()  # what becomes an observation; none: every topic of a known type
-    has_entity: bool = False  # whether the entity is known without the bag
-    time_unit: str = "s"  # that was asked for; times of a bag are in seconds
 
 
 def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:

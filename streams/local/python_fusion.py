@@ -10,7 +10,7 @@ from typing import Any, Literal
 from beliefstream.schemas import Model, Observation, Posterior, Sensor, Unusable, parse
 from beliefstream.streams.bridges.mapping import mapping_of, observations as read_observations
 from beliefstream.streams.bridges.posterior_tables import columns_with, row_of
-from beliefstream.streams.bridges.tables import Row, Table
+from beliefstream.streams.bridges.rows import Row, Table
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.settings import Settings

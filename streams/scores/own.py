@@ -9,7 +9,7 @@ import numpy as np
 
 from beliefstream.schemas import Model, Observation, Sensor, Unusable
 from beliefstream.streams.bridges.mapping import ColumnMapping, Found, observations
-from beliefstream.streams.bridges.tables import Table
+from beliefstream.streams.bridges.rows import Table
 from beliefstream.streams.scores.recording import Recording
 from beliefstream.streams.scores.tracks import defined
 

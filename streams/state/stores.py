@@ -1,4 +1,4 @@
-"""Stores of beliefs: their base class, the store in memory, and the Faust table that chooses one.
+"""Stores of beliefs: their base class, and the store in memory.
 
 Faust's stores take one entry at a time, and find its partition in the event being processed. Faust's disk store saves
 its changelog offset before the data up to that offset. If a worker is killed in between, it later continues from
@@ -19,7 +19,6 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.stores import base
 from faust.types import TP, EventT
 
-from beliefstream.streams.kafka.faust.hooks import TableWithStore
 from beliefstream.streams.monitoring.logs import SERVICES
 from beliefstream.streams.state.codec import UnknownVersion
 from beliefstream.streams.state.record import INTERNAL, check_version
@@ -217,24 +216,3 @@ class MemoryStore(BeliefStore):
     def reset_state(self) -> None:
         self._records.clear()
         self._internal.clear()
-
-
-class BeliefTable(TableWithStore):
-    """A table of beliefs in memory or on disk; `options` are those of `streams.state.disk.DiskStore`."""
-
-    def new_store(self) -> BeliefStore:
-        """Return the store that the app's `store` setting names."""
-        arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}
-        url = self.app.conf.store
-        if url.scheme == "memory":
-            return MemoryStore(url, self.app, self, **arguments)
-        from beliefstream.streams.state.disk import DiskStore  # needs rocksdict, which not every worker has
-
-        return DiskStore(url, self.app, self, options=self.options, **arguments)
-
-    @property
-    def store(self) -> BeliefStore:
-        """The table's store."""
-        store: Any = self.data
-        assert isinstance(store, BeliefStore)
-        return store

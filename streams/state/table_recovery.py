@@ -13,7 +13,8 @@ from faust.types import TP
 
 from beliefstream.streams.kafka.faust.recovery import BulkRecovery, SafeTableManager
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.state.stores import NOT_RESTORED, BeliefStore, BeliefTable, or_stop
+from beliefstream.streams.state.stores import NOT_RESTORED, BeliefStore, or_stop
+from beliefstream.streams.state.table import BeliefTable
 
 log = structlog.get_logger()
 

@@ -20,7 +20,8 @@ from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
 from beliefstream.streams.kafka.reachability import Reachability, TopicState, topic_states
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
+from beliefstream.streams.state.stores import BeliefStore, or_stop
+from beliefstream.streams.state.table import BeliefTable
 from beliefstream.streams.state.table_recovery import BeliefTableManager
 from beliefstream.streams.worker import health, process
 from beliefstream.streams.worker.batch import reject_definition

@@ -11,7 +11,7 @@ from typing import Any, cast
 import faust
 
 from beliefstream.streams.kafka.faust.consumer import use_safe_consumer
-from beliefstream.streams.state.stores import BeliefTable
+from beliefstream.streams.state.table import BeliefTable
 from beliefstream.streams.state.table_recovery import BeliefTableManager
 
 PARTITIONS = 4

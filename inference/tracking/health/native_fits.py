@@ -30,7 +30,6 @@ from beliefstream.inference.likelihood.native_terms import (
 from beliefstream.inference.likelihood.observation_data import LIKELIHOOD, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
 from beliefstream.inference.update.closed.scaled_problem import example
@@ -107,7 +106,7 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
     There may be one row for each channel and component of the prior, with the functions of the user at its mean.
     """
     fits = np.empty((len(channels.entity), WIDTH))
-    log_weights, means, covariances = numbers_of(prior)
+    log_weights, means, covariances = prior.numbers
     fill((log_weights, means, covariances), seen, len(seen.kind) > len(fits), channels, fits)
     return fits
 

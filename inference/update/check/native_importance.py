@@ -16,7 +16,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
@@ -81,7 +81,7 @@ def drawn_and_weighed(
     `mixtures` are answer, prior and images; `noise` ``(N, D)`` are points of a standard normal, in the order of
     `counts`. The points `given` ``(B, P − N, D)`` come last.
     """
-    answer, prior, images = (numbers_of(mixture) for mixture in mixtures)
+    answer, prior, images = (mixture.numbers for mixture in mixtures)
     alike = mixtures[2] is mixtures[1]
     shape = len(answer.means), len(noise) + given.shape[1]
     points, densities = np.empty((*shape, noise.shape[1])), np.empty((3, *shape))

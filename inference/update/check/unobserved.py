@@ -23,7 +23,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     LEAST_POWER,
@@ -220,7 +220,7 @@ def extend(
     shape = batch, count, sources
     extended = np.full(shape, -math.inf), np.zeros((*shape, size)), np.zeros((*shape, size, size))
     known = np.full((batch, count), -1) if source is None else source.numpy()
-    most = extend_all(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), known, extended)
+    most = extend_all(answer.numbers, whole.numbers, np.array(axes, np.int64), known, extended)
     log_weights, means, covariances = (torch.from_numpy(part)[:, :, :most].flatten(1, 2) for part in extended)
     return GaussianMixture(log_weights, means, covariances)
 
@@ -409,7 +409,7 @@ def unobserved_divergence(
     draws = draws_of(points.shape[1], len(rest))
     places, divergences = (np.array(axes, np.int64), np.array(rest, np.int64)), np.empty(len(share))
     divergence_of_all(
-        numbers_of(posterior), numbers_of(whole), places, array(points), array(share), draws, divergences
+        posterior.numbers, whole.numbers, places, array(points), array(share), draws, divergences
     )
     return torch.nan_to_num(torch.from_numpy(divergences), nan=math.inf).clamp_min(0)
 

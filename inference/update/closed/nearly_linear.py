@@ -47,7 +47,7 @@ from beliefstream.inference.likelihood.observations import Linearisation, Observ
 from beliefstream.inference.likelihood.predicted_observations import Predicted
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -238,7 +238,7 @@ def order(prior: GaussianMixture, observations: Observations, linear: Linearisat
 def hypotheses(prior: GaussianMixture, observations: Observations, places: Tensor) -> GaussianMixture:
     """Every component after the observation at `places` ``(B,)``, by each of its hypotheses; not normalised."""
     seen, (batch, count, size) = observations.numbers, prior.means.shape
-    log_weights, means, covariances = numbers_of(prior)
+    log_weights, means, covariances = prior.numbers
     at = places.contiguous().numpy()
     if observations.has_own_functions:
         # each component as an entity of its own, with the one function at its mean

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components, whiten
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
@@ -51,7 +51,7 @@ def condense(
 def divergence(whole: GaussianMixture, few: GaussianMixture) -> Tensor:
     """KL(whole ‖ few) in nats ``(B,)``, estimated on quasi-random points of `whole`."""
     costs = np.empty(whole.batch)
-    _measure_all(numbers_of(whole), numbers_of(few), points_of(whole.dimension), costs)
+    _measure_all(whole.numbers, few.numbers, points_of(whole.dimension), costs)
     return torch.from_numpy(costs)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import LINEAR, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_arrays import array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.update.closed.linearised import is_near
 from beliefstream.inference.update.closed.nearly_linear import hypotheses, order
 from beliefstream.inference.update.closed.reduction_cost import condense
@@ -122,9 +122,9 @@ def _with_scalar(
     def answer(alone: Alone) -> StateAnswer:
         update = solve(GaussianMixture(*map(torch.from_numpy, alone.prior)), _of(alone, own))
         vectors = array(update.log_evidence), array(update.lost), update.method.numpy()
-        return StateAnswer(numbers_of(update.posterior), *vectors)
+        return StateAnswer(update.posterior.numbers, *vectors)
 
-    found = solved(numbers_of(belief), one.numbers, state, differences, answer, int(Method.KALMAN))
+    found = solved(belief.numbers, one.numbers, state, differences, answer, int(Method.KALMAN))
     joint = GaussianMixture(*map(torch.from_numpy, found.joint))
     return joint, torch.from_numpy(found.lost), torch.from_numpy(found.method)
 

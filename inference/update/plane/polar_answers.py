@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import Array, Seen
 from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, roughly_exponential
 from beliefstream.inference.mixtures.native_linear_algebra import (
     ROUNDING,
@@ -109,7 +109,7 @@ def prepare() -> None:
     prior, observations = example()
     none = np.zeros(0, np.int64)
     solve(
-        numbers_of(prior),
+        prior.numbers,
         observations.native,
         none,
         np.zeros((0, 2), np.int64),

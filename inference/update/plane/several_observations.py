@@ -31,7 +31,7 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update.check import importance
@@ -270,7 +270,7 @@ def solve(seen: Seen, prior: GaussianMixture, centre: Tensor, factor: Tensor, at
         np.empty((batch, 4, most)),
         np.empty((batch, 4, most_nodes)),
     )
-    _solve(seen, numbers_of(prior), array(centre), array(factor), attempt, rules, found)
+    _solve(seen, prior.numbers, array(centre), array(factor), attempt, rules, found)
     return found
 
 
@@ -367,7 +367,7 @@ def _put_points(points: Points, count: int, into: Array) -> None:
 def measure(found: Found, answer: GaussianMixture) -> Array:
     """KL(exact ‖ answer) ``(B,)`` in nats over the cells and the nodes, the larger; infinite without any."""
     divergence = np.full(answer.batch, math.inf)
-    _measure(found, numbers_of(answer), divergence)
+    _measure(found, answer.numbers, divergence)
     return divergence
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.update.closed.scaled_problem import Scaled
 from beliefstream.inference.update.plane.densities import WIDEST
 from beliefstream.inference.update.plane.polar_answers import (
@@ -57,7 +56,7 @@ def answer(problems: Problems, index: Tensor) -> Answer:
     prior, observations, places = plain(problem, index)
     assert observations.native is not None  # a plain range or bearing
     axes = torch.nonzero(problems.touched[index])[:, 1].view(len(index), PLANE)
-    given = numbers_of(prior), observations.native, places.numpy(), axes.contiguous().numpy()
+    given = prior.numbers, observations.native, places.numpy(), axes.contiguous().numpy()
     found, values = solve(*given, limits_of(settings))
     good, exact = map(torch.from_numpy, accepted(values, settings))
     numbers = torch.from_numpy(values)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.quantities import TYPES, Read, type_of
 from beliefstream.streams.bridges.bags.topics import BagTopic
-from beliefstream.streams.bridges.tables import Cells, Row
+from beliefstream.streams.bridges.rows import Cells, Row
 
 NANOSECONDS = 1e9
 

@@ -22,7 +22,7 @@ from mcap.writer import Writer
 from numpy.typing import NDArray
 
 from beliefstream.schemas import Mixture, Posterior, parse
-from beliefstream.streams.bridges.posterior_tables import PosteriorWriter
+from beliefstream.streams.kafka.connection import Closing
 
 DRAWN, WHOLE = "/beliefs", "/posteriors"
 FRAME = "map"
@@ -37,7 +37,7 @@ _FAINTEST, _STRONGEST = 0.1, 0.7
 Array = NDArray[np.float64]
 
 
-class McapPosteriors(PosteriorWriter):
+class McapPosteriors(Closing):
     """Writes posteriors to an MCAP file, which can be read once it is closed.
 
     `/beliefs` has a `foxglove.SceneUpdate` of each posterior: the ellipses, or ellipsoids, that hold 90 % of each

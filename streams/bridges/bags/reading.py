@@ -16,7 +16,7 @@ from mcap_ros2.decoder import DecoderFactory
 
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.bridges.bags.choice import BagMessage, Choice, rows_of
-from beliefstream.streams.bridges.tables import BagOptions, Row, Table
+from beliefstream.streams.bridges.rows import BagOptions, Row, Table
 
 COLUMNS = ("entity", "sensor", "time", "value", "covariance")
 

@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from beliefstream.streams.bridges.bags.choice import BagMessage, Choice, rows_of
-from beliefstream.streams.bridges.tables import Row
+from beliefstream.streams.bridges.rows import Row
 
 # Recorders write definitions into a bag since Iron: one without them is of Humble, or older.
 OLD = Stores.ROS2_HUMBLE

@@ -14,7 +14,7 @@ from beliefstream.streams.cli.setup import require_rights, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Observation
-    from beliefstream.streams.cli.definitions.fit_commands import Fitted, Fitting
+    from beliefstream.streams.cli.definitions.fit_options import Fitted, Fitting
     from beliefstream.streams.cli.definitions.fit_sources import Files, Topic
     from beliefstream.streams.fitting.evidence import Definitions
     from beliefstream.streams.fitting.fit import Fit

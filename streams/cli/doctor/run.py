@@ -20,9 +20,8 @@ from beliefstream.streams.cli.doctor.losses import examine_losses
 from beliefstream.streams.cli.doctor.records import examine_records
 from beliefstream.streams.cli.doctor.sensors import examine_sensor_health
 from beliefstream.streams.cli.doctor.topics import examine_dead_letters, examine_topics, missing_topics
-from beliefstream.streams.cli.main import EXTRAS
 from beliefstream.streams.cli.output import counted
-from beliefstream.streams.cli.setup import opened
+from beliefstream.streams.cli.setup import EXTRAS, opened
 from beliefstream.streams.client import Registry
 from beliefstream.streams.kafka.connection import refusal
 from beliefstream.streams.kafka.security import SecurityError

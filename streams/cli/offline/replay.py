@@ -19,7 +19,7 @@ from beliefstream.streams.cli.setup import CommandError, settings_for
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
-    from beliefstream.streams.bridges import tables
+    from beliefstream.streams.bridges import rows
     from beliefstream.streams.bridges.mapping import ColumnMapping, Found
     from beliefstream.streams.scores.recording import Recording
     from beliefstream.streams.settings import Settings
@@ -186,7 +186,7 @@ def _found(files: Files) -> list[Found]:
         return list(observations(table, files.columns))
 
 
-def _table(file: str, format: FileFormat | None, bag: tables.BagOptions | None = None) -> tables.Table:
+def _table(file: str, format: FileFormat | None, bag: rows.BagOptions | None = None) -> rows.Table:
     from beliefstream.streams.bridges.tables import format_of, open_table
 
     return open_table(file, format or format_of(file), bag)

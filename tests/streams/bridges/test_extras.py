@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from beliefstream.streams.cli.main import EXTRAS
+from beliefstream.streams.cli.setup import EXTRAS
 
 BRIDGES = {
     "gateway": "beliefstream.streams.bridges.gateway.server",

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from beliefstream.inference.sensors import Gain, PersistentError
-from beliefstream.inference.sensors.persistent import errors_of
 from beliefstream.schemas import Model, Observation, Posterior, Unusable, parse, parse_sensor
 from beliefstream.streams.definitions.errors import Devices
 from beliefstream.streams.definitions.sensors import sensor_over
@@ -22,7 +21,7 @@ LASTING = {"persistent_deviation": 0.5, "correlation_time": 20}
 
 
 def errors(**fields: Any) -> tuple[PersistentError, ...]:
-    return errors_of(sensor_over(parse_sensor(json.dumps(RANGE | fields).encode()), NAMES))
+    return sensor_over(parse_sensor(json.dumps(RANGE | fields).encode()), NAMES).all_errors
 
 
 def test_a_sensor_owns_its_errors() -> None:
@@ -52,7 +51,7 @@ def test_each_number_has_errors_of_its_own() -> None:
         "range": {"standard_deviation": 0.1, **LASTING},
         "bearing": {"standard_deviation": 0.02, "bias_deviation": 0.01},
     }
-    found = errors_of(sensor_over(parse_sensor(json.dumps(radar).encode()), NAMES))
+    found = sensor_over(parse_sensor(json.dumps(radar).encode()), NAMES).all_errors
     assert [error.name for error in found] == ["radar/range", "radar/bearing/bias"]
     gps = {"sensor": "gps", "kind": "position", "coordinates": ["y", "x"], "standard_deviation": 1, **LASTING}
     sensor = sensor_over(parse_sensor(json.dumps(gps).encode()), NAMES)

@@ -17,7 +17,7 @@ from beliefstream.schemas import Coordinate, Mixture, Model, Observation, Positi
 from beliefstream.streams.definitions.observations import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.record import VERSION, BeliefRecord
-from beliefstream.streams.state.stores import BeliefTable
+from beliefstream.streams.state.table import BeliefTable
 from research.bench.state import records, send
 from tests.brokers import KafkaNode
 from tests.conftest import Names

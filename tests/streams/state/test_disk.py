@@ -19,7 +19,7 @@ from beliefstream.streams.cli.setup import CommandError
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.disk import DirectoryInUse, DiskStore, claim
 from beliefstream.streams.state.record import INTERNAL, VERSION
-from beliefstream.streams.state.stores import BeliefTable
+from beliefstream.streams.state.table import BeliefTable
 
 PLACE = TP("app-beliefs-changelog", 0)
 SOUND = bytes([VERSION])

@@ -31,7 +31,8 @@ from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.expiry import LEAST, RECENT, EventClock, Expiry
 from beliefstream.streams.state.record import BeliefRecord
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable
+from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.state.table import BeliefTable
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import distance, expected

@@ -22,7 +22,8 @@ from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
 from beliefstream.streams.state.sensor_records import keys_of, load
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable, MemoryStore
+from beliefstream.streams.state.stores import BeliefStore, MemoryStore
+from beliefstream.streams.state.table import BeliefTable
 from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
 from beliefstream.streams.worker.rounds import Fitted
 from beliefstream.streams.worker.sensor_health import HealthChanges, SensorHealthKeeper

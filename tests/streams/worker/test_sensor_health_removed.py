@@ -17,7 +17,8 @@ from beliefstream.inference.tracking.health.columns import Sum
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.sensor_records import PREFIX, keys_of
-from beliefstream.streams.state.stores import BeliefStore, BeliefTable
+from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.state.table import BeliefTable
 from beliefstream.streams.worker import sensor_health
 from tests.streams.worker.test_sensor_health import GPS, LEASES, RADAR, Keeping, fitted, memory_store, seen
 
