@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -27,13 +28,12 @@ COLUMNS = {
 """Columns of the table, and the methods that their posteriors state."""
 
 
-def row(name: str, posteriors: Sequence[Posterior]) -> str:
+def cells(posteriors: Sequence[Posterior]) -> list[str]:
     """The number of posteriors after observations, and the share of each column."""
     counts: Counter[str] = Counter(posterior.quality.method for posterior in posteriors)
     total = counts.total() - counts["prior"]
     shares = (100 * sum(counts[method] for method in methods) / total for methods in COLUMNS.values())
-    cells = [name, f"{total:,}".replace(",", " "), *(f"{share:.1f} %" for share in shares)]
-    return f"| {' | '.join(cells)} |"
+    return [f"{total:,}".replace(",", " "), *(f"{share:.1f} %" for share in shares)]
 
 
 @app.command()
@@ -48,14 +48,23 @@ def main(
     entities: Annotated[int, typer.Option(help="of the fleet, each with two reports a second")] = 50,
     duration: Annotated[float, typer.Option(help="seconds of the fleet")] = 60.0,
     data: Annotated[Path | None, typer.Option(metavar="FOLDER", show_default="of BELIEFSTREAM_DATA")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the rows to a file")] = None,
 ) -> None:
     """Fuse each with the settings of a worker, and print a row of it."""
+    rows: dict[str, list[str]] = {}
+
+    def show(name: str, posteriors: Sequence[Posterior]) -> None:
+        rows[name] = cells(posteriors)
+        print(f"| {' | '.join((name, *rows[name]))} |", flush=True)
+
     print(f"| | posteriors | {' | '.join(COLUMNS)} |\n|---|{'---:|' * (1 + len(COLUMNS))}")
     fleet = simulate(entities, duration, 2.0, 0)
-    print(row("simulated fleet", fuse(fleet.observations, fleet.sensors, fleet.model)), flush=True)
+    show("simulated fleet", fuse(fleet.observations, fleet.sensors, fleet.model))
     for name in names or READERS:
         recording = limited(read(name, data=data), share)
-        print(row(name, fuse(recording.observations, recording.sensors, recording.models)), flush=True)
+        show(name, fuse(recording.observations, recording.sensors, recording.models))
+    if json is not None:
+        json.write_text(json_format.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":

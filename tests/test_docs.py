@@ -24,6 +24,8 @@ from beliefstream.streams.cli.commands import app
 from beliefstream.streams.definitions import own_code
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.settings import SECRETS, Settings
+from research.figures.kept import read
+from research.figures.pages import written
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import (
@@ -307,3 +309,8 @@ def test_readmes_figures_stand_on_the_pages_of_accuracy_and_speed() -> None:
     assert len(figures) == 20
     shown = {cell.strip() for line in pages.splitlines() for cell in line.split("|")}
     assert set(figures) <= shown
+
+
+def test_the_pages_show_the_figures_that_are_kept() -> None:
+    for page, text in written(read()).items():
+        assert page.read_text(encoding="utf-8") == text, f"{page}: python -m research.figures --only ''"

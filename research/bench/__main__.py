@@ -26,6 +26,7 @@ def bench(
     stream: bool = typer.Option(True, help="time a worker end to end, beside an agent that only forwards"),
     latency: bool = typer.Option(True, help="time from an observation sent to its posterior read"),
     late: bool = typer.Option(True, help="measure the cost of late observations and the size of records"),
+    contradicted: bool = typer.Option(True, help="measure a fleet that is elsewhere at once"),
     state: bool = typer.Option(
         False, help="measure memory, disk and recovery of many beliefs; takes some minutes"
     ),
@@ -67,7 +68,7 @@ def bench(
         Path | None, typer.Option(metavar="FILE", help="also write the results to a file")
     ] = None,
 ) -> None:
-    """Measure speeds, and print them with baselines from the same run.
+    """Measure speeds, and print them with baselines from the same run, and with the ratios of the last release.
 
     Example: python -m research.bench --no-stream --no-latency
     """
@@ -88,7 +89,8 @@ def bench(
 
     from beliefstream.streams.settings import Settings
     from beliefstream.streams.worker.updater import make_updater
-    from research.bench import tables
+    from research.bench import late_observations, tables
+    from research.bench.contradicted import measure_contradicted
     from research.bench.devices import measure_device
     from research.bench.end_to_end import workload
     from research.bench.end_to_end.latency import measure_latency
@@ -96,6 +98,7 @@ def bench(
     from research.bench.end_to_end.stream import measure_stream
     from research.bench.results import Results, machine
     from research.bench.update import measure_update
+    from research.figures.kept import origin
 
     console, results = Console(), Results(path=json)
     if device is not None:
@@ -112,13 +115,22 @@ def bench(
     if live:
         tables.print_live(console, seconds)
         return
+    console.print(f"last release: {origin('speed')}")
     if update:
         small = make_updater(Settings(weights="equivariant-16x3"))
         results.updates = measure_update(make_updater(Settings()), small)
         tables.print_updates(console, results.updates)
         results.save()
     if late:
-        tables.print_late(console)
+        updater = make_updater(Settings())
+        results.late = late_observations.costs(updater)
+        tables.print_late(console, results.late)
+        tables.print_sizes(console, late_observations.sizes(updater))
+        results.save()
+    if contradicted:
+        results.contradicted = measure_contradicted(make_updater(Settings()))
+        tables.print_contradicted(console, results.contradicted)
+        results.save()
     if state:
         with _site("embedded" if brokers is None else "kafka", brokers) as site:
             tables.print_state(console, site, kept)

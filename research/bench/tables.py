@@ -1,24 +1,41 @@
-"""Tables of `python -m research.bench`."""
+"""Tables of `python -m research.bench`, with the ratios of the last release beside those of now."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
+from research.bench.contradicted import Contradicted
 from research.bench.devices import DeviceSpeed
 from research.bench.end_to_end.latency import Latency
 from research.bench.end_to_end.site import Site
 from research.bench.end_to_end.stream import Throughput
+from research.bench.late_observations import Cost, Size
 from research.bench.results import Results
 from research.bench.update import Speed
+from research.figures.kept import figure
+
+BESIDE = ("last release", "now / then")
+
+
+def beside(now: float, *names: str) -> tuple[str, str]:
+    """The same figure of the last release, and ours as a multiple of it."""
+    then = figure(*names)
+    return ("–", "–") if then is None else (f"{then:.2f}", f"{now / then:.2f}")
+
+
+def part_of(broker: str) -> str:
+    """The part of the kept figures that has those of workers on this broker."""
+    return "speed" if broker == "embedded" else broker
 
 
 def print_updates(console: Console, lines: list[Speed]) -> None:
     """The update alone; the first line is the baseline."""
-    table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
+    table = Table("one core", "posteriors/s", "× Stone Soup", *BESIDE, "what", title="update alone")
     for line in lines:
         ratio = line.per_second / lines[0].per_second
-        table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.1f}", line.note)
+        last = beside(ratio, "speed", "of_stone_soup", line.name)
+        table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.2f}", *last, line.note)
     console.print(table)
 
 
@@ -34,7 +51,9 @@ def print_stream(console: Console, results: Results) -> None:
 
 def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]) -> None:
     """Workers end to end, by broker and workload."""
-    table = Table("broker", "reports an entity", "echo/s", "worker/s", "of the echo", "CPU: echo / worker")
+    table = Table(
+        "broker", "reports an entity", "echo/s", "worker/s", "of the echo", *BESIDE, "CPU: echo / worker"
+    )
     table.title = "end to end, observations a second"
     for (broker, workload), each in found.items():
         table.add_row(
@@ -43,6 +62,7 @@ def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]
             f"{each.echo.per_second:,.0f}",
             f"{each.own:,.0f}",
             f"{each.of_the_echo:.2f}",
+            *beside(each.of_the_echo, part_of(broker), "of_the_echo", broker, workload),
             f"{each.cpu_of_the_echo:.2f}",
         )
     console.print(table)
@@ -50,17 +70,25 @@ def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]
 
 def print_latencies(console: Console, found: dict[str, Latency]) -> None:
     """From an observation sent to its posterior read."""
-    table = Table("broker", "observations/s", "median, ms", "95 %, ms", title="observation to posterior")
+    table = Table("broker", "observations/s", "median, ms", *BESIDE, "95 %, ms", *BESIDE)
+    table.title = "observation to posterior"
     for broker, each in found.items():
-        table.add_row(broker, f"{each.rate:g}", f"{each.median:.1f}", f"{each.ninety_five:.1f}")
+        then = part_of(broker), "latency_ms", broker
+        median = f"{each.median:.1f}", *beside(each.median, *then, "median")
+        late = f"{each.ninety_five:.1f}", *beside(each.ninety_five, *then, "ninety_five")
+        table.add_row(broker, f"{each.rate:g}", *median, *late)
     console.print(table)
 
 
 def print_workers(console: Console, found: dict[tuple[str, int], float]) -> None:
     """Several workers beside one."""
-    table = Table("broker", "workers", "observations/s", "× one worker", title="workers of one group")
+    table = Table(
+        "broker", "workers", "observations/s", "× one worker", *BESIDE, title="workers of one group"
+    )
     for (broker, number), rate in found.items():
-        table.add_row(broker, str(number), f"{rate:,.0f}", f"{rate / found[broker, 1]:.2f}")
+        ratio = rate / found[broker, 1]
+        last = beside(ratio, part_of(broker), "of_one_worker", broker, str(number))
+        table.add_row(broker, str(number), f"{rate:,.0f}", f"{ratio:.2f}", *last)
     console.print(table)
 
 
@@ -99,23 +127,32 @@ def print_state(console: Console, site: Site, entities: int) -> None:
     console.print(table)
 
 
-def print_late(console: Console) -> None:
-    """What late observations cost, and the sizes of records."""
-    from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.updater import make_updater
-    from research.bench.late_observations import costs, sizes
-
-    updater = make_updater(Settings())
-    found = costs(updater)
-    table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
+def print_late(console: Console, found: list[Cost]) -> None:
+    """What late observations cost; the first is on time."""
+    table = Table("behind the newest", "instants computed", "ms", "× on time", *BESIDE)
+    table.title = "a late observation"
     for cost in found:
         ratio = cost.milliseconds / found[0].milliseconds
         behind = f"{cost.newer} observations" if cost.newer else "on time"
-        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
+        last = beside(ratio, "speed", "late", str(cost.newer))
+        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.2f}", *last)
     console.print(table)
+
+
+def print_sizes(console: Console, found: list[Size]) -> None:
+    """The sizes of records."""
     table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
-    for size in sizes(updater):
+    for size in found:
         table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
+    console.print(table)
+
+
+def print_contradicted(console: Console, found: Contradicted) -> None:
+    """What a fleet costs that is elsewhere at once."""
+    table = Table("usual", "contradicted", "of the usual", *BESIDE)
+    table.title = "every entity elsewhere at once, observations a processor second"
+    last = beside(found.share, "speed", "contradicted", "share")
+    table.add_row(f"{found.usual:,.0f}", f"{found.contradicted:,.0f}", f"{found.share:.2f}", *last)
     console.print(table)
 
 
