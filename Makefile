@@ -9,7 +9,7 @@ INSTALL = $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)
 # native code, once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.native_code
 
-.PHONY: demo test native search soak lint format bench chaos fuzz audit release train evaluate paper contract docs site picture clean
+.PHONY: demo test native search soak lint format bench chaos fuzz audit release figures train evaluate paper contract docs site picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -20,6 +20,7 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev
 	$(MAKE) --jobs=2 lint native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m research.bench.short
 
 native: .venv/dev
 	$(COMPILE)
@@ -44,6 +45,10 @@ format: .venv/dev
 
 bench: native
 	$(BIN)/python -m research.bench $(ARGS)
+
+# measures the tables of README, docs/speed.md and docs/accuracy.md and writes them; before a release, on an idle machine
+figures: native
+	$(BIN)/python -m research.figures $(ARGS)
 
 # about 20 minutes; tests/chaos/__main__.py says what it does, docs/chaos.md what came of it
 chaos: native
