@@ -15,13 +15,13 @@ from research.bench.results import Results
 from research.bench.update import Speed
 from research.figures.kept import figure
 
-BESIDE = ("last release", "now / then")
+BESIDE = "last release"
 
 
-def beside(now: float, *names: str) -> tuple[str, str]:
+def beside(now: float, *names: str) -> str:
     """The same figure of the last release, and ours as a multiple of it."""
     then = figure(*names)
-    return ("–", "–") if then is None else (f"{then:.2f}", f"{now / then:.2f}")
+    return "–" if then is None else f"{then:.2f} (now × {now / then:.2f})"
 
 
 def part_of(broker: str) -> str:
@@ -31,11 +31,11 @@ def part_of(broker: str) -> str:
 
 def print_updates(console: Console, lines: list[Speed]) -> None:
     """The update alone; the first line is the baseline."""
-    table = Table("one core", "posteriors/s", "× Stone Soup", *BESIDE, "what", title="update alone")
+    table = Table("one core", "posteriors/s", "× Stone Soup", BESIDE, "what", title="update alone")
     for line in lines:
         ratio = line.per_second / lines[0].per_second
         last = beside(ratio, "speed", "of_stone_soup", line.name)
-        table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.2f}", *last, line.note)
+        table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.2f}", last, line.note)
     console.print(table)
 
 
@@ -52,7 +52,7 @@ def print_stream(console: Console, results: Results) -> None:
 def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]) -> None:
     """Workers end to end, by broker and workload."""
     table = Table(
-        "broker", "reports an entity", "echo/s", "worker/s", "of the echo", *BESIDE, "CPU: echo / worker"
+        "broker", "reports an entity", "echo/s", "worker/s", "of the echo", BESIDE, "CPU: echo / worker"
     )
     table.title = "end to end, observations a second"
     for (broker, workload), each in found.items():
@@ -62,7 +62,7 @@ def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]
             f"{each.echo.per_second:,.0f}",
             f"{each.own:,.0f}",
             f"{each.of_the_echo:.2f}",
-            *beside(each.of_the_echo, part_of(broker), "of_the_echo", broker, workload),
+            beside(each.of_the_echo, part_of(broker), "of_the_echo", broker, workload),
             f"{each.cpu_of_the_echo:.2f}",
         )
     console.print(table)
@@ -70,25 +70,23 @@ def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]
 
 def print_latencies(console: Console, found: dict[str, Latency]) -> None:
     """From an observation sent to its posterior read."""
-    table = Table("broker", "observations/s", "median, ms", *BESIDE, "95 %, ms", *BESIDE)
+    table = Table("broker", "observations/s", "median, ms", BESIDE, "95 %, ms", BESIDE)
     table.title = "observation to posterior"
     for broker, each in found.items():
         then = part_of(broker), "latency_ms", broker
-        median = f"{each.median:.1f}", *beside(each.median, *then, "median")
-        late = f"{each.ninety_five:.1f}", *beside(each.ninety_five, *then, "ninety_five")
+        median = f"{each.median:.1f}", beside(each.median, *then, "median")
+        late = f"{each.ninety_five:.1f}", beside(each.ninety_five, *then, "ninety_five")
         table.add_row(broker, f"{each.rate:g}", *median, *late)
     console.print(table)
 
 
 def print_workers(console: Console, found: dict[tuple[str, int], float]) -> None:
     """Several workers beside one."""
-    table = Table(
-        "broker", "workers", "observations/s", "× one worker", *BESIDE, title="workers of one group"
-    )
+    table = Table("broker", "workers", "observations/s", "× one worker", BESIDE, title="workers of one group")
     for (broker, number), rate in found.items():
         ratio = rate / found[broker, 1]
         last = beside(ratio, part_of(broker), "of_one_worker", broker, str(number))
-        table.add_row(broker, str(number), f"{rate:,.0f}", f"{ratio:.2f}", *last)
+        table.add_row(broker, str(number), f"{rate:,.0f}", f"{ratio:.2f}", last)
     console.print(table)
 
 
@@ -129,13 +127,13 @@ def print_state(console: Console, site: Site, entities: int) -> None:
 
 def print_late(console: Console, found: list[Cost]) -> None:
     """What late observations cost; the first is on time."""
-    table = Table("behind the newest", "instants computed", "ms", "× on time", *BESIDE)
+    table = Table("behind the newest", "instants computed", "ms", "× on time", BESIDE)
     table.title = "a late observation"
     for cost in found:
         ratio = cost.milliseconds / found[0].milliseconds
         behind = f"{cost.newer} observations" if cost.newer else "on time"
         last = beside(ratio, "speed", "late", str(cost.newer))
-        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.2f}", *last)
+        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.2f}", last)
     console.print(table)
 
 
@@ -149,10 +147,10 @@ def print_sizes(console: Console, found: list[Size]) -> None:
 
 def print_contradicted(console: Console, found: Contradicted) -> None:
     """What a fleet costs that is elsewhere at once."""
-    table = Table("usual", "contradicted", "of the usual", *BESIDE)
+    table = Table("usual", "contradicted", "of the usual", BESIDE)
     table.title = "every entity elsewhere at once, observations a processor second"
     last = beside(found.share, "speed", "contradicted", "share")
-    table.add_row(f"{found.usual:,.0f}", f"{found.contradicted:,.0f}", f"{found.share:.2f}", *last)
+    table.add_row(f"{found.usual:,.0f}", f"{found.contradicted:,.0f}", f"{found.share:.2f}", last)
     console.print(table)
 
 

@@ -67,13 +67,15 @@ def main(
     if "kafka" in chosen and brokers is None:
         raise CommandError("--only kafka needs --brokers")
     here = {"commit": commit(), "machine": machine(), "date": datetime.now(UTC).date().isoformat()}
-    for part in chosen:
-        found = measured(known[part])
-        told = "python -m " + shlex.join(known[part]).replace(brokers or "HOST:PORT", "HOST:PORT")
-        content = reduced(found) if part == "accuracy" else found
-        kept.write({**kept.read(), part: {**content, **here, "command": told}})
-    for page, text in pages.written(kept.read()).items():
-        page.write_text(text, encoding="utf-8")
+    try:
+        for part in chosen:
+            found = measured(known[part])
+            told = "python -m " + shlex.join(known[part]).replace(brokers or "HOST:PORT", "HOST:PORT")
+            content = reduced(found) if part == "accuracy" else found
+            kept.write({**kept.read(), part: {**content, **here, "command": told}})
+    finally:  # those that were measured, if a later one fails
+        for page, text in pages.written(kept.read()).items():
+            page.write_text(text, encoding="utf-8")
 
 
 def commit() -> str:

@@ -21,8 +21,8 @@ def test_a_ratio_stands_beside_that_of_the_last_release() -> None:
     assert isinstance(console.file, StringIO)
     line = next(line for line in console.file.getvalue().splitlines() if NAME in line)
     cells = [cell.strip() for cell in line.split("│")[1:-1]]
-    assert cells[2:] == [f"{then / 2:.2f}", f"{then:.2f}", "0.50", "halved"]
+    assert cells[2:] == [f"{then / 2:.2f}", f"{then:.2f} (now × 0.50)", "halved"]
 
 
-def test_what_the_last_release_did_not_measure_has_dashes() -> None:
-    assert tables.beside(1.0, "speed", "of_stone_soup", "no such line") == ("–", "–")
+def test_what_the_last_release_did_not_measure_has_a_dash() -> None:
+    assert tables.beside(1.0, "speed", "of_stone_soup", "no such line") == "–"
