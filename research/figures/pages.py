@@ -178,7 +178,9 @@ PAGES = {
     "README.md": {
         "answers": Table("answers", ("who answers", "posteriors", *list(COLUMNS)[:-1]), _answers_in_short),
         "accuracy": Table(
-            "accuracy", ("nats from the exact posterior", *_BY_DIMENSION), _distances(*IN_SHORT)
+            "accuracy",
+            ("nats from the exact posterior, mean / median / worst", *_BY_DIMENSION),
+            _distances(*IN_SHORT),
         ),
         "speed": Table("speed", ("on one core, every posterior checked", "a second", ""), _speed_in_short),
     },
