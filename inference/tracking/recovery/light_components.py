@@ -80,14 +80,15 @@ def with_light(
         settings = updater.with_components(components).settings
         if not settings.light:
             continue
-        some = [(steps[i], whole) for i in places for whole in [wholes[i]]]
-        joint = predict([step if whole is None else replace(step, belief=whole) for step, whole in some])
+        joint = predict(
+            [steps[i] if (whole := wholes[i]) is None else replace(steps[i], belief=whole) for i in places]
+        )
         for n in range(number):
             seen = encode([[readings[i][n]] for i in places], size)
             joint = hypotheses(joint, seen, torch.zeros(len(places), dtype=torch.int64))
             total = joint.log_weights.logsumexp(1, keepdim=True)
             joint = reduce(joint, 2 * MOST, 0.0, POWER).scaled_by(total)
-        evidence = torch.tensor([[outcomes[i].log_evidence] for i in places])
+        evidence = torch.tensor([[outcomes[i].log_evidence] for i in places], dtype=torch.float64)
         better = joined([outcomes[i] for i in places], joint.scaled_by(-evidence), settings)
         for i, outcome in zip(places, better, strict=True):
             found[i] = outcome
