@@ -107,7 +107,8 @@ def _may_have_light(outcome: Outcome, step: Step, whole: Belief | None, readings
 def joined(outcomes: Sequence[Outcome], joint: GaussianMixture, settings: UpdateSettings) -> list[Outcome]:
     """Join each answer with the hypotheses `joint` that it lacks, whose weights are relative to it.
 
-    It lacks those that are negligible, and those at whose mean it has less than half their density.
+    It lacks those that are negligible, and those at whose mean it has less than half their density. An answer with
+    numbers that are not finite stays, and is refused as any such answer.
     """
     answer = concatenate([outcome.belief.mixture() for outcome in outcomes])
     peak = joint.log_weights - la.log_diagonal(joint.factors()) - joint.dimension / 2 * LOG_TWO_PI
@@ -115,7 +116,8 @@ def joined(outcomes: Sequence[Outcome], joint: GaussianMixture, settings: Update
         answer.log_density(joint.means) < peak - math.log(2)
     )
     lacks &= joint.present
-    found, index = list(outcomes), torch.nonzero(lacks.any(1))[:, 0]
+    is_answer = answer.log_weights.logsumexp(1).isfinite()
+    found, index = list(outcomes), torch.nonzero(lacks.any(1) & is_answer)[:, 0]
     if len(index):
         lacked = _only(joint, lacks).rows(index)
         some = [outcomes[i] for i in index.tolist()]

@@ -205,7 +205,7 @@ def _ways(
 
 
 def _likely(log_prior: Tensor, points: Tensor, ways: _Ways) -> Tensor:
-    """The points ``(P, d)`` at which an entity may have been, given all reports.
+    """Indices of the points ``(P, d)`` at which an entity may have been, given all reports; none if none can be.
 
     Of one in `SPARSE`, all reports are looked at; of the others, only as long as those left might raise them that far.
     """
@@ -217,7 +217,7 @@ def _likely(log_prior: Tensor, points: Tensor, ways: _Ways) -> Tensor:
         joint = _with_reports(joint, points[left], ways, [n])
         kept = joint + float(most[n + 1 :].sum()) > best
         joint, left = joint[kept], left[kept]
-    return left[joint > joint.max() - LIKELY]
+    return left[joint > joint.max() - LIKELY] if len(left) else left
 
 
 def _most(seen: Seen) -> Array:

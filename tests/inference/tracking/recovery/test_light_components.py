@@ -6,11 +6,14 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.tracking.events import Belief, Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
-from beliefstream.inference.tracking.recovery.light_components import BEGIN, MOST, heavy_part
+from beliefstream.inference.tracking.recovery.light_components import BEGIN, MOST, heavy_part, joined
+from beliefstream.inference.update.settings import UpdateSettings
 from research.evaluation.adversarial.filters import Filtered, walk
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.sequences.exact import grid
@@ -80,3 +83,18 @@ def test_the_heavy_part_lacks_what_is_light_and_nothing_else(logs: list[float]) 
     np.testing.assert_array_equal(part.means, belief.means[kept])
     np.testing.assert_array_equal(part.covariances, belief.covariances[kept])
     assert (part.time, part.error) == (belief.time, belief.error)
+
+
+def test_an_answer_that_is_not_a_number_stays_and_leaves_the_others_alone() -> None:
+    means, covariances = np.zeros((1, 2)), np.eye(2)[None]
+    good, bad = (
+        Outcome(Belief(0.0, np.array([weight]), means, covariances), 1.0, 0.0, 1.0, "kalman")
+        for weight in (1.0, np.nan)
+    )
+    one = GaussianMixture.gaussian(torch.full((1, 2), 9.0).double(), torch.eye(2).double()[None])
+    lacked = one.scaled_by(-9.0)
+    (alone,) = joined([good], lacked, UpdateSettings())
+    together, left = joined([good, bad], concatenate([lacked, lacked]), UpdateSettings())
+    assert left is bad
+    assert len(alone.belief.weights) == 2
+    np.testing.assert_array_equal(together.belief.weights, alone.belief.weights)

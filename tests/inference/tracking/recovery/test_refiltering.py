@@ -14,6 +14,7 @@ from beliefstream.inference.likelihood.native_observations import smoothed
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors import range_to
+from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.tracking.events import Belief, Event, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, replay
@@ -128,6 +129,16 @@ def test_numbers_that_are_not_finite_leave_the_outcome_as_it_is() -> None:
     run.advance(replace(outcome, log_evidence=0.0), [outcome])
     assert run.parts == []
     assert refiltering._joined(run, updater()) is None
+
+
+def test_no_place_is_likely_where_reports_are_impossible() -> None:
+    seen = encode([[Reading(ranges()[0], np.array([1.0]))]], 2).numbers
+    ways = refiltering._Ways(torch.zeros(1, 1, 2).double(), 0.1 * torch.eye(2).double()[None, None], seen)
+    for log_prior in (-math.inf, math.nan):
+        found = refiltering._likely(
+            torch.full((100,), log_prior).double(), torch.zeros(100, 2).double(), ways
+        )
+        assert len(found) == 0
 
 
 def test_places_that_are_left_out_early_are_not_likely(monkeypatch: pytest.MonkeyPatch) -> None:
