@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from beliefstream.inference.likelihood.native_terms import Product
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
@@ -140,7 +141,10 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
         log_outlier = np.log(probability)
     codes, parameters = _functions(sensors)
     product = np.array([s.product for s in sensors])
-    product[:, 3:5] *= np.where(is_linear, whitening[:, 0, 0], 1.0)[:, None]  # what is in the unit of h
+    in_unit = [
+        Product._fields.index(name) for name in ("reference", "shift")
+    ]  # of h, which is whitened if linear
+    product[:, in_unit] *= np.where(is_linear, whitening[:, 0, 0], 1.0)[:, None]
     numbers = Numbers(
         kind=kind,
         matrix=np.where(is_linear[:, None, None], whitening @ matrix, matrix),

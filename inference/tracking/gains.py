@@ -144,9 +144,8 @@ def _additive_one(reading: Reading, found: _Moments) -> Reading:
     else:
         heading[at] -= loading / grown
     variance, both = _variance(reading), _variance(reading) + sensor.scale**2 * noise
-    middle = (
-        loading * error - factor * found.both
-    )  # of what the product adds, beside that of the errors that add
+    # the mean of what the product adds, beside that of the error that adds
+    middle = loading * error - factor * found.both
     product = Product(at, error, factor / grown, reference, middle / grown, variance / both)
     scale = sensor.scale * grown
     own = replace(sensor, matrix=matrix, heading=heading, scale=scale, gain=None, product=product)

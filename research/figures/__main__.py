@@ -79,8 +79,14 @@ def main(
 
 
 def commit() -> str:
-    """The commit that is checked out, and whether files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=8", "--exclude=*"]
+    """The commit that is checked out, and whether code differs from it; pages do when a part was measured before."""
+    changed = git("status", "--porcelain", "--", ":/*.py", ":/pyproject.toml")
+    return git("rev-parse", "--short=8", "HEAD") + ("-dirty" if changed else "")
+
+
+def git(*arguments: str) -> str:
+    """What git prints."""
+    command = ["git", *arguments]
     root = Path(__file__).parent
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -179,7 +179,7 @@ PAGES = {
         "answers": Table("answers", ("who answers", "posteriors", *list(COLUMNS)[:-1]), _answers_in_short),
         "accuracy": Table(
             "accuracy",
-            ("nats from the exact posterior, mean / median / worst", *_BY_DIMENSION),
+            ("nats from the exact posterior of held-out problems: mean / median / worst", *_BY_DIMENSION),
             _distances(*IN_SHORT),
         ),
         "speed": Table("speed", ("on one core, every posterior checked", "a second", ""), _speed_in_short),

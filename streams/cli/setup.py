@@ -1,4 +1,4 @@
-"""What commands do before they begin: read settings, check rights, open ports; and the error of a command."""
+"""What commands do before they begin: read settings, check rights, open ports; errors of commands, and the extras."""
 
 from __future__ import annotations
 

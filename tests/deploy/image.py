@@ -24,7 +24,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/beliefstream-test-base:bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
-MIRROR = "http://deb.debian.org/debian"
 BUILD_SECONDS = 1500.0
 # Options of pip and trusted certificates of this machine: needed to build, not to be in the image.
 SECRETS = {"pip": Path("/etc/pip.conf"), "certificates": Path("/etc/ssl/certs/ca-certificates.crt")}
@@ -68,7 +67,7 @@ def make_base() -> None:
     if buildah("images", "--filter", f"reference={BASE}", "--quiet"):
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", folder, MIRROR]
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if done.returncode != 0:
             pytest.skip(f"Debian's archive does not give a base: {done.stdout[-500:]}{done.stderr[-500:]}")
