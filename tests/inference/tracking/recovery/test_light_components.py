@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief, Event
 from beliefstream.inference.tracking.filtering import Outcome, replay
 from beliefstream.inference.tracking.recovery.light_components import BEGIN, MOST, heavy_part, joined
@@ -87,12 +88,13 @@ def test_the_heavy_part_lacks_what_is_light_and_nothing_else(logs: list[float]) 
 
 def test_an_answer_that_is_not_a_number_stays_and_leaves_the_others_alone() -> None:
     means, covariances = np.zeros((1, 2)), np.eye(2)[None]
+    doubted = AccumulatedError(doubt=10.0)
     good, bad = (
-        Outcome(Belief(0.0, np.array([weight]), means, covariances), 1.0, 0.0, 1.0, "kalman")
+        Outcome(Belief(0.0, np.array([weight]), means, covariances, error=doubted), 1.0, 0.0, 1.0, "kalman")
         for weight in (1.0, np.nan)
     )
     one = GaussianMixture.gaussian(torch.full((1, 2), 9.0).double(), torch.eye(2).double()[None])
-    lacked = one.scaled_by(-9.0)
+    lacked = one.scaled_by(-20.0)
     (alone,) = joined([good], lacked, UpdateSettings())
     together, left = joined([good, bad], concatenate([lacked, lacked]), UpdateSettings())
     assert left is bad
